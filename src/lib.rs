@@ -1,0 +1,15 @@
+//! Turnstone, a STUN/TURN NAT-traversal relay server.
+//!
+//! The rooms form a ladder; each imports only from rooms on lower rungs:
+//!
+//! ```text
+//! 5  main, cli
+//! 4  control                                     may wait: HTTP, signals
+//! 3  shard                                       one thread per core; never waits
+//! 2  transport · net · metrics · credentials · config
+//! 1  turn                                        the rules
+//! 0  stun · time                                 the wire; values
+//! ```
+
+pub mod time;
+pub mod turn;

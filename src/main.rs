@@ -1,0 +1,3 @@
+//! The `turnstone` binary.
+
+fn main() {}

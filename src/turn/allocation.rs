@@ -1,0 +1,27 @@
+//! An allocation and the table of them (RFC 8656 §3, §6).
+
+/// Names one allocation of one shard for ever: a slot and how often the slot was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AllocationKey {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl AllocationKey {
+    /// The key as one integer, for a poller's token: the generation (31 bits) above the index.
+    pub const fn to_token(self) -> u64 {
+        (self.generation as u64) << 32 | self.index as u64
+    }
+
+    /// The key that [`to_token`](Self::to_token) made; the topmost bit is not part of it.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the halves are taken apart on purpose"
+    )]
+    pub const fn from_token(token: u64) -> Self {
+        Self {
+            index: token as u32,
+            generation: (token >> 32) as u32 & (u32::MAX >> 1),
+        }
+    }
+}

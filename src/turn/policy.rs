@@ -1,0 +1,144 @@
+//! What the operator decided, as one immutable snapshot that a shard can swap whole.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::five_tuple::Family;
+use super::keys::Credentials;
+use super::peer_filter::PeerFilter;
+
+/// Everything that decides how requests are answered. Built by the `config` room.
+#[derive(Debug)]
+pub struct Policy {
+    /// REALM of every challenge (RFC 8489 §9.2), 1 to 127 characters.
+    pub realm: Box<str>,
+    /// SOFTWARE of Allocate and Refresh responses (RFC 8656 §5); none to keep it to ourselves.
+    pub software: Option<Box<str>>,
+    /// Who may allocate.
+    pub credentials: Credentials,
+    /// How long things live.
+    pub lifetimes: Lifetimes,
+    /// Where relayed transport addresses come from.
+    pub relay: RelayAddresses,
+    /// Which peers may be relayed to.
+    pub peers: PeerFilter,
+    /// How much of everything there may be.
+    pub limits: Limits,
+}
+
+/// How long things live. All in whole seconds, at least one.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// An allocation whose request names no LIFETIME (RFC 8656 §7.2), default 600 s.
+    pub allocation: Duration,
+    /// The most that a request may ask for, default 3600 s; not under `allocation`.
+    pub allocation_max: Duration,
+    /// A permission (RFC 8656 §9), 300 s.
+    pub permission: Duration,
+    /// A channel binding (RFC 8656 §12), 600 s.
+    pub channel: Duration,
+    /// A nonce, default 600 s; at most an hour (RFC 8656 §5).
+    pub nonce: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            allocation: Duration::from_secs(600),
+            allocation_max: Duration::from_secs(3600),
+            permission: Duration::from_secs(300),
+            channel: Duration::from_secs(600),
+            nonce: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Where the relayed transport addresses of one family come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelaySource {
+    /// The family is not offered: 440 (RFC 8656 §7.2).
+    Disabled,
+    /// The local address that the client reached; `otherwise` for a client of the other family.
+    AsReached {
+        /// The host's usual address of this family, if it has one.
+        otherwise: Option<IpAddr>,
+    },
+    /// One of these local addresses, at random; never empty.
+    Fixed(Vec<IpAddr>),
+}
+
+/// Relayed transport addresses: local addresses, their public faces and the ports.
+#[derive(Clone, Debug)]
+pub struct RelayAddresses {
+    /// IPv4.
+    pub v4: RelaySource,
+    /// IPv6.
+    pub v6: RelaySource,
+    /// Behind a 1:1 NAT: local address and the public address that stands for it.
+    pub external: Vec<External>,
+    /// Ports to draw from, default 49152 to 65535 (RFC 8656 §7.2).
+    pub ports: RangeInclusive<u16>,
+}
+
+/// The public address under which a 1:1 NAT shows a local one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct External {
+    /// The address the relay socket binds; none stands for every local address of the family.
+    pub local: Option<IpAddr>,
+    /// The address in XOR-RELAYED-ADDRESS.
+    pub public: IpAddr,
+}
+
+impl RelayAddresses {
+    /// Where addresses of `family` come from.
+    pub fn source(&self, family: Family) -> &RelaySource {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// The address that peers see for the relay address `local`.
+    pub fn public(&self, local: IpAddr) -> IpAddr {
+        let stands_for = |external: &&External| match external.local {
+            Some(address) => address == local,
+            None => Family::of(external.public) == Family::of(local) && !local.is_loopback(),
+        };
+        self.external
+            .iter()
+            .find(stands_for)
+            .map_or(local, |external| external.public)
+    }
+}
+
+/// How much of everything there may be (requirement S15); zero means none, not unlimited.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Allocations of the whole server; beyond it 508.
+    pub allocations: u32,
+    /// Allocations of one user at a time; beyond it 486 (RFC 8656 §7.2).
+    pub allocations_per_user: u32,
+    /// Allocations of one source address (IPv6: one /64) at a time; beyond it 486.
+    pub allocations_per_source: u32,
+    /// Permissions of one allocation; beyond it 508 (RFC 8656 §10.2).
+    pub permissions_per_allocation: u16,
+    /// Channels of one allocation; beyond it 508 (RFC 8656 §12.2).
+    pub channels_per_allocation: u16,
+    /// Bytes per second that unauthenticated requests of one source prefix (IPv4 /24, IPv6 /48) may
+    /// draw from the server (requirement S7); loopback is exempt, nobody can forge it.
+    pub reflection_bytes_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allocations: 100_000,
+            allocations_per_user: 10_000,
+            allocations_per_source: 10_000,
+            permissions_per_allocation: 256,
+            channels_per_allocation: 256,
+            reflection_bytes_per_second: 262_144,
+        }
+    }
+}

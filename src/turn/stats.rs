@@ -1,0 +1,335 @@
+//! Counters of one shard: plain integers, each in one slot of an array that is published whole.
+
+use super::five_tuple::{Family, Transport};
+use super::outcome::Reason;
+
+/// Which way relayed data travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From client to peer.
+    ToPeer,
+    /// From peer to client.
+    ToClient,
+}
+
+/// Where a packet came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From a client over UDP.
+    ClientUdp,
+    /// From a client over TCP.
+    ClientTcp,
+    /// From a peer.
+    Peer,
+}
+
+/// The request methods that the server counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestMethod {
+    /// RFC 8489 §3.
+    Binding,
+    /// RFC 8656 §7.
+    Allocate,
+    /// RFC 8656 §8.
+    Refresh,
+    /// RFC 8656 §10.
+    CreatePermission,
+    /// RFC 8656 §12.
+    ChannelBind,
+}
+
+/// The result of a request: success or one of the error codes that this server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultCode(u16);
+
+/// Why authentication failed (RFC 8489 §9.2.4). A closed set: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// No MESSAGE-INTEGRITY: the ordinary first request of every client.
+    NoCredentials,
+    /// MESSAGE-INTEGRITY without USERNAME, REALM or NONCE.
+    Incomplete,
+    /// The nonce is stale, forged or another client's.
+    StaleNonce,
+    /// No such user.
+    UnknownUser,
+    /// A time-limited username whose time has passed.
+    Expired,
+    /// The integrity check failed.
+    WrongPassword,
+    /// Valid credentials, but of another user than the allocation's.
+    OtherUser,
+}
+
+/// How an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocationEnd {
+    /// Its lifetime passed.
+    Expired,
+    /// The client asked for it (Refresh with lifetime zero).
+    Deleted,
+    /// The client's connection closed.
+    ClientGone,
+}
+
+/// Why a stream connection closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The client closed it, or the network did.
+    Closed,
+    /// Its bytes are not STUN or ChannelData.
+    Garbled,
+    /// It sent no whole message for too long.
+    Silent,
+    /// The client did not read what it was sent.
+    Backlog,
+    /// A limit on connections was reached.
+    Refused,
+    /// The server stopped.
+    Shutdown,
+}
+
+/// One counter or gauge: a family and its labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Packets that arrived.
+    ReceivedPackets(Source),
+    /// Bytes of the packets that arrived.
+    ReceivedBytes(Source),
+    /// Packets relayed.
+    RelayedPackets(Direction),
+    /// Bytes of application data relayed.
+    RelayedBytes(Direction),
+    /// Packets that were answered at once.
+    Answered,
+    /// Packets whose answer follows an event.
+    Parked,
+    /// Packets dropped.
+    Dropped(Reason),
+    /// Requests by method and result.
+    Requests(RequestMethod, ResultCode),
+    /// Failed authentications.
+    AuthFailures(AuthFailure),
+    /// Allocations ever made, by client transport and relay family.
+    AllocationsCreated(Transport, Family),
+    /// Allocations alive, a gauge.
+    Allocations(Transport, Family),
+    /// Allocations ended.
+    AllocationsEnded(AllocationEnd),
+    /// Permissions alive, a gauge.
+    Permissions,
+    /// Channels bound, a gauge.
+    Channels,
+    /// Relay ports in use, a gauge.
+    RelayPorts,
+    /// Relay sockets that could not be opened.
+    RelayFailures,
+    /// Stream connections open, a gauge.
+    Connections,
+    /// Stream connections ever accepted.
+    ConnectionsAccepted,
+    /// Stream connections closed.
+    ConnectionsClosed(ConnectionEnd),
+    /// Messages evicted from a stream client's backlog after they were counted as relayed.
+    BacklogEvicted,
+}
+
+/// A closed set of labels, each with its place in the set.
+macro_rules! labels {
+    ($($type:ty { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
+        impl $type {
+            /// Every value, in label order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The metric label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+    )+};
+}
+
+labels! {
+    Direction { ToPeer => "to_peer", ToClient => "to_client" }
+    Source { ClientUdp => "client_udp", ClientTcp => "client_tcp", Peer => "peer" }
+    RequestMethod {
+        Binding => "binding",
+        Allocate => "allocate",
+        Refresh => "refresh",
+        CreatePermission => "create_permission",
+        ChannelBind => "channel_bind",
+    }
+    AuthFailure {
+        NoCredentials => "no_credentials",
+        Incomplete => "incomplete",
+        StaleNonce => "stale_nonce",
+        UnknownUser => "unknown_user",
+        Expired => "expired",
+        WrongPassword => "wrong_password",
+        OtherUser => "other_user",
+    }
+    AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
+    ConnectionEnd {
+        Closed => "closed",
+        Garbled => "garbled",
+        Silent => "silent",
+        Backlog => "backlog",
+        Refused => "refused",
+        Shutdown => "shutdown",
+    }
+}
+
+impl ResultCode {
+    /// A success response.
+    pub const SUCCESS: Self = Self(0);
+    /// Success, then every error code that the server sends.
+    pub const ALL: &'static [Self] = &[
+        Self::SUCCESS,
+        Self(400),
+        Self(401),
+        Self(403),
+        Self(420),
+        Self(437),
+        Self(438),
+        Self(440),
+        Self(441),
+        Self(442),
+        Self(443),
+        Self(486),
+        Self(500),
+        Self(508),
+    ];
+
+    /// The result of an error response with `code`; codes that this server never sends count as 500.
+    pub fn error(code: u16) -> Self {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.0 == code)
+            .unwrap_or(Self(500))
+    }
+
+    /// The metric label: `success` or the number.
+    pub fn label(self) -> String {
+        if self == Self::SUCCESS {
+            "success".into()
+        } else {
+            self.0.to_string()
+        }
+    }
+
+    fn place(self) -> usize {
+        Self::ALL
+            .iter()
+            .position(|known| *known == self)
+            .unwrap_or(0)
+    }
+}
+
+const DIRECTIONS: usize = Direction::ALL.len();
+const SOURCES: usize = Source::ALL.len();
+const RECEIVED_PACKETS: usize = 0;
+const RECEIVED_BYTES: usize = RECEIVED_PACKETS + SOURCES;
+const RELAYED_PACKETS: usize = RECEIVED_BYTES + SOURCES;
+const RELAYED_BYTES: usize = RELAYED_PACKETS + DIRECTIONS;
+const ANSWERED: usize = RELAYED_BYTES + DIRECTIONS;
+const PARKED: usize = ANSWERED + 1;
+const DROPPED: usize = PARKED + 1;
+const REQUESTS: usize = DROPPED + Reason::ALL.len();
+const AUTH_FAILURES: usize = REQUESTS + RequestMethod::ALL.len() * ResultCode::ALL.len();
+const ALLOCATIONS_CREATED: usize = AUTH_FAILURES + AuthFailure::ALL.len();
+const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
+const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
+const PERMISSIONS: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
+const CHANNELS: usize = PERMISSIONS + 1;
+const RELAY_PORTS: usize = CHANNELS + 1;
+const RELAY_FAILURES: usize = RELAY_PORTS + 1;
+const CONNECTIONS: usize = RELAY_FAILURES + 1;
+const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
+const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
+const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
+/// How many slots a [`Stats`] has.
+pub const SLOTS: usize = BACKLOG_EVICTED + 1;
+
+impl Counter {
+    /// The counter's place in a [`Stats`].
+    pub fn slot(self) -> usize {
+        match self {
+            Self::ReceivedPackets(source) => RECEIVED_PACKETS + source as usize,
+            Self::ReceivedBytes(source) => RECEIVED_BYTES + source as usize,
+            Self::RelayedPackets(direction) => RELAYED_PACKETS + direction as usize,
+            Self::RelayedBytes(direction) => RELAYED_BYTES + direction as usize,
+            Self::Answered => ANSWERED,
+            Self::Parked => PARKED,
+            Self::Dropped(reason) => DROPPED + reason as usize,
+            Self::Requests(method, code) => {
+                REQUESTS + method as usize * ResultCode::ALL.len() + code.place()
+            }
+            Self::AuthFailures(failure) => AUTH_FAILURES + failure as usize,
+            Self::AllocationsCreated(transport, family) => {
+                ALLOCATIONS_CREATED + transport as usize * Family::ALL.len() + family as usize
+            }
+            Self::Allocations(transport, family) => {
+                ALLOCATIONS + transport as usize * Family::ALL.len() + family as usize
+            }
+            Self::AllocationsEnded(end) => ALLOCATIONS_ENDED + end as usize,
+            Self::Permissions => PERMISSIONS,
+            Self::Channels => CHANNELS,
+            Self::RelayPorts => RELAY_PORTS,
+            Self::RelayFailures => RELAY_FAILURES,
+            Self::Connections => CONNECTIONS,
+            Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
+            Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
+            Self::BacklogEvicted => BACKLOG_EVICTED,
+        }
+    }
+}
+
+/// All counters and gauges of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    slots: [u64; SLOTS],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { slots: [0; SLOTS] }
+    }
+}
+
+impl Stats {
+    /// Adds `amount` to `counter`.
+    pub fn add(&mut self, counter: Counter, amount: u64) {
+        let slot = &mut self.slots[counter.slot()];
+        *slot = slot.wrapping_add(amount);
+    }
+
+    /// Adds one to `counter`.
+    pub fn increment(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Takes `amount` from a gauge.
+    pub fn subtract(&mut self, counter: Counter, amount: u64) {
+        let slot = &mut self.slots[counter.slot()];
+        debug_assert!(*slot >= amount, "{counter:?} below zero");
+        *slot = slot.saturating_sub(amount);
+    }
+
+    /// Takes back that a packet was relayed: the operating system did not send it.
+    pub fn relay_failed(&mut self, direction: Direction, bytes: usize, reason: Reason) {
+        self.subtract(Counter::RelayedPackets(direction), 1);
+        self.subtract(Counter::RelayedBytes(direction), bytes as u64);
+        self.increment(Counter::Dropped(reason));
+    }
+
+    /// The value of `counter`.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.slots[counter.slot()]
+    }
+
+    /// Every slot, in slot order, to publish.
+    pub fn slots(&self) -> &[u64; SLOTS] {
+        &self.slots
+    }
+}
