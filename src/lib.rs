@@ -11,5 +11,7 @@
 //! 0  stun · time                                 the wire; values
 //! ```
 
+pub mod net;
 pub mod time;
+pub mod transport;
 pub mod turn;
