@@ -12,6 +12,7 @@
 //! ```
 
 pub mod net;
+pub mod shard;
 pub mod time;
 pub mod transport;
 pub mod turn;
