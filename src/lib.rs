@@ -13,6 +13,7 @@
 
 pub mod net;
 pub mod shard;
+pub mod stun;
 pub mod time;
 pub mod transport;
 pub mod turn;
