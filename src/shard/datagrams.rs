@@ -212,19 +212,23 @@ impl Shard {
     }
 
     /// Does what the core asks for and queues its responses. After each of its `handle_*`.
+    ///
+    /// Sockets close before the response goes: a client that reads it finds the port free.
     pub(super) fn drain(&mut self) {
-        self.queue_responses();
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open_relay(key, local),
+                Action::OpenRelay { key, local } => {
+                    self.queue_responses();
+                    self.open_relay(key, local);
+                }
                 Action::CloseRelay { key, family } => {
                     // What it still has to send goes first.
                     self.flush();
                     self.relays.remove(key, family);
                 }
             }
-            self.queue_responses();
         }
+        self.queue_responses();
     }
 
     fn queue_responses(&mut self) {

@@ -147,9 +147,12 @@ impl Client {
     pub fn succeed(&mut self, method: Method, add: impl Fn(&mut MessageBuilder<'_>)) -> Vec<u8> {
         let response = self.request(method, add);
         let message = Message::parse(&response).expect("a message");
+        let code = message.attribute(AttributeType::ERROR_CODE);
+        let reason = code.map(|code| format!("{:?}", &code.value[2..4]));
         assert_eq!(
-            (message.class(), message.method()),
-            (Class::Success, method)
+            (message.class(), reason),
+            (Class::Success, None),
+            "{method:?}"
         );
         response
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use turnstone::stun::{AttributeType, Class, Message, MessageBuilder, Method, TransactionId};
 use turnstone::turn::{AllocationEnd, Counter, Direction, Family, Reason, Source, Transport};
@@ -226,19 +226,36 @@ fn a_new_policy_is_obeyed() {
     let options = Options::default();
     let shards = start(&options);
     let mut client = Client::udp(shards.v4());
-    let mut closed = policy(&options);
-    closed.limits.allocations = 0;
-    shards.handle(0).set_policy(Arc::new(closed));
-    let response = client.request(Method::ALLOCATE, |request| {
-        request.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
-    });
-    let message = Message::parse(&response).expect("a message");
-    assert_eq!(message.class(), Class::Error);
-    shards.handle(0).set_policy(Arc::new(policy(&options)));
-    client.allocate();
+    for allocations in [0, 10, 0] {
+        let mut changed = policy(&options);
+        changed.limits.allocations = allocations;
+        shards.handle(0).set_policy(Arc::new(changed));
+        let wanted = if allocations == 0 {
+            Class::Error
+        } else {
+            Class::Success
+        };
+        // The shard learns of it a moment later.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while try_to_allocate(&mut client) != wanted {
+            assert!(Instant::now() < deadline, "the policy never arrived");
+        }
+    }
     assert_eq!(shards.handle(0).index(), 0);
     assert!(!shards.handle(0).is_finished());
     shards.stop();
+}
+
+/// Allocates and lets go again.
+fn try_to_allocate(client: &mut Client) -> Class {
+    let response = client.request(Method::ALLOCATE, |request| {
+        request.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    });
+    let class = Message::parse(&response).expect("a message").class();
+    if class == Class::Success {
+        client.refresh(0);
+    }
+    class
 }
 
 #[test]

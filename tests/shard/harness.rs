@@ -102,7 +102,8 @@ pub fn start(options: &Options) -> Shards {
 pub fn policy(options: &Options) -> Policy {
     let mut credentials = Credentials::default();
     credentials.add_user(USER, StoredKey::derive(USER, REALM, PASSWORD));
-    let loopback = ["127.0.0.0/8", "::1/128"].map(|network| Rule {
+    // ::1 reads as an IPv4-compatible address too.
+    let loopback = ["127.0.0.0/8", "::1/128", "0.0.0.1/32"].map(|network| Rule {
         network: network.parse().expect("a network"),
         action: RuleAction::Allow,
     });
