@@ -212,7 +212,7 @@ fn connections_beyond_a_limit_are_refused() {
 fn a_slow_reader_loses_old_media_and_no_answer() {
     let shards = start(&Options::default());
     let mut client = Client::tcp(shards.v4());
-    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(4096);
+    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
     buffer.expect("an option");
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
@@ -266,7 +266,7 @@ fn a_slow_reader_loses_old_media_and_no_answer() {
 fn a_client_that_never_reads_its_answers_is_closed() {
     let shards = limited(|limits| limits.backlog_bytes = 32 * 1024);
     let mut client = Client::tcp(shards.v4());
-    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(4096);
+    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
     buffer.expect("an option");
     let request = client.build(Method::BINDING, |_| {});
     let requests = request.repeat(100);
