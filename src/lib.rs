@@ -11,5 +11,9 @@
 //! 0  stun · time                                 the wire; values
 //! ```
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod credentials;
 pub mod time;
 pub mod turn;
