@@ -16,5 +16,7 @@ pub mod config;
 pub mod control;
 pub mod credentials;
 pub mod metrics;
+pub mod net;
 pub mod time;
+pub mod transport;
 pub mod turn;
