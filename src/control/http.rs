@@ -257,7 +257,10 @@ mod tests {
         let (address, _) = start(BOUNDS).await;
         let long = "x".repeat(2 * HEAD_BYTES);
         let response = exchange(address, &format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n")).await;
-        assert!(response.is_empty() || response.starts_with("HTTP/1.1 431 "), "{response}");
+        assert!(
+            response.is_empty() || response.starts_with("HTTP/1.1 431 "),
+            "{response}"
+        );
         let many = "A: b\r\n".repeat(HEADER_FIELDS + 1);
         let response = exchange(address, &format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
         assert!(response.starts_with("HTTP/1.1 431 "), "{response}");

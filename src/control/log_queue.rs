@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::config::LogFormat;
+
 /// Lines that may wait. Further lines are counted and dropped.
 const LINES: usize = 4096;
 /// How long a flush waits for a reader that does not read.
@@ -29,13 +31,16 @@ enum Item {
 
 impl LogQueue {
     /// A queue whose lines go to `output`. When `output` fails, lines are lost and nothing else.
-    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        format: LogFormat,
+        output: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(LINES);
         let lost = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&lost);
         thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_all(&receiver, output, &seen))?;
+            .spawn(move || write_all(&receiver, output, format, &seen))?;
         Ok(Self { sender, lost })
     }
 
@@ -49,22 +54,36 @@ impl LogQueue {
     }
 }
 
-fn write_all(receiver: &Receiver<Item>, mut output: impl Write, lost: &AtomicU64) {
+fn write_all(
+    receiver: &Receiver<Item>,
+    mut output: impl Write,
+    format: LogFormat,
+    lost: &AtomicU64,
+) {
     for item in receiver {
         // A log that cannot be written cannot be complained about.
         let _ = match item {
-            Item::Line(line) => write_line(&mut output, &line, lost.swap(0, Ordering::Relaxed)),
+            Item::Line(line) => {
+                let lost = lost.swap(0, Ordering::Relaxed);
+                report_lost(&mut output, format, lost).and_then(|()| output.write_all(&line))
+            }
             Item::Flush(done) => done.send(()).map_err(io::Error::other),
         };
     }
 }
 
-fn write_line(output: &mut impl Write, line: &[u8], lost: u64) -> io::Result<()> {
-    if lost > 0 {
-        writeln!(output, "{{\"lost_log_lines\":{lost}}}")?;
+fn report_lost(output: &mut impl Write, format: LogFormat, lost: u64) -> io::Result<()> {
+    match format {
+        _ if lost == 0 => Ok(()),
+        LogFormat::Json => writeln!(
+            output,
+            "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"lines\":{lost}}}"
+        ),
+        LogFormat::Human => writeln!(
+            output,
+            "WARN {lost} log lines lost: whoever reads them is too slow"
+        ),
     }
-    output.write_all(line)?;
-    output.flush()
 }
 
 impl<'a> MakeWriter<'a> for LogQueue {
@@ -136,7 +155,7 @@ mod tests {
     #[test]
     fn lines_come_out_in_order() {
         let memory = Memory::default();
-        let queue = LogQueue::start(memory.clone()).expect("thread");
+        let queue = LogQueue::start(LogFormat::Human, memory.clone()).expect("thread");
         queue.make_writer().write_all(b"one\n").expect("write");
         queue.make_writer().write_all(b"two\n").expect("write");
         queue.flush();
@@ -147,16 +166,20 @@ mod tests {
     fn a_stuck_reader_costs_lines_and_no_time() {
         let (release, held) = channel();
         let memory = Memory::default();
-        let queue = LogQueue::start(Stuck(held, memory.clone())).expect("thread");
+        let queue = LogQueue::start(LogFormat::Json, Stuck(held, memory.clone())).expect("thread");
         for _ in 0..LINES + 100 {
             queue.make_writer().write_all(b"line\n").expect("write");
         }
         assert!(queue.lost.load(Ordering::Relaxed) >= 99);
         drop(release);
-        while queue.sender.try_send(Item::Line(b"last\n".to_vec())).is_err() {
+        while queue
+            .sender
+            .try_send(Item::Line(b"last\n".to_vec()))
+            .is_err()
+        {
             thread::yield_now();
         }
         queue.flush();
-        assert!(memory.text().contains("lost_log_lines"));
+        assert!(memory.text().contains("log lines lost"));
     }
 }

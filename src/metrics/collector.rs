@@ -10,7 +10,7 @@ use prometheus::proto::{LabelPair, MetricFamily, MetricType};
 use super::families::{Family, Sample, families};
 use super::page::Page;
 use super::sample::{metric, metric_family};
-use crate::turn::STATS_SLOTS;
+use crate::turn::SLOTS;
 
 /// The families of all shards' counters.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl ShardCollector {
         Ok(Self { pages, families })
     }
 
-    fn totals(&self) -> [u64; STATS_SLOTS] {
-        let mut totals = [0_u64; STATS_SLOTS];
+    fn totals(&self) -> [u64; SLOTS] {
+        let mut totals = [0_u64; SLOTS];
         for page in &self.pages {
             for (total, value) in totals.iter_mut().zip(page.snapshot()) {
                 *total = total.wrapping_add(value);
@@ -81,7 +81,7 @@ impl Described {
         })
     }
 
-    fn collect(&self, totals: &[u64; STATS_SLOTS]) -> MetricFamily {
+    fn collect(&self, totals: &[u64; SLOTS]) -> MetricFamily {
         let metrics = self.series.iter().map(|(slot, labels)| {
             let mut metric = metric(self.kind, totals[*slot] as f64);
             metric.set_label(labels.clone());

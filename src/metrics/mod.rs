@@ -91,7 +91,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::turn::{Counter, Direction, Reason, STATS_SLOTS, Source, Stats};
+    use crate::turn::{Counter, Direction, Reason, SLOTS, Source, Stats};
 
     fn metrics(pages: &[Arc<Page>]) -> Metrics {
         Metrics::new(pages.to_vec(), "1.2.3").expect("metrics")
@@ -134,7 +134,7 @@ mod tests {
             .filter_map(|value| value.checked_sub(1000))
             .collect();
         seen.sort_unstable();
-        assert_eq!(seen, (0..STATS_SLOTS).collect::<Vec<_>>());
+        assert_eq!(seen, (0..SLOTS).collect::<Vec<_>>());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::turn::{STATS_SLOTS, Stats};
+use crate::turn::{SLOTS, Stats};
 
 /// A copy of one shard's [`Stats`]. One thread publishes, any number read, nobody waits.
 ///
@@ -14,7 +14,7 @@ use crate::turn::{STATS_SLOTS, Stats};
 pub struct Page {
     /// Odd while a publication is going on.
     sequence: AtomicU64,
-    slots: [AtomicU64; STATS_SLOTS],
+    slots: [AtomicU64; SLOTS],
 }
 
 impl Default for Page {
@@ -45,7 +45,7 @@ impl Page {
     }
 
     /// The counters of the latest publication, in slot order.
-    pub fn snapshot(&self) -> [u64; STATS_SLOTS] {
+    pub fn snapshot(&self) -> [u64; SLOTS] {
         for _ in 0..Self::ATTEMPTS {
             let before = self.sequence.load(Ordering::Acquire);
             let values = self.read();
@@ -59,7 +59,7 @@ impl Page {
         self.read()
     }
 
-    fn read(&self) -> [u64; STATS_SLOTS] {
+    fn read(&self) -> [u64; SLOTS] {
         array::from_fn(|slot| self.slots[slot].load(Ordering::Relaxed))
     }
 }

@@ -20,8 +20,7 @@ pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{Action as RuleAction, Network, NetworkError, OwnHost, PeerFilter, Rule};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use server::{Action, Event, Server, Setup, Shared};
-pub use stats::SLOTS as STATS_SLOTS;
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,
-    Source, Stats,
+    SLOTS, Source, Stats,
 };
