@@ -21,7 +21,7 @@ pub(super) fn announce(
     let Some(user) = &config.zero_config_user else {
         let shards = config.workers.get();
         let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
-        info!(shards, metrics, "ready on {}", places(config, listen));
+        info!(shards, %metrics, "ready on {}", places(config, listen));
         return;
     };
     let text = banner(config, user, facts, listen, metrics);

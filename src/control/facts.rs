@@ -13,8 +13,8 @@ use crate::turn::{Family, Policy, RelaySource};
 const OWN_DESCRIPTORS: u64 = 32;
 /// Descriptors of each shard besides those of clients: its poller, its waker and listening sockets.
 const SHARD_DESCRIPTORS: u64 = 8;
-/// With fewer descriptors than this the server is of no use.
-pub(super) const FEWEST_DESCRIPTORS: u64 = 64;
+/// Descriptors for clients without which the server is of no use.
+const FEWEST_FOR_CLIENTS: u64 = 16;
 
 /// The facts that a policy is made of; `listeners` as bound.
 pub(super) fn host_facts(listeners: Vec<SocketAddr>) -> io::Result<HostFacts> {
@@ -28,23 +28,35 @@ pub(super) fn host_facts(listeners: Vec<SocketAddr>) -> io::Result<HostFacts> {
     })
 }
 
-/// Raises the limit on open files as far as it goes and warns when it is too low for what `config`
-/// admits. Returns the limit.
-pub(super) fn raise_descriptor_limit(config: &Config) -> u64 {
+/// How many files the process may open, and how many it needs.
+#[derive(Debug)]
+pub(super) struct TooFewDescriptors {
+    pub(super) limit: u64,
+    pub(super) least: u64,
+}
+
+/// Raises the limit on open files as far as it goes, and warns when that is too low for all that
+/// `config` admits.
+pub(super) fn raise_descriptor_limit(config: &Config) -> Result<(), TooFewDescriptors> {
     let limit = net::raise_descriptor_limit().unwrap_or_else(|error| {
         debug!("the limit on open files cannot be raised: {error}");
         net::descriptor_limit().0
     });
+    let own = own_descriptors(config);
+    let least = own + FEWEST_FOR_CLIENTS;
     let wanted = wanted_descriptors(config);
+    if limit < least {
+        return Err(TooFewDescriptors { limit, least });
+    }
     if limit < wanted {
-        let room = limit.saturating_sub(own_descriptors(config));
+        let room = limit - own;
         warn!(
             "at most {limit} files may be open, enough for {room} allocations and TCP connections \
              together; for all that limits.allocations and streams.connections admit raise the hard \
              limit to {wanted} (under systemd: LimitNOFILE={wanted})"
         );
     }
-    limit
+    Ok(())
 }
 
 fn wanted_descriptors(config: &Config) -> u64 {

@@ -12,6 +12,7 @@ mod notify;
 mod start;
 mod supervise;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
@@ -29,7 +30,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn run(config: Config, notes: Vec<String>) -> ExitCode {
     let log = match logging::start(config.log) {
         Ok(log) => log,
-        Err(_) => return ExitCode::FAILURE,
+        Err(failure) => {
+            // If this cannot be written either, the exit code is all there is to say.
+            let _ = writeln!(io::stderr(), "the log cannot be written: {failure}");
+            return ExitCode::FAILURE;
+        }
     };
     for note in notes {
         warn!("{note}");
@@ -57,6 +62,6 @@ fn start_and_supervise(config: &Config) -> Result<ExitCode, StartError> {
     code
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

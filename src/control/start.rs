@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::VERSION;
 use super::banner;
-use super::facts::{FEWEST_DESCRIPTORS, host_facts, raise_descriptor_limit, relay_ports};
+use super::facts::{TooFewDescriptors, host_facts, raise_descriptor_limit, relay_ports};
 use super::http::{self, Readiness, Shown};
 use crate::config::{Config, HostFacts};
 use crate::metrics::{self, Metrics, Page};
@@ -32,7 +32,7 @@ pub(super) enum StartError {
     /// The control thread's runtime or a signal handler could not be set up.
     Runtime(io::Error),
     /// So few files may be open that the server is of no use.
-    Descriptors(u64),
+    Descriptors(TooFewDescriptors),
     /// The address for metrics cannot be bound.
     Http(SocketAddr, io::Error),
     /// An address for clients cannot be bound.
@@ -51,16 +51,22 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runtime(error) => write!(f, "the control thread cannot be set up: {error}"),
-            Self::Descriptors(limit) => write!(
+            Self::Descriptors(TooFewDescriptors { limit, least }) => write!(
                 f,
-                "at most {limit} files may be open, and {FEWEST_DESCRIPTORS} are the least that is \
-                 of use; raise the limit (`ulimit -n`, under systemd: LimitNOFILE)"
+                "at most {limit} files may be open, and {least} are the least that is of use; raise \
+                 the limit (`ulimit -n`, under systemd: LimitNOFILE)"
             ),
-            Self::Http(address, error) => write!(
-                f,
-                "cannot serve metrics on {address}: {error}; choose another address with --metrics \
-                 or [metrics] listen, or switch them off with --metrics off"
-            ),
+            Self::Http(address, error) => {
+                write!(f, "cannot serve metrics on {address}: ")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("another process has the port")?,
+                    _ => error.fmt(f)?,
+                }
+                f.write_str(
+                    "; choose another address with --metrics or [metrics] listen, or switch them \
+                     off with --metrics off",
+                )
+            }
             Self::Bind(error) => error.fmt(f),
             Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
@@ -72,10 +78,7 @@ impl fmt::Display for StartError {
 
 /// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
 pub(super) fn start(config: &Config) -> Result<Running, StartError> {
-    let descriptors = raise_descriptor_limit(config);
-    if descriptors < FEWEST_DESCRIPTORS {
-        return Err(StartError::Descriptors(descriptors));
-    }
+    raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
     let group = bind_clients(config).map_err(StartError::Bind)?;
     let facts = facts(&group, http.as_ref()).map_err(StartError::Interfaces)?;
@@ -278,4 +281,68 @@ fn random_bytes() -> Result<[u8; 32], StartError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(StartError::Random)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+
+    #[tokio::test]
+    async fn a_publisher_that_ends_is_noticed() {
+        let (sender, mut ended) = unbounded_channel();
+        let publisher = Publisher {
+            index: 3,
+            page: Arc::default(),
+            ended: sender,
+        };
+        publisher.publish(&Stats::default());
+        assert!(ended.try_recv().is_err());
+        drop(publisher);
+        assert_eq!(ended.recv().await, Some(3));
+    }
+
+    #[test]
+    fn only_all_ipv6_addresses_are_dispensable() {
+        let listen = ["0.0.0.0:3478", "[::]:3478", "[::1]:3478"];
+        let listen = listen.map(|text| text.parse().expect("address"));
+        let error = |address, cause| BindError {
+            address,
+            protocol: Protocol::Udp,
+            cause,
+        };
+        assert!(is_dispensable(
+            &error(listen[1], BindCause::NoFamily),
+            &listen
+        ));
+        assert!(!is_dispensable(
+            &error(listen[1], BindCause::NoFamily),
+            &listen[1..2]
+        ));
+        assert!(!is_dispensable(
+            &error(listen[2], BindCause::NoFamily),
+            &listen
+        ));
+        assert!(!is_dispensable(
+            &error(listen[1], BindCause::InUse),
+            &listen
+        ));
+    }
+
+    #[test]
+    fn failures_are_one_line_with_a_remedy() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9641));
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let few = TooFewDescriptors {
+            limit: 10,
+            least: 64,
+        };
+        for (failure, remedy) in [
+            (StartError::Http(address, in_use), "--metrics off"),
+            (StartError::Descriptors(few), "LimitNOFILE"),
+        ] {
+            let text = failure.to_string();
+            assert!(text.contains(remedy) && !text.contains('\n'), "{text}");
+        }
+    }
 }
