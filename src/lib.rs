@@ -17,6 +17,7 @@ pub mod control;
 pub mod credentials;
 pub mod metrics;
 pub mod net;
+pub mod stun;
 pub mod time;
 pub mod transport;
 pub mod turn;
