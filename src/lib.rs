@@ -17,7 +17,6 @@ pub mod control;
 pub mod credentials;
 pub mod metrics;
 pub mod net;
-pub mod net;
 pub mod shard;
 pub mod stun;
 pub mod time;
