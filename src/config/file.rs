@@ -86,7 +86,8 @@ impl Source {
                 place: self.exact_place(offset),
                 key: String::new(),
             };
-            report.error(&spot, format_args!("not TOML here: {}", error.message()));
+            let what = error.message().trim_end_matches(", expected nothing");
+            report.error(&spot, format_args!("not TOML here: {what}"));
         }
         (table.into_inner(), lines)
     }
@@ -146,10 +147,10 @@ mod tests {
 
     #[test]
     fn every_syntax_error_is_reported() {
-        let source = Source::new("f", "[a]\nx = \nok = 1\ny = = 2\n".to_owned());
+        let source = Source::new("f", "[a]\nx = \nok = 1\ny = = 2\nz = \"abc\n".to_owned());
         let mut report = Report::default();
         let (_, lines) = source.parse_toml(&mut report);
-        assert_eq!(lines, [2, 4]);
-        assert_eq!(report.errors(), 2);
+        assert_eq!(lines, [2, 4, 5]);
+        assert_eq!(report.errors(), 3);
     }
 }
