@@ -15,5 +15,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod credentials;
+pub mod stun;
 pub mod time;
 pub mod turn;
