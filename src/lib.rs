@@ -15,6 +15,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod credentials;
+pub mod net;
 pub mod stun;
 pub mod time;
+pub mod transport;
 pub mod turn;
