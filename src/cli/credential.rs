@@ -1,6 +1,6 @@
 //! `turnstone credential`: what a WebRTC application needs to use the server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,12 +10,15 @@ use super::args::CredentialArgs;
 use super::{Failure, output, utc};
 use crate::config::{Config, Login, Overrides};
 use crate::credentials::{Reach, TimeLimited, authority, ice_servers};
+use crate::net;
 use crate::time::UnixTime;
-use crate::turn::SharedSecret;
+use crate::turn::{Family, SharedSecret};
 
 const DEFAULT_FILE: &str = "turnserver.toml";
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const DEFAULT_PORT: u16 = 3478;
+/// Reaches a server on a host without a network.
+const LOOPBACK: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
 /// Stands where nothing tells how clients reach the server.
 const EXAMPLE_HOST: &str = "turn.example.org";
 /// The longest USERNAME in bytes (RFC 8489 §14.3).
@@ -30,24 +33,27 @@ struct Credential {
 
 /// Prints credentials and iceServers.
 pub(super) fn credential(args: &CredentialArgs) -> Result<(), Failure> {
-    let config = load(args)?;
+    let file = file(args);
+    let config = load(file.as_deref())?;
     let credential = find(args, &config, utc::now())?;
-    let hosts = hosts(args.host.as_deref(), &config)?;
+    // Where the file is, there is the server.
+    let hosts = hosts(args.host.as_deref(), &config, file.is_some())?;
     output::say(&render(&credential, &hosts, &config, args.json))
 }
 
-/// The configuration of the server, as far as it is at hand.
-fn load(args: &CredentialArgs) -> Result<Config, Failure> {
+/// The file that describes the server, if it is at hand.
+fn file(args: &CredentialArgs) -> Option<PathBuf> {
     let default = || {
         let wanted = args.secret.is_none() && Path::new(DEFAULT_FILE).exists();
         wanted.then(|| PathBuf::from(DEFAULT_FILE))
     };
-    let path = args.config.clone().or_else(default);
-    Config::load(path.as_deref(), &Overrides::default()).map_err(|report| {
-        let problems = report
-            .problems()
-            .iter()
-            .map(|problem| format!("{problem}\n"));
+    args.config.clone().or_else(default)
+}
+
+fn load(file: Option<&Path>) -> Result<Config, Failure> {
+    Config::load(file, &Overrides::default()).map_err(|report| {
+        let problems = report.problems().iter();
+        let problems = problems.map(|problem| format!("{problem}\n"));
         problems.collect::<String>() + "no credentials were made"
     })
 }
@@ -117,32 +123,35 @@ fn no_secret(user: &str) -> Failure {
     )
 }
 
-/// Where clients reach the server, best first, as URIs write it.
-fn hosts(host: Option<&str>, config: &Config) -> Result<Vec<String>, Failure> {
-    let port = config
-        .listen
-        .first()
-        .map_or(DEFAULT_PORT, std::net::SocketAddr::port);
+/// Where clients reach the server, best first, as URIs write it. `here`: it runs on this host.
+fn hosts(host: Option<&str>, config: &Config, here: bool) -> Result<Vec<String>, Failure> {
+    let port = config.listen.first().map_or(DEFAULT_PORT, SocketAddr::port);
     if let Some(host) = host {
         return host_flag(host, port).map(|host| vec![host]);
     }
-    let reach = Reach {
-        listen: &config.listen,
-        external: &config.external,
-        ..Reach::default()
-    };
-    let known: Vec<_> = reach
-        .addresses()
-        .iter()
-        .map(|at| authority(&at.ip().to_string(), at.port()))
-        .collect();
+    let known = addresses(config, here);
     if known.is_empty() {
         output::complain(&format!(
             "{EXAMPLE_HOST} stands for your server; name it with --host"
         ));
         return Ok(vec![authority(EXAMPLE_HOST, port)]);
     }
-    Ok(known)
+    let known = known.iter();
+    Ok(known
+        .map(|at| authority(&at.ip().to_string(), at.port()))
+        .collect())
+}
+
+fn addresses(config: &Config, here: bool) -> Vec<SocketAddr> {
+    let usual = |family| here.then(|| net::default_source(family)).flatten();
+    let reach = Reach {
+        listen: &config.listen,
+        interfaces: if here { &LOOPBACK } else { &[] },
+        default_v4: usual(Family::V4),
+        default_v6: usual(Family::V6),
+        external: &config.external,
+    };
+    reach.addresses()
 }
 
 /// `HOST`, `HOST:PORT`, an address, or a bracketed IPv6 address with a port.
@@ -160,9 +169,7 @@ fn host_flag(text: &str, port: u16) -> Result<String, Failure> {
     match named_port {
         _ if bare.parse::<IpAddr>().is_ok() || is_plain(text) => Ok(authority(bare, port)),
         Some((host, port)) if is_plain(host) => Ok(authority(host, port)),
-        Some((_, port)) if text.parse::<std::net::SocketAddr>().is_ok() && port > 0 => {
-            Ok(text.to_owned())
-        }
+        Some((_, port)) if text.parse::<SocketAddr>().is_ok() && port > 0 => Ok(text.to_owned()),
         _ => Err(format!(
             "--host: {text:?} is not a host; write a name or an address, with or without :PORT"
         )),
@@ -290,7 +297,7 @@ mod tests {
 
     #[test]
     fn nothing_known_shows_an_example() {
-        let hosts = hosts(None, &nothing_configured());
+        let hosts = hosts(None, &nothing_configured(), false);
         assert_eq!(hosts, Ok(vec!["turn.example.org:3478".to_owned()]));
     }
 }

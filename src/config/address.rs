@@ -116,37 +116,11 @@ pub(super) fn parse_rule(text: &str, action: RuleAction) -> Result<Rule, String>
         NetworkError::Prefix => format!(
             "{text:?} has a wrong prefix length; write 0 to 32 behind an IPv4 address, 0 to 128 behind an IPv6 one"
         ),
-        NetworkError::HostBits => format!(
-            "{text:?} has bits set behind the prefix; write \"{}\"",
-            enclosing_network(text).unwrap_or_default()
-        ),
+        NetworkError::HostBits(meant) => {
+            format!("{text:?} has bits set behind the prefix; write \"{meant}\"")
+        }
     })?;
     Ok(Rule { network, action })
-}
-
-/// The network that `text`, an address and prefix length, lies in.
-fn enclosing_network(text: &str) -> Option<String> {
-    let (address, prefix) = text.split_once('/')?;
-    Some(network_text(address.parse().ok()?, prefix.parse().ok()?))
-}
-
-/// The network of `address` with `prefix` bits, in CIDR notation.
-pub(super) fn network_text(address: IpAddr, prefix: u8) -> String {
-    let base = match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX
-                .checked_shl(32u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX
-                .checked_shl(128u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    };
-    format!("{base}/{prefix}")
 }
 
 /// `error`, `warn`, `info`, `debug` or `trace`.

@@ -7,7 +7,7 @@ use super::draft::{DraftUser, Located};
 use super::file::read_text;
 use super::report::{Report, Spot};
 use super::user::{Login, PlainUser, User};
-use crate::turn::{SharedSecret, StoredKey};
+use crate::turn::{SharedSecret, StoredKey, expiry_of};
 
 /// The longest USERNAME in bytes (RFC 8489 §14.3).
 const MAX_NAME: usize = 508;
@@ -121,7 +121,7 @@ fn check_name(
         )
     } else if name.contains('\0') {
         "the name contains a NUL character; leave it out".to_owned()
-    } else if with_secrets && is_time_limited(name) {
+    } else if with_secrets && expiry_of(name).is_some() {
         format!(
             "{name:?} reads as a time-limited username, which the secrets speak for; begin it with a letter"
         )
@@ -132,12 +132,6 @@ fn check_name(
     };
     report.error(spot, what);
     None
-}
-
-/// Whether `name` is a Unix time, alone or before a colon (TURN REST).
-fn is_time_limited(name: &str) -> bool {
-    let time = name.split_once(':').map_or(name, |(time, _)| time);
-    !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn check_login(user: &DraftUser, report: &mut Report) -> Option<Login> {
@@ -176,18 +170,4 @@ fn check_password(password: &Located<String>, report: &mut Report) -> Option<Str
         return None;
     }
     Some(password.value.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_before_a_colon_makes_a_time_limited_username() {
-        assert!(is_time_limited("1234567890:alice"));
-        assert!(is_time_limited("1234567890"));
-        assert!(!is_time_limited("alice:1234567890"));
-        assert!(!is_time_limited(":alice"));
-        assert!(!is_time_limited("12a:alice"));
-    }
 }

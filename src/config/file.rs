@@ -1,5 +1,6 @@
 //! Files as text with lines, and TOML with places.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -71,22 +72,22 @@ impl Source {
 
     /// The tables of the text as far as it is TOML; what is not goes into `report`, and the numbers of
     /// those lines come back.
-    pub(super) fn parse_toml(&self, report: &mut Report) -> (DeTable<'_>, Vec<usize>) {
+    pub(super) fn parse_toml(&self, report: &mut Report) -> (DeTable<'_>, BTreeSet<usize>) {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
-        let mut lines = Vec::new();
+        let mut lines = BTreeSet::new();
         for error in errors {
             let offset = error.span().map_or(self.text.len(), |span| span.start);
             let line = self.line(offset);
             // What follows the first mistake of a line is mostly its echo.
-            if lines.contains(&line) {
+            if !lines.insert(line) {
                 continue;
             }
-            lines.push(line);
             let spot = Spot {
                 place: self.exact_place(offset),
                 key: String::new(),
             };
-            report.error(&spot, format_args!("not TOML here: {}", error.message()));
+            let what = error.message().trim_end_matches(", expected nothing");
+            report.error(&spot, format_args!("not TOML here: {what}"));
         }
         (table.into_inner(), lines)
     }
@@ -146,10 +147,10 @@ mod tests {
 
     #[test]
     fn every_syntax_error_is_reported() {
-        let source = Source::new("f", "[a]\nx = \nok = 1\ny = = 2\n".to_owned());
+        let source = Source::new("f", "[a]\nx = \nok = 1\ny = = 2\nz = \"abc\n".to_owned());
         let mut report = Report::default();
         let (_, lines) = source.parse_toml(&mut report);
-        assert_eq!(lines, [2, 4]);
-        assert_eq!(report.errors(), 2);
+        assert!(lines.into_iter().eq([2, 4, 5]));
+        assert_eq!(report.errors(), 3);
     }
 }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
-use super::address::network_text;
 use crate::turn::{
     Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource,
 };
@@ -73,14 +72,13 @@ impl Config {
     fn own_host(&self, host: &HostFacts) -> OwnHost {
         let local = host.interfaces.iter().map(|(address, _)| *address);
         let public = self.external.iter().map(|external| external.public);
+        let networks = host.interfaces.iter();
         OwnHost {
             addresses: local.chain(public).collect(),
-            networks: host.interfaces.iter().filter_map(network_of).collect(),
+            networks: networks
+                .filter_map(|(address, prefix)| Network::new(*address, *prefix))
+                .collect(),
             listeners: host.listeners.clone(),
         }
     }
-}
-
-fn network_of((address, prefix): &(IpAddr, u8)) -> Option<Network> {
-    network_text(*address, *prefix).parse().ok()
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: every problem, each with its place and its remedy.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -153,7 +154,7 @@ impl Report {
     }
 
     /// Adds what `other` found, but for the `lines` that are no TOML anyway.
-    pub(super) fn append_except(&mut self, other: Self, lines: &[usize]) {
+    pub(super) fn append_except(&mut self, other: Self, lines: &BTreeSet<usize>) {
         let stands = |problem: &Problem| problem.line().is_none_or(|line| !lines.contains(&line));
         self.problems
             .extend(other.problems.into_iter().filter(stands));

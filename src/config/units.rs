@@ -69,7 +69,7 @@ pub(super) fn show_size(bytes: u64) -> String {
 fn show(number: u64, units: &[(&str, u64)]) -> String {
     units
         .iter()
-        .find(|(_, factor)| number >= *factor && number % factor == 0)
+        .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor))
         .map_or_else(
             || number.to_string(),
             |(unit, factor)| format!("{}{unit}", number / factor),
