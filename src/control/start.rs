@@ -215,7 +215,7 @@ impl Shards<'_> {
             ended: self.ended.clone(),
         };
         let setup = ShardSetup {
-            index,
+            index: index.into(),
             sockets,
             server: self.server(index)?,
             streams: self.stream_limits(),
@@ -237,11 +237,13 @@ impl Shards<'_> {
         })
     }
 
+    /// The limits of one shard; the server's limits on connections are split evenly.
     fn stream_limits(&self) -> StreamLimits {
         let streams = self.config.streams;
+        let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
         StreamLimits {
-            connections: streams.connections,
-            connections_per_source: streams.connections_per_source,
+            connections: share(streams.connections),
+            connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
