@@ -35,28 +35,30 @@ pub(super) struct TooFewDescriptors {
     pub(super) least: u64,
 }
 
-/// Raises the limit on open files as far as it goes, and warns when that is too low for all that
-/// `config` admits.
-pub(super) fn raise_descriptor_limit(config: &Config) -> Result<(), TooFewDescriptors> {
+/// Raises the limit on open files as far as it goes, and returns it.
+pub(super) fn raise_descriptor_limit(config: &Config) -> Result<u64, TooFewDescriptors> {
     let limit = net::raise_descriptor_limit().unwrap_or_else(|error| {
         debug!("the limit on open files cannot be raised: {error}");
         net::descriptor_limit().0
     });
-    let own = own_descriptors(config);
-    let least = own + FEWEST_FOR_CLIENTS;
-    let wanted = wanted_descriptors(config);
+    let least = own_descriptors(config) + FEWEST_FOR_CLIENTS;
     if limit < least {
         return Err(TooFewDescriptors { limit, least });
     }
+    Ok(limit)
+}
+
+/// Warns when `limit` is too low for all that `config` admits.
+pub(super) fn warn_of_descriptor_limit(config: &Config, limit: u64) {
+    let wanted = wanted_descriptors(config);
     if limit < wanted {
-        let room = limit - own;
+        let room = limit.saturating_sub(own_descriptors(config));
         warn!(
             "at most {limit} files may be open, enough for {room} allocations and TCP connections \
              together; for all that limits.allocations and streams.connections admit raise the hard \
              limit to {wanted} (under systemd: LimitNOFILE={wanted})"
         );
     }
-    Ok(())
 }
 
 fn wanted_descriptors(config: &Config) -> u64 {

@@ -3,6 +3,7 @@
 //! A slow or hostile client holds one of a few places for a bounded time; while all are taken the
 //! others wait in the kernel's queue. Nothing here touches a shard.
 
+use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,11 +75,11 @@ pub(super) async fn serve(listener: TcpListener, shown: Shown) {
     serve_within(BOUNDS, listener, shown).await;
 }
 
-/// Binds `address` for [`serve`] without a runtime.
-pub(super) fn bind(address: SocketAddr) -> std::io::Result<net::TcpListener> {
+/// Binds `address` for [`serve`]. Needs the control thread's runtime.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    TcpListener::from_std(listener)
 }
 
 async fn serve_within(bounds: Bounds, listener: TcpListener, shown: Shown) {
@@ -185,7 +186,6 @@ mod tests {
 
     async fn start(bounds: Bounds) -> (SocketAddr, Shown) {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind");
-        let listener = TcpListener::from_std(listener).expect("listener");
         let address = listener.local_addr().expect("address");
         let metrics = Metrics::new(vec![Arc::new(Page::default())], VERSION).expect("metrics");
         let shown = Shown {

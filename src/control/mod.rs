@@ -4,11 +4,13 @@
 //! never wait for it.
 
 mod banner;
+mod error;
 mod facts;
 mod http;
 mod log_queue;
 mod logging;
 mod notify;
+mod shards;
 mod start;
 mod supervise;
 
@@ -19,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::{error, warn};
 
 use crate::config::Config;
-use start::StartError;
+use error::StartError;
 
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
