@@ -5,12 +5,13 @@ use std::fmt;
 use super::source::{Path, Source};
 
 /// Every room and its rung; a room imports from lower rungs only.
-const LADDER: [(&str, u8); 12] = [
+const LADDER: [(&str, u8); 13] = [
     ("stun", 0),
     ("time", 0),
     ("turn", 1),
     ("transport", 2),
     ("net", 2),
+    ("offload", 2),
     ("metrics", 2),
     ("credentials", 2),
     ("config", 2),
