@@ -23,8 +23,8 @@ const LONGEST_RESPONSE: usize = 65_552;
 pub(super) enum Route {
     ToPeer(AllocationKey, SocketAddr, Span),
     ToClient(FiveTuple, Prefix, Span),
-    /// Answered, or to be answered by and by.
-    Answered,
+    /// Nothing to send, but it meant something: answered, parked, a keep-alive.
+    Heard,
     Dropped,
 }
 
@@ -42,7 +42,7 @@ impl Route {
                 prefix,
                 payload,
             } => place(payload).map_or(Self::Dropped, |span| Self::ToClient(*to, *prefix, span)),
-            Verdict::Respond | Verdict::Park => Self::Answered,
+            Verdict::Respond | Verdict::Park | Verdict::Discard(Reason::KeepAlive) => Self::Heard,
             Verdict::Discard(_) => Self::Dropped,
         }
     }
@@ -150,7 +150,7 @@ impl Shard {
         match route {
             Route::ToPeer(from, peer, span) => self.queue_to_peer(from, peer, span),
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
-            Route::Answered | Route::Dropped => {}
+            Route::Heard | Route::Dropped => {}
         }
         self.drain();
     }
@@ -212,10 +212,15 @@ impl Shard {
     }
 
     /// Does what the core asks for and queues its responses. After each of its `handle_*`.
+    ///
+    /// Sockets close before the response goes: a client that reads it finds the port free.
     pub(super) fn drain(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open_relay(key, local),
+                Action::OpenRelay { key, local } => {
+                    self.queue_responses();
+                    self.open_relay(key, local);
+                }
                 Action::CloseRelay { key, family } => {
                     // What it still has to send goes first.
                     self.flush();
@@ -223,6 +228,10 @@ impl Shard {
                 }
             }
         }
+        self.queue_responses();
+    }
+
+    fn queue_responses(&mut self) {
         loop {
             self.reserve();
             let Some((to, response)) = self.server.poll_response() else {

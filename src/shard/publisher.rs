@@ -64,7 +64,7 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         }));
         let stats = Stats::default();
-        let mut at = |publisher: &mut Publisher, millis| {
+        let at = |publisher: &mut Publisher, millis| {
             let now = Instant::ZERO + Duration::from_millis(millis);
             publisher.publish_due(now, &stats);
             count.load(Ordering::Relaxed)
