@@ -1,0 +1,15 @@
+//! The real binary with real clients: the `turn` crate, Debian's coturn tools, Chromium, and hostile
+//! ones. A test whose programs are not installed says `SKIPPED`; with `CI=true` it fails.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test helper fails by panicking and says why"
+)]
+
+mod client;
+mod http;
+mod metrics;
+mod namespace;
+mod process;
+mod relaying;
+mod server;
