@@ -6,6 +6,7 @@
     reason = "a test helper fails by panicking and says why"
 )]
 
+mod browsers;
 mod client;
 mod http;
 mod metrics;
@@ -13,3 +14,4 @@ mod namespace;
 mod process;
 mod relaying;
 mod server;
+mod signalling;
