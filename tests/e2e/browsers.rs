@@ -140,6 +140,7 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         command
             .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
             .args([
                 "--headless",
                 "--no-sandbox",

@@ -8,6 +8,7 @@
 
 mod browsers;
 mod client;
+mod coturn_tools;
 mod http;
 mod metrics;
 mod namespace;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 /// A child process in a process group of its own, killed when dropped.
 pub(crate) struct Running {
@@ -89,7 +89,11 @@ impl Drop for Running {
         if self.alive() {
             let _ = kill_process_group(self.handle(), Signal::KILL);
         }
+        let group = self.handle();
         let _ = self.child.wait();
+        until(Duration::from_secs(2), || {
+            test_kill_process_group(group).is_err()
+        });
         if thread::panicking() {
             let (name, stdout, stderr) = (&self.name, self.stdout.tail(), self.stderr.tail());
             eprintln!("--- {name}, standard output:\n{stdout}\n--- standard error:\n{stderr}\n---");
