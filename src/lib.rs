@@ -11,5 +11,6 @@
 //! 0  stun · time                                 the wire; values
 //! ```
 
+pub mod stun;
 pub mod time;
 pub mod turn;

@@ -1,10 +1,25 @@
 //! An allocation and the table of them (RFC 8656 §3, §6).
 
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::channel::Channels;
+use super::five_tuple::{Family, FiveTuple};
+use super::keys::StoredKey;
+use super::permission::Permissions;
+use super::reply::Reply;
+use super::stats::RequestMethod;
+use crate::stun::TransactionId;
+use crate::time::{Instant, UnixTime};
+
 /// Names one allocation of one shard for ever: a slot and how often the slot was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AllocationKey {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+    index: u32,
+    generation: u32,
 }
 
 impl AllocationKey {
@@ -23,5 +38,183 @@ impl AllocationKey {
             index: token as u32,
             generation: (token >> 32) as u32 & (u32::MAX >> 1),
         }
+    }
+
+    /// The slot, a small number that a freed allocation leaves to a later one.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A relayed transport address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Relay {
+    /// What the socket binds.
+    pub(super) local: IpAddr,
+    /// What peers see.
+    pub(super) public: SocketAddr,
+}
+
+impl Relay {
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.local)
+    }
+
+    /// The address that the socket binds.
+    pub(super) fn bind_address(&self) -> SocketAddr {
+        SocketAddr::new(self.local, self.public.port())
+    }
+}
+
+/// Who made the allocation, as proven by the request.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) username: Box<str>,
+    pub(super) key: StoredKey,
+    /// When the credential ends; the allocation is not refreshed after it (S12).
+    pub(super) credential_expires: Option<UnixTime>,
+}
+
+/// The Allocate request that made the allocation, to answer its retransmissions alike (S14).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) transaction: TransactionId,
+    pub(super) fingerprint: bool,
+    pub(super) lifetime: Duration,
+}
+
+impl Origin {
+    /// A response to the request, sent to `client`.
+    pub(super) fn reply(&self, client: FiveTuple) -> Reply {
+        let Self {
+            transaction,
+            fingerprint,
+            ..
+        } = *self;
+        Reply {
+            to: client,
+            method: RequestMethod::Allocate,
+            transaction,
+            fingerprint,
+        }
+    }
+}
+
+/// Where an allocation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its relay socket is being opened; so many ports were tried before.
+    Opening { tries: u8 },
+    /// It relays.
+    Live,
+}
+
+/// One allocation.
+#[derive(Debug)]
+pub(super) struct Allocation {
+    pub(super) client: FiveTuple,
+    pub(super) owner: Owner,
+    pub(super) origin: Origin,
+    pub(super) relay: Relay,
+    pub(super) state: State,
+    pub(super) expires: Instant,
+    /// When the deadlines will have us looked at; later entries are stale.
+    pub(super) scheduled: Instant,
+    pub(super) permissions: Permissions,
+    pub(super) channels: Channels,
+}
+
+impl Allocation {
+    pub(super) fn is_live(&self) -> bool {
+        self.state == State::Live
+    }
+
+    /// The relayed address of `family`, if the allocation has one.
+    pub(super) fn relay(&self, family: Family) -> Option<&Relay> {
+        Some(&self.relay).filter(|relay| relay.family() == family)
+    }
+
+    /// When something of it expires next.
+    pub(super) fn next_expiry(&self) -> Instant {
+        let parts = [self.permissions.next_expiry(), self.channels.next_expiry()];
+        parts.into_iter().flatten().fold(self.expires, Instant::min)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    allocation: Option<Box<Allocation>>,
+}
+
+/// The allocations of one shard, by key and by five-tuple.
+#[derive(Debug)]
+pub(super) struct Allocations {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_client: HashMap<FiveTuple, AllocationKey, FixedState>,
+}
+
+impl Allocations {
+    /// An empty table whose hashes nobody outside can predict.
+    pub(super) fn new(seed: u64) -> Self {
+        let by_client = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_client,
+        }
+    }
+
+    pub(super) fn key(&self, client: &FiveTuple) -> Option<AllocationKey> {
+        self.by_client.get(client).copied()
+    }
+
+    pub(super) fn get(&self, key: AllocationKey) -> Option<&Allocation> {
+        let slot = self
+            .slots
+            .get(key.index())
+            .filter(|slot| slot.generation == key.generation)?;
+        slot.allocation.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: AllocationKey) -> Option<&mut Allocation> {
+        let slots = &mut self.slots;
+        let slot = slots
+            .get_mut(key.index())
+            .filter(|slot| slot.generation == key.generation)?;
+        slot.allocation.as_deref_mut()
+    }
+
+    /// Adds an allocation whose five-tuple has none.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ports run out long before u32"
+    )]
+    pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationKey {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        let key = AllocationKey {
+            index,
+            generation: slot.generation,
+        };
+        self.by_client.insert(allocation.client, key);
+        slot.allocation = Some(Box::new(allocation));
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: AllocationKey) -> Option<Box<Allocation>> {
+        let slots = &mut self.slots;
+        let slot = slots
+            .get_mut(key.index())
+            .filter(|slot| slot.generation == key.generation)?;
+        let allocation = slot.allocation.take()?;
+        slot.generation = slot.generation.wrapping_add(1) & (u32::MAX >> 1);
+        self.free.push(key.index);
+        self.by_client.remove(&allocation.client);
+        Some(allocation)
     }
 }

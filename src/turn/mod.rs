@@ -5,22 +5,38 @@
 //! asks `poll_timeout`. Time never goes back. The same inputs and seed give the same outputs.
 
 mod allocation;
+mod auth;
+mod channel;
+mod data;
+mod deadlines;
 mod five_tuple;
 mod keys;
+mod life;
+mod live_relays;
+mod network;
+mod nonce;
 mod outcome;
 mod peer_filter;
+mod permission;
 mod policy;
+mod ports;
+mod quota;
+mod random;
+mod rate_limit;
+mod reply;
+mod request;
 mod server;
 mod stats;
 
 pub use allocation::AllocationKey;
 pub use five_tuple::{Family, FiveTuple, Transport};
-pub use keys::{Credentials, SharedSecret, StoredKey};
+pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
+pub use network::{Network, NetworkError};
 pub use outcome::{Prefix, Reason, Verdict};
-pub use peer_filter::{Action as RuleAction, Network, NetworkError, OwnHost, PeerFilter, Rule};
+pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,
-    Source, Stats,
+    SLOTS, Source, Stats,
 };

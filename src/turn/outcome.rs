@@ -47,6 +47,8 @@ pub enum Reason {
     UnexpectedResponse,
     /// An indication of a method that has none, or with an unknown comprehension-required attribute.
     UnexpectedIndication,
+    /// A Binding indication: a keep-alive that asks for nothing (RFC 8489 §3).
+    KeepAlive,
     /// A request of a method that this server does not know.
     UnknownMethod,
     /// ChannelData or a Send indication on a five-tuple without an allocation (RFC 8656 §5).
@@ -75,12 +77,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in label order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Unclassified,
         Self::Malformed,
         Self::BadFingerprint,
         Self::UnexpectedResponse,
         Self::UnexpectedIndication,
+        Self::KeepAlive,
         Self::UnknownMethod,
         Self::NoAllocation,
         Self::NoChannel,
@@ -103,6 +106,7 @@ impl Reason {
             Self::BadFingerprint => "bad_fingerprint",
             Self::UnexpectedResponse => "unexpected_response",
             Self::UnexpectedIndication => "unexpected_indication",
+            Self::KeepAlive => "keep_alive",
             Self::UnknownMethod => "unknown_method",
             Self::NoAllocation => "no_allocation",
             Self::NoChannel => "no_channel",

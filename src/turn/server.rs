@@ -1,19 +1,39 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::allocation::AllocationKey;
-use super::five_tuple::{Family, FiveTuple};
-use super::outcome::{Reason, Verdict};
+use super::allocation::{AllocationKey, Allocations};
+use super::deadlines::Deadlines;
+use super::five_tuple::{Family, FiveTuple, Transport};
+use super::live_relays::LiveRelays;
+use super::nonce::Nonces;
+use super::outcome::{Prefix, Reason, Verdict};
 use super::policy::Policy;
-use super::stats::Stats;
+use super::ports::Ports;
+use super::quota::Quota;
+use super::random::Random;
+use super::rate_limit::RateLimit;
+use super::request::has_only_known;
+use super::stats::{Counter, Source, Stats};
+use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
-/// What the shards of one process share: live relayed addresses and quota. Touched by requests and
-/// read without a lock by the relay path.
+/// What the shards of one process share: live relayed addresses and quota. Touched by requests; the
+/// relay path only reads it, and without a lock.
 #[derive(Debug, Default)]
-pub struct Shared {}
+pub struct Shared {
+    pub(super) live: LiveRelays,
+    pub(super) quota: Quota,
+}
+
+impl Shared {
+    /// Whether no allocation is counted against any quota.
+    pub fn is_idle(&self) -> bool {
+        self.quota.is_empty()
+    }
+}
 
 /// What a [`Server`] starts with.
 #[derive(Debug)]
@@ -82,57 +102,112 @@ pub enum Event {
 /// The rules of STUN and TURN for the clients of one shard.
 #[derive(Debug)]
 pub struct Server {
-    stats: Stats,
+    pub(super) shards: u16,
+    pub(super) policy: Arc<Policy>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) allocations: Allocations,
+    pub(super) deadlines: Deadlines,
+    pub(super) ports: Ports,
+    pub(super) nonces: Nonces,
+    pub(super) rate_limit: RateLimit,
+    pub(super) random: Random,
+    pub(super) stats: Stats,
+    pub(super) actions: VecDeque<Action>,
+    /// The response last written, and to whom it goes until it is polled.
+    pub(super) response: Vec<u8>,
+    pub(super) respond_to: Option<FiveTuple>,
+    /// The head of the Data indication last written.
+    pub(super) head: Vec<u8>,
 }
 
 impl Server {
     /// A server without clients.
-    pub fn new(_setup: Setup) -> Self {
+    pub fn new(setup: Setup) -> Self {
+        let mut random = Random::new(setup.seed);
+        let shards = setup.shards.max(1);
         Self {
+            shards,
+            allocations: Allocations::new(random.next_u64()),
+            deadlines: Deadlines::default(),
+            ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
+            nonces: Nonces::new(&setup.nonce_key),
+            rate_limit: RateLimit::new(random.next_u64()),
+            random,
             stats: Stats::default(),
+            actions: VecDeque::new(),
+            response: Vec::with_capacity(1024),
+            respond_to: None,
+            head: Vec::with_capacity(Prefix::MAX),
+            policy: setup.policy,
+            shared: setup.shared,
         }
     }
 
     /// Handles one message of a client: a datagram, or one frame of a stream.
     pub fn handle_client<'p>(
         &mut self,
-        _now: Now,
-        _from: FiveTuple,
-        _packet: &'p [u8],
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
     ) -> Verdict<'p> {
-        Verdict::Discard(Reason::Malformed)
+        self.count_received(source(from.transport), packet);
+        let verdict = match classify(packet) {
+            Kind::ChannelData => self.handle_channel_data(now, &from, packet),
+            Kind::Stun => self.handle_stun(now, from, packet),
+            Kind::Other => Err(Reason::Unclassified),
+        };
+        self.settle(verdict)
     }
 
     /// Handles one datagram that `peer` sent to the allocation's relay socket.
     pub fn handle_peer<'p>(
         &mut self,
-        _now: Now,
-        _at: AllocationKey,
-        _peer: SocketAddr,
-        _payload: &'p [u8],
+        now: Now,
+        at: AllocationKey,
+        peer: SocketAddr,
+        payload: &'p [u8],
     ) -> Verdict<'p> {
-        Verdict::Discard(Reason::Malformed)
+        self.count_received(Source::Peer, payload);
+        let verdict = self.relay_to_client(now, at, peer, payload);
+        self.settle(verdict)
     }
 
     /// Handles what happened outside.
-    pub fn handle_event(&mut self, _now: Now, _event: Event) {}
+    pub fn handle_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::RelayOpened { key, .. } => self.relay_opened(now, key),
+            Event::RelayFailed { key, retry, .. } => self.relay_failed(now, key, retry),
+            Event::ClientGone { client } => self.client_gone(&client),
+            Event::Policy(policy) => self.policy = policy,
+        }
+    }
 
     /// Ends what has expired. Call it when [`poll_timeout`](Self::poll_timeout) has passed.
-    pub fn handle_timeout(&mut self, _now: Now) {}
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((at, key)) = self.deadlines.pop_due(now.instant) {
+            self.expire(now.instant, at, key);
+        }
+    }
 
     /// The next thing to do, until none.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// The next response and the client it goes to, until none.
     pub fn poll_response(&mut self) -> Option<(FiveTuple, &[u8])> {
-        None
+        let to = self.respond_to.take()?;
+        Some((to, &self.response))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; none while nothing can expire.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.deadlines.next()
+    }
+
+    /// Whether `client` has an allocation, live or being opened.
+    pub fn has_allocation(&self, client: &FiveTuple) -> bool {
+        self.allocations.key(client).is_some()
     }
 
     /// The counters.
@@ -143,5 +218,60 @@ impl Server {
     /// The counters, for what only the owner of the sockets sees: connections, failed sends.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    fn handle_stun<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        let message = Message::parse(packet).map_err(|error| match error.kind {
+            DecodeErrorKind::WrongFingerprint => Reason::BadFingerprint,
+            _ => Reason::Malformed,
+        })?;
+        match message.class() {
+            Class::Request => Ok(self.handle_request(now, from, &message)),
+            Class::Indication => self.handle_indication(now, &from, &message),
+            Class::Success | Class::Error => Err(Reason::UnexpectedResponse),
+        }
+    }
+
+    fn handle_indication<'p>(
+        &mut self,
+        now: Now,
+        from: &FiveTuple,
+        message: &Message<'p>,
+    ) -> Result<Verdict<'p>, Reason> {
+        match message.method() {
+            Method::BINDING => Err(Reason::KeepAlive),
+            Method::SEND if has_only_known(message) => self.handle_send(now, from, message),
+            _ => Err(Reason::UnexpectedIndication),
+        }
+    }
+
+    fn count_received(&mut self, source: Source, packet: &[u8]) {
+        self.stats.increment(Counter::ReceivedPackets(source));
+        self.stats
+            .add(Counter::ReceivedBytes(source), packet.len() as u64);
+    }
+
+    /// Counts the one outcome of a packet; what was relayed is counted by direction already.
+    fn settle<'p>(&mut self, verdict: Result<Verdict<'p>, Reason>) -> Verdict<'p> {
+        let verdict = verdict.unwrap_or_else(Verdict::Discard);
+        match verdict {
+            Verdict::Respond => self.stats.increment(Counter::Answered),
+            Verdict::Park => self.stats.increment(Counter::Parked),
+            Verdict::Discard(reason) => self.stats.increment(Counter::Dropped(reason)),
+            Verdict::ToPeer { .. } | Verdict::ToClient { .. } => {}
+        }
+        verdict
+    }
+}
+
+fn source(transport: Transport) -> Source {
+    match transport {
+        Transport::Udp => Source::ClientUdp,
+        Transport::Tcp => Source::ClientTcp,
     }
 }

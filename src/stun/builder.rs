@@ -1,0 +1,129 @@
+//! Writes a message into the caller's buffer.
+
+use std::net::SocketAddr;
+
+use super::address;
+use super::attribute::AttributeType;
+use super::header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, encode_type};
+use super::integrity::{Algorithm, fingerprint};
+use super::padded;
+
+/// A message under construction. The length field is right after every call, so the buffer holds a
+/// whole message at any time.
+///
+/// Attributes come in the order of the calls. [`integrity`](Self::integrity) signs what stands before
+/// it, so it goes behind all attributes but [`fingerprint`](Self::fingerprint), which goes last.
+#[derive(Debug)]
+pub struct MessageBuilder<'b> {
+    buffer: &'b mut Vec<u8>,
+    transaction: TransactionId,
+}
+
+impl<'b> MessageBuilder<'b> {
+    /// Starts a message in `buffer`, whose former content is lost and whose capacity is kept.
+    pub fn new(
+        buffer: &'b mut Vec<u8>,
+        class: Class,
+        method: Method,
+        transaction: TransactionId,
+    ) -> Self {
+        buffer.clear();
+        buffer.extend_from_slice(&encode_type(class, method).to_be_bytes());
+        buffer.extend_from_slice(&[0, 0]);
+        buffer.extend_from_slice(&MAGIC_COOKIE.to_be_bytes());
+        buffer.extend_from_slice(&transaction.0);
+        Self {
+            buffer,
+            transaction,
+        }
+    }
+
+    /// Appends an attribute with `value`, of at most 65 535 bytes; padding is zero.
+    pub fn attribute(&mut self, kind: AttributeType, value: &[u8]) -> &mut Self {
+        self.head(kind, value.len());
+        self.buffer.extend_from_slice(value);
+        self.buffer.resize(padded(self.buffer.len()), 0);
+        self.set_length(self.buffer.len())
+    }
+
+    /// Appends an attribute with a 32-bit value.
+    pub fn u32(&mut self, kind: AttributeType, value: u32) -> &mut Self {
+        self.attribute(kind, &value.to_be_bytes())
+    }
+
+    /// Appends an address as it is (RFC 8489 §14.1).
+    pub fn address(&mut self, kind: AttributeType, address: SocketAddr) -> &mut Self {
+        let (value, length) = address::encode(address);
+        self.attribute(kind, &value[..length])
+    }
+
+    /// Appends an XORed address (RFC 8489 §14.2).
+    pub fn xor_address(&mut self, kind: AttributeType, address: SocketAddr) -> &mut Self {
+        let (value, length) = address::encode_xor(address, self.transaction);
+        self.attribute(kind, &value[..length])
+    }
+
+    /// Appends ERROR-CODE with `code`, 300 to 699, and its reason phrase (RFC 8489 §14.8).
+    pub fn error_code(&mut self, code: u16, reason: &str) -> &mut Self {
+        let [_, class] = (code / 100).to_be_bytes();
+        let [_, number] = (code % 100).to_be_bytes();
+        self.head(AttributeType::ERROR_CODE, 4 + reason.len());
+        self.buffer.extend_from_slice(&[0, 0, class, number]);
+        self.buffer.extend_from_slice(reason.as_bytes());
+        self.buffer.resize(padded(self.buffer.len()), 0);
+        self.set_length(self.buffer.len())
+    }
+
+    /// Appends UNKNOWN-ATTRIBUTES (RFC 8489 §14.13).
+    pub fn unknown_attributes(&mut self, kinds: &[AttributeType]) -> &mut Self {
+        self.head(AttributeType::UNKNOWN_ATTRIBUTES, kinds.len() * 2);
+        for kind in kinds {
+            self.buffer.extend_from_slice(&kind.0.to_be_bytes());
+        }
+        self.buffer.resize(padded(self.buffer.len()), 0);
+        self.set_length(self.buffer.len())
+    }
+
+    /// Appends a message integrity made with `key` (RFC 8489 §14.5, §14.6).
+    pub fn integrity(&mut self, algorithm: Algorithm, key: &[u8]) -> &mut Self {
+        let length = algorithm.length();
+        self.set_length(self.buffer.len() + 4 + length);
+        let digest = algorithm.digest(key, &[self.buffer.as_slice()]);
+        self.attribute(algorithm.attribute(), &digest[..length])
+    }
+
+    /// Appends FINGERPRINT (RFC 8489 §14.7).
+    pub fn fingerprint(&mut self) -> &mut Self {
+        self.set_length(self.buffer.len() + 8);
+        let value = fingerprint(self.buffer);
+        self.u32(AttributeType::FINGERPRINT, value)
+    }
+
+    /// Appends the head of an attribute whose value of `length` bytes the caller sends behind the
+    /// buffer; the length field speaks of the whole message with padding.
+    pub fn open_attribute(&mut self, kind: AttributeType, length: u16) -> &mut Self {
+        self.head(kind, usize::from(length));
+        self.set_length(self.buffer.len() + padded(usize::from(length)))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "values are at most 65 535 bytes"
+    )]
+    fn head(&mut self, kind: AttributeType, length: usize) {
+        debug_assert!(length <= usize::from(u16::MAX));
+        self.buffer.extend_from_slice(&kind.0.to_be_bytes());
+        self.buffer
+            .extend_from_slice(&(length as u16).to_be_bytes());
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "messages fit their length field"
+    )]
+    fn set_length(&mut self, end: usize) -> &mut Self {
+        debug_assert!(end - HEADER_LENGTH <= usize::from(u16::MAX));
+        self.buffer[2..4].copy_from_slice(&((end - HEADER_LENGTH) as u16).to_be_bytes());
+        self
+    }
+}

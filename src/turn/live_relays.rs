@@ -1,0 +1,130 @@
+//! Which relayed transport addresses of this server are alive, for all shards (requirement S1).
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many addresses can be told apart; relays on further ones cannot be peers of each other.
+const MAX_FACES: usize = 256;
+
+/// One bit per port of one relay address. Shards write it when an allocation begins or ends and read
+/// it without a lock for packets between two allocations of this server.
+struct Face {
+    public: IpAddr,
+    local: IpAddr,
+    ports: [AtomicU64; 1024],
+}
+
+impl Face {
+    fn new(public: IpAddr, local: IpAddr) -> Box<Self> {
+        Box::new(Self {
+            public,
+            local,
+            ports: [const { AtomicU64::new(0) }; 1024],
+        })
+    }
+
+    fn is_live(&self, port: u16) -> bool {
+        let (word, bit) = place(port);
+        self.ports[word].load(Ordering::Relaxed) & bit != 0
+    }
+}
+
+fn place(port: u16) -> (usize, u64) {
+    (usize::from(port / 64), 1 << (port % 64))
+}
+
+/// The live relayed transport addresses of one process.
+pub(super) struct LiveRelays {
+    faces: [OnceLock<Box<Face>>; MAX_FACES],
+}
+
+impl Default for LiveRelays {
+    fn default() -> Self {
+        Self {
+            faces: [const { OnceLock::new() }; MAX_FACES],
+        }
+    }
+}
+
+impl LiveRelays {
+    /// Marks the relay bound at `local` and seen by peers at `public` as alive.
+    pub(super) fn insert(&self, public: SocketAddr, local: IpAddr) {
+        if let Some(face) = self.face_for(public.ip(), local) {
+            let (word, bit) = place(public.port());
+            face.ports[word].fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks it as gone.
+    pub(super) fn remove(&self, public: SocketAddr, local: IpAddr) {
+        let mut faces = self.faces();
+        if let Some(face) = faces.find(|face| face.public == public.ip() && face.local == local) {
+            let (word, bit) = place(public.port());
+            face.ports[word].fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `ip` is the public address of relays, now or earlier.
+    pub(super) fn is_relay_address(&self, ip: IpAddr) -> bool {
+        self.faces().any(|face| face.public == ip)
+    }
+
+    /// Where to send what is for the live relayed address `public`; none when it is not alive.
+    pub(super) fn local_of(&self, public: SocketAddr) -> Option<SocketAddr> {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        let face = faces.find(|face| face.is_live(public.port()))?;
+        Some(SocketAddr::new(face.local, public.port()))
+    }
+
+    /// The public face of the live relay that is bound at `local`.
+    pub(super) fn public_of(&self, local: SocketAddr) -> Option<SocketAddr> {
+        let mut faces = self.faces().filter(|face| face.local == local.ip());
+        let face = faces.find(|face| face.is_live(local.port()))?;
+        Some(SocketAddr::new(face.public, local.port()))
+    }
+
+    fn faces(&self) -> impl Iterator<Item = &Face> {
+        self.faces
+            .iter()
+            .map_while(|face| face.get())
+            .map(AsRef::as_ref)
+    }
+
+    /// The face of the pair, made when there is room; slots fill in order and are never emptied.
+    fn face_for(&self, public: IpAddr, local: IpAddr) -> Option<&Face> {
+        self.faces
+            .iter()
+            .map(|slot| slot.get_or_init(|| Face::new(public, local)).as_ref())
+            .find(|face| face.public == public && face.local == local)
+    }
+}
+
+impl fmt::Debug for LiveRelays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses = self.faces().map(|face| face.public);
+        f.debug_set().entries(addresses).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_exactly_the_live_ones_and_both_their_faces() {
+        let live = LiveRelays::default();
+        let public: SocketAddr = "203.0.113.5:50000".parse().unwrap();
+        let local: SocketAddr = "192.0.2.1:50000".parse().unwrap();
+        assert!(!live.is_relay_address(public.ip()));
+        live.insert(public, local.ip());
+        assert_eq!(live.local_of(public), Some(local));
+        assert_eq!(live.public_of(local), Some(public));
+        assert_eq!(live.local_of(local), None);
+        assert_eq!(live.local_of(SocketAddr::new(public.ip(), 50001)), None);
+        live.remove(public, local.ip());
+        assert_eq!(live.local_of(public), None);
+        assert!(live.is_relay_address(public.ip()));
+    }
+}

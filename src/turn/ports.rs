@@ -1,0 +1,86 @@
+//! The relay ports of one shard (RFC 8656 §7.2, RFC 6056).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::random::Random;
+
+/// How many addresses may have a pool; a host has few, and each costs up to 32 kB.
+const MAX_POOLS: usize = 256;
+
+/// Free ports by public address. Shards never share a port: each has every n-th pair of an even port
+/// and the odd one above it.
+#[derive(Debug)]
+pub(super) struct Ports {
+    range: RangeInclusive<u16>,
+    shard: u16,
+    shards: u16,
+    free: BTreeMap<IpAddr, Vec<u16>>,
+}
+
+impl Ports {
+    pub(super) fn new(range: RangeInclusive<u16>, shard: u16, shards: u16) -> Self {
+        Self {
+            range,
+            shard,
+            shards: shards.max(1),
+            free: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a random free port of `address`; none when all are taken.
+    pub(super) fn take(&mut self, address: IpAddr, random: &mut Random) -> Option<u16> {
+        if !self.free.contains_key(&address) {
+            if self.free.len() >= MAX_POOLS {
+                return None;
+            }
+            self.free.insert(address, self.share());
+        }
+        let free = self.free.get_mut(&address)?;
+        if free.is_empty() {
+            return None;
+        }
+        let place = random.below(free.len());
+        Some(free.swap_remove(place))
+    }
+
+    /// Gives back a port that [`take`](Self::take) returned.
+    pub(super) fn give_back(&mut self, address: IpAddr, port: u16) {
+        if let Some(free) = self.free.get_mut(&address) {
+            debug_assert!(!free.contains(&port));
+            free.push(port);
+        }
+    }
+
+    fn share(&self) -> Vec<u16> {
+        let mine = |port: &u16| port / 2 % self.shards == self.shard;
+        self.range.clone().filter(mine).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_split_the_range_and_ports_return() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut random = Random::new([7; 32]);
+        let mut seen = Vec::new();
+        for shard in 0..3 {
+            let mut ports = Ports::new(50_000..=50_010, shard, 3);
+            let taken: Vec<u16> = std::iter::from_fn(|| ports.take(address, &mut random)).collect();
+            for port in &taken {
+                ports.give_back(address, *port);
+            }
+            assert_eq!(
+                std::iter::from_fn(|| ports.take(address, &mut random)).count(),
+                taken.len()
+            );
+            seen.extend(taken);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (50_000..=50_010).collect::<Vec<u16>>());
+    }
+}

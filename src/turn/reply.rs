@@ -1,0 +1,180 @@
+//! Responses: what each error is called, and how a response is put together (RFC 8489 §6.3.1).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::five_tuple::FiveTuple;
+use super::stats::{RequestMethod, ResultCode};
+use crate::stun::{
+    Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
+};
+
+/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    BadRequest,
+    Unauthenticated,
+    Forbidden,
+    UnknownAttributes(Vec<AttributeType>),
+    AllocationMismatch,
+    StaleNonce,
+    AddressFamilyNotSupported,
+    WrongCredentials,
+    UnsupportedTransport,
+    PeerFamilyMismatch,
+    QuotaReached,
+    InsufficientCapacity,
+}
+
+impl Refusal {
+    /// The error code and the reason phrase that the RFC suggests.
+    pub(super) const fn code(&self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest => (400, "Bad Request"),
+            Self::Unauthenticated => (401, "Unauthenticated"),
+            Self::Forbidden => (403, "Forbidden"),
+            Self::UnknownAttributes(_) => (420, "Unknown Attribute"),
+            Self::AllocationMismatch => (437, "Allocation Mismatch"),
+            Self::StaleNonce => (438, "Stale Nonce"),
+            Self::AddressFamilyNotSupported => (440, "Address Family not Supported"),
+            Self::WrongCredentials => (441, "Wrong Credentials"),
+            Self::UnsupportedTransport => (442, "Unsupported Transport Protocol"),
+            Self::PeerFamilyMismatch => (443, "Peer Address Family Mismatch"),
+            Self::QuotaReached => (486, "Allocation Quota Reached"),
+            Self::InsufficientCapacity => (508, "Insufficient Capacity"),
+        }
+    }
+
+    pub(super) fn result(&self) -> ResultCode {
+        ResultCode::error(self.code().0)
+    }
+
+    /// Whether the client needs a realm and a fresh nonce to try again.
+    pub(super) const fn is_challenge(&self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::StaleNonce)
+    }
+}
+
+/// What a success response says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Success {
+    /// Binding (RFC 8489 §6.3.1.1).
+    Mapped,
+    /// Allocate (RFC 8656 §7.2).
+    Allocated {
+        relayed: SocketAddr,
+        lifetime: Duration,
+    },
+    /// Refresh (RFC 8656 §8.2).
+    Refreshed { lifetime: Duration },
+    /// CreatePermission and ChannelBind require nothing.
+    Done,
+}
+
+/// What a response repeats of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply {
+    pub(super) to: FiveTuple,
+    pub(super) method: RequestMethod,
+    pub(super) transaction: TransactionId,
+    /// The request ended in FINGERPRINT, so the response does.
+    pub(super) fingerprint: bool,
+}
+
+impl Reply {
+    pub(super) fn to(message: &Message<'_>, method: RequestMethod, to: FiveTuple) -> Self {
+        let transaction = message.transaction();
+        Self {
+            to,
+            method,
+            transaction,
+            fingerprint: message.has_fingerprint(),
+        }
+    }
+
+    fn wire_method(&self) -> Method {
+        match self.method {
+            RequestMethod::Binding => Method::BINDING,
+            RequestMethod::Allocate => Method::ALLOCATE,
+            RequestMethod::Refresh => Method::REFRESH,
+            RequestMethod::CreatePermission => Method::CREATE_PERMISSION,
+            RequestMethod::ChannelBind => Method::CHANNEL_BIND,
+        }
+    }
+
+    /// Writes a success response.
+    pub(super) fn write_success(&self, buffer: &mut Vec<u8>, success: Success, close: &Close<'_>) {
+        let mut builder =
+            MessageBuilder::new(buffer, Class::Success, self.wire_method(), self.transaction);
+        match success {
+            Success::Mapped => {
+                builder.xor_address(AttributeType::XOR_MAPPED_ADDRESS, self.to.client);
+            }
+            Success::Allocated { relayed, lifetime } => {
+                builder
+                    .xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed)
+                    .u32(AttributeType::LIFETIME, seconds(lifetime))
+                    .xor_address(AttributeType::XOR_MAPPED_ADDRESS, self.to.client);
+            }
+            Success::Refreshed { lifetime } => {
+                builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+            }
+            Success::Done => {}
+        }
+        self.close(&mut builder, close);
+    }
+
+    /// Writes an error response; a challenge carries `realm` and `nonce`.
+    pub(super) fn write_error(
+        &self,
+        buffer: &mut Vec<u8>,
+        refusal: &Refusal,
+        challenge: Option<(&str, &[u8])>,
+        close: &Close<'_>,
+    ) {
+        let mut builder =
+            MessageBuilder::new(buffer, Class::Error, self.wire_method(), self.transaction);
+        let (code, phrase) = refusal.code();
+        builder.error_code(code, phrase);
+        if let Refusal::UnknownAttributes(kinds) = refusal {
+            builder.unknown_attributes(kinds);
+        }
+        if let Some((realm, nonce)) = challenge {
+            builder
+                .attribute(AttributeType::REALM, realm.as_bytes())
+                .attribute(AttributeType::NONCE, nonce);
+        }
+        self.close(&mut builder, close);
+    }
+
+    fn close(&self, builder: &mut MessageBuilder<'_>, close: &Close<'_>) {
+        let names_software = matches!(
+            self.method,
+            RequestMethod::Allocate | RequestMethod::Refresh
+        );
+        if let Some(software) = close.software.filter(|_| names_software) {
+            builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
+        }
+        if let Some(key) = close.key {
+            builder.integrity(Algorithm::Sha1, key);
+        }
+        if self.fingerprint {
+            builder.fingerprint();
+        }
+    }
+}
+
+/// How a response ends. An unauthenticated one has neither: nobody is to draw more bytes from us than
+/// the RFC obliges (S7).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Close<'a> {
+    /// SOFTWARE, in Allocate and Refresh responses (RFC 8656 §5).
+    pub(super) software: Option<&'a str>,
+    /// The key of MESSAGE-INTEGRITY.
+    pub(super) key: Option<&'a [u8]>,
+}
+
+/// A lifetime as LIFETIME carries it.
+fn seconds(lifetime: Duration) -> u32 {
+    u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
+}

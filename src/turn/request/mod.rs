@@ -1,0 +1,279 @@
+//! Requests: authentication, then one handler per method, each a list of checks in RFC order.
+
+mod allocate;
+mod channel_bind;
+mod create_permission;
+mod refresh;
+
+use std::time::Duration;
+
+use super::allocation::{Allocation, AllocationKey, Owner};
+use super::auth::{Authenticated, Failure, authenticate};
+use super::five_tuple::{Family, FiveTuple};
+use super::outcome::{Reason, Verdict};
+use super::reply::{Close, Refusal, Reply, Success};
+use super::server::Server;
+use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
+use crate::stun::{AttributeType, Message, Method};
+use crate::time::Now;
+
+/// The comprehension-required attributes that a request may carry; any other is answered with 420.
+const KNOWN: &[AttributeType] = &[
+    AttributeType::MAPPED_ADDRESS,
+    AttributeType::USERNAME,
+    AttributeType::ERROR_CODE,
+    AttributeType::UNKNOWN_ATTRIBUTES,
+    AttributeType::CHANNEL_NUMBER,
+    AttributeType::LIFETIME,
+    AttributeType::XOR_PEER_ADDRESS,
+    AttributeType::DATA,
+    AttributeType::REALM,
+    AttributeType::NONCE,
+    AttributeType::XOR_RELAYED_ADDRESS,
+    AttributeType::REQUESTED_ADDRESS_FAMILY,
+    AttributeType::REQUESTED_TRANSPORT,
+    AttributeType::XOR_MAPPED_ADDRESS,
+];
+
+/// Whether every comprehension-required attribute of the message is known (RFC 8489 §6.3.2).
+pub(super) fn has_only_known(message: &Message<'_>) -> bool {
+    message.unknown_required(KNOWN).next().is_none()
+}
+
+/// 420 with the unknown comprehension-required attributes of the message (RFC 8489 §6.3.1).
+fn check_known(message: &Message<'_>) -> Result<(), Refusal> {
+    let unknown: Vec<AttributeType> = message.unknown_required(KNOWN).collect();
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::UnknownAttributes(unknown))
+    }
+}
+
+/// A request and what came with it.
+pub(super) struct Request<'a, 'm> {
+    pub(super) now: Now,
+    pub(super) from: FiveTuple,
+    pub(super) message: &'a Message<'m>,
+}
+
+/// What a handler decided.
+pub(super) enum Handled {
+    Answer(Success),
+    /// A retransmission: the success response of the allocation once more.
+    Repeat(AllocationKey),
+    /// The answer follows when the relay socket is open.
+    Park,
+    /// A retransmission of a request whose answer is still being worked out.
+    Pending,
+}
+
+impl Server {
+    pub(super) fn handle_request<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        message: &Message<'p>,
+    ) -> Verdict<'p> {
+        let Some(method) = counted_method(message.method()) else {
+            return Verdict::Discard(Reason::UnknownMethod);
+        };
+        let request = Request { now, from, message };
+        if method == RequestMethod::Binding {
+            return self.handle_binding(&request);
+        }
+        if message.attributes().next().is_none() && !message_is_solicited(&from) {
+            // A bare header is no request that a client sends; answering only helps a reflector (S7).
+            return Verdict::Discard(Reason::Malformed);
+        }
+        let reply = Reply::to(message, method, from);
+        match self.authenticate(&request) {
+            Ok(user) => self.handle_authenticated(&request, &reply, user),
+            Err((failure, refusal)) => {
+                self.stats.increment(Counter::AuthFailures(failure));
+                self.refuse(now, &reply, &refusal, None)
+            }
+        }
+    }
+
+    /// Binding asks for no credentials (RFC 8489 §6.3.1).
+    fn handle_binding<'p>(&mut self, request: &Request<'_, 'p>) -> Verdict<'p> {
+        let reply = Reply::to(request.message, RequestMethod::Binding, request.from);
+        match check_known(request.message) {
+            Ok(()) => {
+                reply.write_success(&mut self.response, Success::Mapped, &Close::default());
+                self.answer_unauthenticated(request.now, &reply, ResultCode::SUCCESS)
+            }
+            Err(refusal) => self.refuse(request.now, &reply, &refusal, None),
+        }
+    }
+
+    fn authenticate(&self, request: &Request<'_, '_>) -> Result<Authenticated, Failure> {
+        let Request { now, from, message } = request;
+        let allocation = self.allocation_of(from).map(|(_, allocation)| allocation);
+        authenticate(message, *now, &self.policy, allocation, |nonce| {
+            let lifetime = self.policy.lifetimes.nonce;
+            self.nonces
+                .is_valid(nonce, from.client, now.instant, lifetime)
+        })
+    }
+
+    fn handle_authenticated<'p>(
+        &mut self,
+        request: &Request<'_, 'p>,
+        reply: &Reply,
+        user: Authenticated,
+    ) -> Verdict<'p> {
+        let key = user.owner().key.clone();
+        let handled = check_known(request.message).and_then(|()| match reply.method {
+            RequestMethod::Allocate => self.handle_allocate(request, user),
+            RequestMethod::Refresh => self.handle_refresh(request, &user),
+            RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
+            RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
+            RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
+        });
+        match handled {
+            Ok(Handled::Answer(success)) => self.succeed(reply, success, key.as_bytes()),
+            Ok(Handled::Repeat(allocation)) => self.answer_allocate(allocation),
+            Ok(Handled::Park) => Verdict::Park,
+            Ok(Handled::Pending) => Verdict::Discard(Reason::AnswerPending),
+            Err(refusal) => self.refuse(request.now, reply, &refusal, Some(key.as_bytes())),
+        }
+    }
+
+    /// The live allocation of the request's five-tuple, when `user` made it (RFC 8656 §5).
+    fn own_allocation(
+        &mut self,
+        request: &Request<'_, '_>,
+        user: &Authenticated,
+    ) -> Result<AllocationKey, Refusal> {
+        let (key, allocation) = self
+            .allocation_of(&request.from)
+            .filter(|(_, allocation)| allocation.is_live())
+            .ok_or(Refusal::AllocationMismatch)?;
+        if allocation.owner.username != user.owner().username {
+            self.stats
+                .increment(Counter::AuthFailures(AuthFailure::OtherUser));
+            return Err(Refusal::WrongCredentials);
+        }
+        Ok(key)
+    }
+
+    fn allocation_of(&self, client: &FiveTuple) -> Option<(AllocationKey, &Allocation)> {
+        let key = self.allocations.key(client)?;
+        self.allocations
+            .get(key)
+            .map(|allocation| (key, allocation))
+    }
+
+    fn succeed<'p>(&mut self, reply: &Reply, success: Success, key: &[u8]) -> Verdict<'p> {
+        let close = Close {
+            software: self.policy.software.as_deref(),
+            key: Some(key),
+        };
+        reply.write_success(&mut self.response, success, &close);
+        self.answer(reply, ResultCode::SUCCESS)
+    }
+
+    /// Answers with an error response; without a `key` the request was not authentic.
+    pub(super) fn refuse<'p>(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        refusal: &Refusal,
+        key: Option<&[u8]>,
+    ) -> Verdict<'p> {
+        let nonce = self.nonces.make(reply.to.client, now.instant);
+        let challenge = (&*self.policy.realm, &nonce[..]);
+        let challenge = Some(challenge).filter(|_| refusal.is_challenge());
+        let software = self.policy.software.as_deref().filter(|_| key.is_some());
+        let close = Close {
+            software,
+            key: key.filter(|_| !refusal.is_challenge()),
+        };
+        reply.write_error(&mut self.response, refusal, challenge, &close);
+        if key.is_some() {
+            self.answer(reply, refusal.result())
+        } else {
+            self.answer_unauthenticated(now, reply, refusal.result())
+        }
+    }
+
+    /// Answers when the source can be trusted or has drawn little so far (S7).
+    fn answer_unauthenticated<'p>(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        result: ResultCode,
+    ) -> Verdict<'p> {
+        let rate = self.policy.limits.reflection_bytes_per_second / u32::from(self.shards);
+        let bytes = self.response.len();
+        let client = reply.to.client.ip();
+        if !message_is_solicited(&reply.to)
+            && !self.rate_limit.allows(client, bytes, rate, now.instant)
+        {
+            return Verdict::Discard(Reason::RateLimited);
+        }
+        self.answer(reply, result)
+    }
+
+    fn answer<'p>(&mut self, reply: &Reply, result: ResultCode) -> Verdict<'p> {
+        self.stats
+            .increment(Counter::Requests(reply.method, result));
+        self.respond_to = Some(reply.to);
+        Verdict::Respond
+    }
+
+    /// Writes the success response of the Allocate request that made the allocation.
+    pub(super) fn answer_allocate<'p>(&mut self, key: AllocationKey) -> Verdict<'p> {
+        let Some(allocation) = self.allocations.get(key) else {
+            return Verdict::Discard(Reason::NoAllocation);
+        };
+        let reply = allocation.origin.reply(allocation.client);
+        let success = Success::Allocated {
+            relayed: allocation.relay.public,
+            lifetime: allocation.origin.lifetime,
+        };
+        let Owner { key, .. } = allocation.owner.clone();
+        self.succeed(&reply, success, key.as_bytes())
+    }
+}
+
+/// Whether nobody can have forged the source: a stream needed a handshake.
+fn message_is_solicited(from: &FiveTuple) -> bool {
+    from.transport.is_stream()
+}
+
+/// The counted method of a request, or none when requests of `method` are not served.
+fn counted_method(method: Method) -> Option<RequestMethod> {
+    match method {
+        Method::BINDING => Some(RequestMethod::Binding),
+        Method::ALLOCATE => Some(RequestMethod::Allocate),
+        Method::REFRESH => Some(RequestMethod::Refresh),
+        Method::CREATE_PERMISSION => Some(RequestMethod::CreatePermission),
+        Method::CHANNEL_BIND => Some(RequestMethod::ChannelBind),
+        _ => None,
+    }
+}
+
+/// LIFETIME, if the request has one; 400 when it is malformed.
+fn requested_lifetime(message: &Message<'_>) -> Result<Option<Duration>, Refusal> {
+    let attribute = message.attribute(AttributeType::LIFETIME);
+    let seconds = attribute.map(|attribute| attribute.u32()).transpose();
+    let seconds = seconds.map_err(|_| Refusal::BadRequest)?;
+    Ok(seconds.map(|seconds| Duration::from_secs(seconds.into())))
+}
+
+/// REQUESTED-ADDRESS-FAMILY, if the request has one: a family, or none for an unknown one; 400 when it
+/// is malformed (RFC 8656 §18.6).
+fn requested_family(message: &Message<'_>) -> Result<Option<Option<Family>>, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::REQUESTED_ADDRESS_FAMILY) else {
+        return Ok(None);
+    };
+    match attribute.bytes() {
+        Ok([0x01, _, _, _]) => Ok(Some(Some(Family::V4))),
+        Ok([0x02, _, _, _]) => Ok(Some(Some(Family::V6))),
+        Ok(_) => Ok(Some(None)),
+        Err(_) => Err(Refusal::BadRequest),
+    }
+}

@@ -1,0 +1,6 @@
+//! The rules of the RFCs, one test each, named for the rule.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod smoke;
