@@ -68,7 +68,11 @@ fn on_one_host(transport: &str) {
 fn on_separate_networks(transports: [&str; 2]) {
     let (middle, left, right) = (Namespace::new(), Namespace::new(), Namespace::new());
     middle.connect(("left", "10.91.1.1/24"), &left, ("uplink", "10.91.1.2/24"));
-    middle.connect(("right", "10.91.2.1/24"), &right, ("uplink", "10.91.2.2/24"));
+    middle.connect(
+        ("right", "10.91.2.1/24"),
+        &right,
+        ("uplink", "10.91.2.2/24"),
+    );
     assert_unreachable(&left, "10.91.2.2");
     assert_unreachable(&right, "10.91.1.2");
 
@@ -107,7 +111,12 @@ fn conversed(signalling: &Signalling, transports: [&str; 2]) {
         assert!(report["framesDecoded"].as_u64() >= Some(5), "{}", seen());
         assert_eq!(report["local"], Value::from("relay"), "{}", seen());
         assert_eq!(report["remote"], Value::from("relay"), "{}", seen());
-        assert_eq!(report["relayProtocol"], Value::from(transport), "{}", seen());
+        assert_eq!(
+            report["relayProtocol"],
+            Value::from(transport),
+            "{}",
+            seen()
+        );
     }
 }
 

@@ -4,10 +4,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use super::families::dual_stack;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.0/8", "--allow-peer", "::1/128"];
+const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.0/8"];
 
 #[test]
 fn uclient_binds_channels_over_udp() {
@@ -88,24 +89,44 @@ fn uclient_with_another_secret_is_refused() {
     if !lacks(test, &["turnutils_uclient"]) {
         let server = Server::start(&[]);
         let refused = Tally::of(&server, "-y -u gryphon -W jabberwocky");
-        assert_eq!((refused.sent, refused.received), (0, 0), "{}", refused.output);
+        assert_eq!(
+            (refused.sent, refused.received),
+            (0, 0),
+            "{}",
+            refused.output
+        );
         server.stop();
     }
 }
 
 #[test]
 fn uclient_over_ipv4_reaches_an_ipv6_peer() {
-    crosses("uclient_over_ipv4_reaches_an_ipv6_peer", "127.0.0.1", "::1", "-x");
+    crosses(
+        "uclient_over_ipv4_reaches_an_ipv6_peer",
+        "127.0.0.1",
+        "::1",
+        "-x",
+    );
 }
 
 #[test]
 fn uclient_over_ipv6_reaches_an_ipv6_peer() {
-    crosses("uclient_over_ipv6_reaches_an_ipv6_peer", "::1", "::1", "-x -t");
+    crosses(
+        "uclient_over_ipv6_reaches_an_ipv6_peer",
+        "::1",
+        "::1",
+        "-x -t",
+    );
 }
 
 #[test]
 fn uclient_over_ipv6_reaches_an_ipv4_peer() {
-    crosses("uclient_over_ipv6_reaches_an_ipv4_peer", "::1", "127.0.0.1", "-X");
+    crosses(
+        "uclient_over_ipv6_reaches_an_ipv4_peer",
+        "::1",
+        "127.0.0.1",
+        "-X",
+    );
 }
 
 #[test]
@@ -142,10 +163,10 @@ fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
         return;
     }
-    let server = Server::listening(&[here], LOOPBACK_PEERS);
+    let server = dual_stack();
     let peer = Peer::at(there);
     let flags = format!("{} {} {flags}", peer.flags(), account());
-    Tally::of(&server, &flags).check(100);
+    Tally::at(server.address_at(here), &flags).check(100);
     server.stop();
 }
 
@@ -164,7 +185,10 @@ struct Tally {
 impl Tally {
     /// Runs it with `flags`: 5 clients, 20 messages each, unless they say otherwise.
     fn of(server: &Server, flags: &str) -> Self {
-        let address = server.address();
+        Self::at(server.address(), flags)
+    }
+
+    fn at(address: SocketAddr, flags: &str) -> Self {
         let port = address.port();
         let common = format!("-c -m 5 -n 20 -l 160 -p {port}");
         let mut command = Command::new("turnutils_uclient");
@@ -209,7 +233,9 @@ impl Peer {
         command.args(["-L", ip, "-p", &address.port().to_string()]);
         let running = Running::start(&mut command);
         let probe = UdpSocket::bind((ip, 0)).unwrap();
-        probe.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        probe
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         let answers = until(Duration::from_secs(5), || {
             probe.send_to(b"there?", address).is_ok() && probe.recv(&mut [0; 16]).is_ok()
         });

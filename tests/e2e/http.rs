@@ -14,7 +14,9 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> 
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or(io::ErrorKind::InvalidData)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
 }
@@ -33,7 +35,10 @@ impl Request {
         let mut reader = BufReader::new(stream);
         let first = line(&mut reader)?;
         let mut words = first.split(' ').map(str::to_owned);
-        let (method, target) = words.next().zip(words.next()).ok_or(io::ErrorKind::InvalidData)?;
+        let (method, target) = words
+            .next()
+            .zip(words.next())
+            .ok_or(io::ErrorKind::InvalidData)?;
         let mut body = vec![0; content_length(&mut reader)?];
         reader.read_exact(&mut body)?;
         let body = String::from_utf8_lossy(&body).into_owned();
@@ -63,7 +68,10 @@ fn content_length(reader: &mut impl BufRead) -> io::Result<usize> {
             return Ok(length);
         }
         if let Some(value) = header.strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?;
+            length = value
+                .trim()
+                .parse()
+                .map_err(|_| io::ErrorKind::InvalidData)?;
         }
     }
 }

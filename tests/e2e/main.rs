@@ -9,9 +9,14 @@
 mod browsers;
 mod client;
 mod coturn_tools;
+mod dialogue;
+mod families;
+mod hostile;
 mod http;
 mod metrics;
+mod mutation;
 mod namespace;
+mod operator;
 mod process;
 mod relaying;
 mod server;

@@ -26,7 +26,8 @@ impl Metrics {
 
     /// The sum over the label sets of `name` that contain `label`, written `key="value"`.
     pub(crate) fn with(&self, name: &str, label: &str) -> f64 {
-        let belongs = |sample: &str| sample.split('{').next() == Some(name) && sample.contains(label);
+        let belongs =
+            |sample: &str| sample.split('{').next() == Some(name) && sample.contains(label);
         let samples = self.0.iter().filter(|(sample, _)| belongs(sample));
         samples.map(|(_, value)| value).sum()
     }

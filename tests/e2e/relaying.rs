@@ -6,6 +6,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
+use super::dialogue::Dialogue;
 use super::server::Server;
 
 const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.0/8"];
@@ -56,7 +57,11 @@ async fn many_clients_on_all_shards_talk_to_each_other() {
     for client in clients {
         client.close().await;
     }
-    let ended = |name| server.metrics_when(|metrics| metrics.sum(name) == 0.0).sum(name);
+    let ended = |name| {
+        server
+            .metrics_when(|metrics| metrics.sum(name) == 0.0)
+            .sum(name)
+    };
     assert_eq!(ended("turnstone_allocations"), 0.0);
     assert_eq!(ended("turnstone_permissions"), 0.0);
     assert_eq!(ended("turnstone_channels"), 0.0);
@@ -64,19 +69,21 @@ async fn many_clients_on_all_shards_talk_to_each_other() {
     server.stop();
 }
 
-#[tokio::test]
-async fn peers_are_refused_by_default() {
+#[test]
+fn peers_are_refused_by_default() {
     let server = Server::start(&[]);
-    let client = Client::udp(server.address()).await;
-    let (peer, echo) = echo_peer("127.0.0.1").await;
-    let metrics: SocketAddr = "127.0.0.1:9641".parse().unwrap();
-    let elsewhere: SocketAddr = "10.0.0.1:80".parse().unwrap();
-    for refused in [peer, server.address(), metrics, elsewhere] {
-        let sent = client.try_send(b"let me in", refused).await;
-        assert!(sent.is_err(), "{refused} was not refused");
+    let mut client = Dialogue::udp(server.address());
+    client.allocate(None).unwrap();
+    // Only asked for: a server that errs must not send anything there.
+    for peer in [
+        "127.0.0.1:53",
+        "10.0.0.1:80",
+        "169.254.169.254:80",
+        "224.0.0.1:5353",
+    ] {
+        assert_eq!(client.permit(peer.parse().unwrap()), Err(403), "{peer}");
     }
-    echo.abort();
-    client.close().await;
+    assert_eq!(client.bind(0x4000, server.address()), Err(403));
     server.stop();
 }
 

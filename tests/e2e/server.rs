@@ -26,7 +26,8 @@ pub(crate) struct Server {
     host: Option<Arc<Namespace>>,
     address: SocketAddr,
     metrics: SocketAddr,
-    directory: tempfile::TempDir,
+    /// Its working directory, empty at the start.
+    _directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -68,7 +69,7 @@ impl Server {
             host,
             address: address(addresses[0]),
             metrics,
-            directory,
+            _directory: directory,
         })
     }
 
@@ -84,7 +85,20 @@ impl Server {
             host: None,
             address,
             metrics,
-            directory,
+            _directory: directory,
+        })
+    }
+
+    /// A server on `host` started with nothing at all, which clients reach at `address`.
+    pub(crate) fn with_defaults(host: &Arc<Namespace>, address: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = host.command(&binary());
+        Self::ready(Self {
+            running: Running::start(command.current_dir(&directory)),
+            host: Some(Arc::clone(host)),
+            address,
+            metrics: (Ipv4Addr::LOCALHOST, 9641).into(),
+            _directory: directory,
         })
     }
 
@@ -136,14 +150,18 @@ impl Server {
         &mut self.running
     }
 
+    /// What it wrote to standard output.
+    pub(crate) fn output(&self) -> String {
+        // Readiness and output come by different ways; neither waits for the other.
+        until(Duration::from_secs(5), || {
+            self.running.stdout().contains("\n}")
+        });
+        self.running.stdout()
+    }
+
     /// What it wrote to standard error.
     pub(crate) fn log(&self) -> String {
         self.running.stderr()
-    }
-
-    /// Its working directory, empty at the start.
-    pub(crate) fn directory(&self) -> &std::path::Path {
-        self.directory.path()
     }
 
     /// Checks that every packet was counted once and that SIGTERM ends the server with success.
@@ -176,9 +194,12 @@ pub(crate) fn free_port() -> u16 {
     const COUNT: u16 = 20_000;
     let own = u16::try_from(std::process::id() % 1000).unwrap() * 20;
     let free = |port: &u16| {
-        [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv4Addr::UNSPECIFIED.into()]
-            .into_iter()
-            .all(|ip| UdpSocket::bind((ip, *port)).is_ok() && TcpListener::bind((ip, *port)).is_ok())
+        [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv4Addr::UNSPECIFIED.into(),
+        ]
+        .into_iter()
+        .all(|ip| UdpSocket::bind((ip, *port)).is_ok() && TcpListener::bind((ip, *port)).is_ok())
     };
     std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
         .map(|step| FIRST + (own + step % COUNT) % COUNT)

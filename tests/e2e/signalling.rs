@@ -49,7 +49,9 @@ impl Signalling {
 
     /// What both pages reported, in the order of [`ROLES`].
     pub(crate) fn reports(&self, limit: Duration) -> [Value; 2] {
-        until(limit, || self.post.lock().unwrap().reports.len() == ROLES.len());
+        until(limit, || {
+            self.post.lock().unwrap().reports.len() == ROLES.len()
+        });
         let reports = &self.post.lock().unwrap().reports;
         ROLES.map(|role| reports.get(role).cloned().unwrap_or(Value::Null))
     }
@@ -60,7 +62,10 @@ fn serve_one(stream: &TcpStream, post: &Mutex<Post>) {
     let Ok(request) = Request::read(stream) else {
         return;
     };
-    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
     let role = query.split('=').nth(1).unwrap_or_default();
     let reply = post.lock().unwrap().reply(&request, path, role);
     let _ = match reply {
