@@ -290,14 +290,14 @@ impl UdpListener {
         (self.is_wildcard() && !local.is_unspecified()).then_some(local)
     }
 
-    /// Sends `messages` in order without waiting; see [`SendBatch::send`].
+    /// Sends `messages` in order without waiting; see [`SendBatch::send_from`].
     pub fn send<'a>(
         &self,
         batch: &mut SendBatch,
         messages: impl Iterator<Item = Outgoing<'a>>,
         failed: impl FnMut(usize, io::Error),
     ) {
-        batch.send(self.socket.as_fd(), messages, failed);
+        batch.send_from(&self.socket, messages, failed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint};
 use std::io;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use libc::{iovec, mmsghdr, msghdr, sockaddr_storage};
@@ -171,16 +171,15 @@ impl Default for SendBatch {
 }
 
 impl SendBatch {
-    /// Sends `messages` in order, and calls `failed` with the place and the error of each that the
+    /// Sends `messages` in order from `socket`, and calls `failed` with the place and the error of each that the
     /// kernel refused. Never waits.
-    pub fn send<'a, I>(
+    pub fn send_from<'a>(
         &mut self,
-        socket: BorrowedFd<'_>,
-        messages: I,
+        socket: impl AsFd,
+        messages: impl Iterator<Item = Outgoing<'a>>,
         mut failed: impl FnMut(usize, io::Error),
-    ) where
-        I: Iterator<Item = Outgoing<'a>>,
-    {
+    ) {
+        let socket = socket.as_fd();
         let mut messages = messages.peekable();
         let mut done = 0;
         while messages.peek().is_some() {
@@ -304,7 +303,6 @@ impl std::fmt::Debug for SendBatch {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
-    use std::os::fd::AsFd;
 
     fn outgoing(to: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
         Outgoing {
@@ -321,7 +319,7 @@ mod tests {
         let to = receiver.local_addr()?;
         let texts: Vec<_> = (0..40_u8).map(|i| [i; 5]).collect();
         let messages = texts.iter().map(|text| outgoing(to, text));
-        SendBatch::default().send(sender.as_fd(), messages, |_, error| panic!("{error}"));
+        SendBatch::default().send_from(&sender, messages, |_, error| panic!("{error}"));
 
         let mut memory = vec![0; 64 * 100];
         let mut batch = ReceiveBatch::default();
@@ -352,7 +350,7 @@ mod tests {
         let texts: [&[u8]; 5] = [b"a", &too_large, b"b", b"c", &too_large];
         let mut failed = Vec::new();
         let messages = texts.iter().map(|text| outgoing(to, text));
-        SendBatch::default().send(sender.as_fd(), messages, |i, error| {
+        SendBatch::default().send_from(&sender, messages, |i, error| {
             failed.push((i, error.raw_os_error()));
         });
         let refused = Some(libc::EMSGSIZE);
@@ -373,7 +371,7 @@ mod tests {
         sender.send(b"answered by ICMP")?;
         let mut failed = 0;
         let one = iter::once(outgoing(closed, b"x"));
-        SendBatch::default().send(sender.as_fd(), one, |_, _| failed += 1);
+        SendBatch::default().send_from(&sender, one, |_, _| failed += 1);
         assert_eq!(failed, 0);
         Ok(())
     }
