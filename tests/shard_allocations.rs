@@ -67,7 +67,7 @@ fn a_relayed_packet_allocates_nothing() {
     for client in [&mut udp, &mut tcp] {
         let relayed = client.allocate();
         let peer = peer(relayed.ip());
-        client.bind(0x4000, peer.local_addr().unwrap());
+        client.bind(0x4000, peer.local_addr().expect("an address"));
         relays.push((peer, relayed));
     }
     let mut relay = |rounds: usize| {

@@ -30,7 +30,7 @@ fn no_descriptor_left() {
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     let mut second = Client::udp(shards.v4());
     shards.wait_for(Counter::RelayPorts, 1);
     let mut files = exhaust();

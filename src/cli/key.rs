@@ -70,7 +70,10 @@ fn toml_string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::{Config, Overrides};
 
     #[test]
     fn hostile_names_survive_toml() {
@@ -82,10 +85,10 @@ mod tests {
             "\u{7f}\u{85}",
             &"é".repeat(250),
         ] {
-            let section = user_section(name, "turnstone", "p").unwrap();
-            let file: toml::Spanned<_> = toml::de::DeTable::parse(&section).unwrap();
-            let users = file.get_ref()["auth"].get_ref()["users"].get_ref()[0].get_ref();
-            assert_eq!(users["name"].get_ref().as_str(), Some(name));
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(&file, user_section(name, "turnstone", "p").unwrap()).unwrap();
+            let config = Config::load(Some(file.path()), &Overrides::default()).unwrap();
+            assert_eq!(config.users[0].name, name);
         }
     }
 

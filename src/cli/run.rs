@@ -1,5 +1,6 @@
 //! `turnstone`: settles the configuration and hands it to the room that runs the server.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use super::args::RunFlags;
@@ -64,7 +65,7 @@ fn user_flag(text: &str) -> Result<UserFlag, Failure> {
     })
 }
 
-fn no_random(error: getrandom::Error) -> Failure {
+fn no_random(error: impl fmt::Display) -> Failure {
     format!(
         "the system gives no random bytes for a password: {error}; name one with --user NAME:PASSWORD"
     )
@@ -104,6 +105,15 @@ mod tests {
         let config = settled(with_user("alice:correct:horse"));
         assert!(config.zero_config_user.is_none());
         assert_eq!(config.users[0].name, "alice");
+    }
+
+    #[test]
+    fn only_one_user_goes_without_a_password() {
+        let flags = RunFlags {
+            user: vec!["alice".to_owned(), "bob".to_owned()],
+            ..RunFlags::default()
+        };
+        assert!(settle(flags).is_err_and(|why| why.contains("--user: only one")));
     }
 
     #[test]

@@ -85,13 +85,16 @@ pub(super) fn check_users(
     let mut names = HashSet::new();
     let mut printed = None;
     for draft in drafts {
-        let generated = draft.generated;
         let name = check_name(&draft, with_secrets, &mut names, report);
         let login = check_login(&draft, report);
         let (Some(name), Some(login)) = (name, login) else {
             continue;
         };
-        if let (true, Login::Password(password)) = (generated, &login) {
+        if let (true, Login::Password(password)) = (draft.generated, &login) {
+            if printed.is_some() {
+                let what = "only one user can go without a password; write NAME:PASSWORD";
+                report.error(&draft.spot, what);
+            }
             printed = Some(PlainUser {
                 name: name.clone(),
                 password: password.clone(),

@@ -27,6 +27,17 @@ pub(super) type List<T> = Located<Vec<Located<T>>>;
 /// One key: its value, or none when it was not written.
 pub(super) type Key<T> = Option<Located<T>>;
 
+/// The value of `key`, or `default`.
+pub(super) fn or<T: Clone>(key: &Key<T>, default: T) -> T {
+    or_else(key, || default)
+}
+
+/// The value of `key`, or what `default` makes.
+pub(super) fn or_else<T: Clone>(key: &Key<T>, default: impl FnOnce() -> T) -> T {
+    key.as_ref()
+        .map_or_else(default, |located| located.value.clone())
+}
+
 /// The values of all keys and flags. A later layer replaces what an earlier one wrote.
 #[derive(Default)]
 pub(super) struct Draft {

@@ -7,6 +7,7 @@ mod address;
 mod auth;
 mod draft;
 mod file;
+mod limits;
 mod overrides;
 mod policy;
 mod reader;

@@ -6,15 +6,14 @@ use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
-use super::draft::{Draft, DraftLifetimes, DraftLimits, Key, List, Located};
+use super::draft::{Draft, Key, List, Located, or, or_else};
+use super::limits::{check_lifetimes, check_limits};
 use super::report::Report;
-use super::units::show_duration;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
-use crate::turn::{External, Family, Lifetimes, Limits};
+use crate::turn::{External, Family};
 
 /// The port of STUN and TURN (RFC 8656 §5).
 const DEFAULT_PORT: u16 = 3478;
@@ -32,6 +31,7 @@ const PORTS_PER_WORKER: u32 = 2;
 pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let workers = or_else(&draft.workers, available_cores);
     let (udp, tcp) = check_transports(&draft, report);
+    let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
     let listen = check_listen(draft.listen, report);
     let metrics = check_metrics(draft.metrics, &listen, tcp, report);
     let with_secrets = !draft.secrets.is_empty();
@@ -44,8 +44,6 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
     let external = check_external(draft.external, &relay, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
-    let streams = Streams::default();
-    let buffers = Buffers::default();
     Config {
         listen,
         udp,
@@ -60,42 +58,47 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
         metrics,
-        log: Log {
-            level: or(&draft.level, Level::INFO),
-            format: or(&draft.format, LogFormat::Human),
-        },
-        streams: Streams {
-            connections: or(&draft.connections, streams.connections),
-            connections_per_source: or(
-                &draft.connections_per_source,
-                streams.connections_per_source,
-            ),
-            backlog_bytes: or(&draft.backlog_bytes, streams.backlog_bytes),
-            silent_after: or(&draft.silent_after, streams.silent_after),
-            idle_after: or(&draft.idle_after, streams.idle_after),
-        },
-        buffers: Buffers {
-            listener: or(&draft.listener_buffer, buffers.listener),
-            relay: or(&draft.relay_buffer, buffers.relay),
-        },
+        log,
+        streams,
+        buffers,
         software: check_software(draft.software, report),
         zero_config_user,
         warnings: Vec::new(),
     }
 }
 
-fn or<T: Clone>(key: &Key<T>, default: T) -> T {
-    or_else(key, || default)
-}
-
-fn or_else<T: Clone>(key: &Key<T>, default: impl FnOnce() -> T) -> T {
-    key.as_ref()
-        .map_or_else(default, |located| located.value.clone())
-}
-
 fn available_cores() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(cores).unwrap_or(u16::MAX).min(1024)
+}
+
+fn streams(draft: &Draft) -> Streams {
+    let default = Streams::default();
+    Streams {
+        connections: or(&draft.connections, default.connections),
+        connections_per_source: or(
+            &draft.connections_per_source,
+            default.connections_per_source,
+        ),
+        backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        silent_after: or(&draft.silent_after, default.silent_after),
+        idle_after: or(&draft.idle_after, default.idle_after),
+    }
+}
+
+fn buffers(draft: &Draft) -> Buffers {
+    let default = Buffers::default();
+    Buffers {
+        listener: or(&draft.listener_buffer, default.listener),
+        relay: or(&draft.relay_buffer, default.relay),
+    }
+}
+
+fn log(draft: &Draft) -> Log {
+    Log {
+        level: or(&draft.level, Level::INFO),
+        format: or(&draft.format, LogFormat::Human),
+    }
 }
 
 fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
@@ -292,81 +295,4 @@ fn check_external(
 
 fn can_relay_from(relay: &Relay, local: IpAddr) -> bool {
     relay.addresses.is_empty() || relay.addresses.contains(&local)
-}
-
-fn check_lifetimes(draft: &DraftLifetimes, report: &mut Report) -> Lifetimes {
-    let default = Lifetimes::default();
-    let lifetimes = Lifetimes {
-        allocation: or(&draft.allocation, default.allocation),
-        allocation_max: or(&draft.allocation_max, default.allocation_max),
-        permission: or(&draft.permission, default.permission),
-        channel: or(&draft.channel, default.channel),
-        nonce: or(&draft.nonce, default.nonce),
-    };
-    check_allocation_max(&lifetimes, draft, report);
-    warn_unlike_rfc(&draft.permission, default.permission, "RFC 8656 §9", report);
-    warn_unlike_rfc(&draft.channel, default.channel, "RFC 8656 §12", report);
-    lifetimes
-}
-
-fn check_allocation_max(lifetimes: &Lifetimes, draft: &DraftLifetimes, report: &mut Report) {
-    if lifetimes.allocation_max >= lifetimes.allocation {
-        return;
-    }
-    let Some(written) = draft.allocation_max.as_ref().or(draft.allocation.as_ref()) else {
-        return;
-    };
-    let (allocation, max) = (
-        show_duration(lifetimes.allocation),
-        show_duration(lifetimes.allocation_max),
-    );
-    let what = format!(
-        "allocation ({allocation}) is over allocation_max ({max}); set allocation_max to {allocation} or more"
-    );
-    report.error(&written.spot, what);
-}
-
-/// Clients refresh by the fixed times of the RFC.
-fn warn_unlike_rfc(key: &Key<Duration>, fixed: Duration, section: &str, report: &mut Report) {
-    if let Some(Located { value, spot }) = key.as_ref().filter(|key| key.value != fixed) {
-        let (value, fixed) = (show_duration(*value), show_duration(fixed));
-        report.warning(
-            spot,
-            format_args!("{value} is for tests; clients count on {fixed} ({section})"),
-        );
-    }
-}
-
-fn check_limits(draft: &DraftLimits, report: &mut Report) -> Limits {
-    let default = Limits::default();
-    warn_stun_only(draft.allocations.as_ref(), report);
-    Limits {
-        allocations: or(&draft.allocations, default.allocations),
-        allocations_per_user: or(&draft.allocations_per_user, default.allocations_per_user),
-        allocations_per_source: or(
-            &draft.allocations_per_source,
-            default.allocations_per_source,
-        ),
-        permissions_per_allocation: or(
-            &draft.permissions_per_allocation,
-            default.permissions_per_allocation,
-        ),
-        channels_per_allocation: or(
-            &draft.channels_per_allocation,
-            default.channels_per_allocation,
-        ),
-        reflection_bytes_per_second: or(
-            &draft.reflection_bytes_per_second,
-            default.reflection_bytes_per_second,
-        ),
-    }
-}
-
-fn warn_stun_only(allocations: Option<&Located<u32>>, report: &mut Report) {
-    if let Some(Located { spot, .. }) = allocations.filter(|key| key.value == 0) {
-        report.warning(
-            spot,
-            "0 is none, not unlimited: the server answers STUN and refuses every allocation",
-        );
-    }
 }

@@ -50,10 +50,6 @@ impl Token {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the halves are taken apart on purpose"
-    )]
     pub(super) const fn from_bits(bits: u64) -> Self {
         if bits & OTHER == 0 {
             let family = if bits & V6 == 0 {

@@ -1,5 +1,6 @@
 //! The configuration as an operator meets it: files in, values or problems out.
 
+mod cases;
 mod default_file;
 mod hostile;
 mod problems;

@@ -212,7 +212,11 @@ impl Client {
 
 pub fn channel_data(number: u16, payload: &[u8], padded: bool) -> Vec<u8> {
     let mut message = number.to_be_bytes().to_vec();
-    message.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+    message.extend(
+        u16::try_from(payload.len())
+            .expect("a small number")
+            .to_be_bytes(),
+    );
     message.extend(payload);
     if padded {
         message.resize(message.len().next_multiple_of(4), 0);

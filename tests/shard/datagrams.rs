@@ -20,7 +20,7 @@ fn relay_both_ways(client: &mut Client, home: IpAddr, count: u8) {
     let relayed = client.allocate();
     assert_eq!(relayed.ip(), home);
     let peer = peer(home);
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     for i in 0..count {
         let payload = vec![i; 1 + usize::from(i) * 7];
         client.send_data(0x4000, &payload);
@@ -53,7 +53,7 @@ fn indications_travel_both_ways() {
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    let place = peer.local_addr().unwrap();
+    let place = peer.local_addr().expect("an address");
     client.permit(place);
     let mut send = Vec::new();
     MessageBuilder::new(
@@ -83,7 +83,7 @@ fn the_largest_datagram_passes_and_a_larger_one_is_counted() {
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     let largest = vec![9; 65_503];
     client.send_data(0x4000, &largest);
     let mut buffer = vec![0; 70_000];
@@ -102,7 +102,7 @@ fn a_burst_is_relayed_in_order_and_lost_nowhere() {
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     for round in 0..20_u8 {
         for i in 0..100_u8 {
             client.send_data(0x4000, &[round, i]);
@@ -179,7 +179,7 @@ fn two_relays_reach_each_other() {
 #[test]
 fn a_taken_relay_port_is_passed_over_and_none_left_is_508() {
     let taken = peer(ip("127.0.0.1"));
-    let port = taken.local_addr().unwrap().port();
+    let port = taken.local_addr().expect("an address").port();
     let options = Options {
         listen: vec!["127.0.0.1:0"],
         relay_ports: port..=port,
@@ -208,7 +208,7 @@ fn a_deleted_allocation_closes_its_socket_after_what_it_has_to_send() {
     for _ in 0..20 {
         let relayed = client.allocate();
         let peer = peer(relayed.ip());
-        client.bind(0x4000, peer.local_addr().unwrap());
+        client.bind(0x4000, peer.local_addr().expect("an address"));
         client.send_data(0x4000, b"last words");
         client.refresh(0);
         let mut buffer = [0; 32];
@@ -264,7 +264,7 @@ fn noise_is_counted_and_harms_nobody() {
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     let mut noise = Client::udp(shards.v4());
     for i in 0..=255_u8 {
         noise.send(&[i; 40]);

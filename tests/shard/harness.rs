@@ -55,7 +55,11 @@ pub struct Published {
 }
 
 pub fn start(options: &Options) -> Shards {
-    let listen: Vec<SocketAddr> = options.listen.iter().map(|a| a.parse().unwrap()).collect();
+    let listen: Vec<SocketAddr> = options
+        .listen
+        .iter()
+        .map(|a| a.parse().expect("an address"))
+        .collect();
     let group = bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
@@ -73,9 +77,9 @@ pub fn start(options: &Options) -> Shards {
             index,
             sockets,
             server: Setup {
-                shard: u16::try_from(index).unwrap(),
-                shards: u16::try_from(options.shards).unwrap(),
-                seed: [u8::try_from(index).unwrap(); 32],
+                shard: u16::try_from(index).expect("a small number"),
+                shards: u16::try_from(options.shards).expect("a small number"),
+                seed: [u8::try_from(index).expect("a small number"); 32],
                 nonce_key: [7; 32],
                 policy: Arc::clone(&policy),
                 shared: Arc::clone(&shared),
@@ -83,9 +87,10 @@ pub fn start(options: &Options) -> Shards {
             streams: options.streams,
             relay_buffer: 1 << 20,
             publish: Box::new(move |stats| {
-                let mut published = published.lock().unwrap();
+                let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
-                    published.thread = std::fs::canonicalize("/proc/thread-self").unwrap();
+                    published.thread =
+                        std::fs::canonicalize("/proc/thread-self").expect("a thread");
                     on_start();
                 }
                 published.stats.clone_from(stats);
@@ -146,13 +151,14 @@ impl Shards {
     }
 
     pub fn published(&self, shard: usize) -> std::sync::MutexGuard<'_, Published> {
-        self.published[shard].lock().unwrap()
+        self.published[shard].lock().expect("no panic")
     }
 
     /// The sum over all shards of what was last published.
     pub fn get(&self, counter: Counter) -> u64 {
-        let value =
-            |published: &Arc<Mutex<Published>>| published.lock().unwrap().stats.get(counter);
+        let value = |published: &Arc<Mutex<Published>>| {
+            published.lock().expect("no panic").stats.get(counter)
+        };
         self.published.iter().map(value).sum()
     }
 

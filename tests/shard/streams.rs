@@ -37,7 +37,7 @@ fn channel_data_travels_both_ways_in_any_pieces() {
         assert_eq!(client.ping(), client.local());
         let relayed = client.allocate();
         let peer = peer(server.ip());
-        client.bind(0x4000, peer.local_addr().unwrap());
+        client.bind(0x4000, peer.local_addr().expect("an address"));
         let payloads: Vec<Vec<u8>> = (0..9).map(|i| vec![i; usize::from(i) * 37]).collect();
         let stream: Vec<u8> = payloads
             .iter()
@@ -67,7 +67,7 @@ fn the_largest_frame_passes() {
     let mut client = Client::tcp(shards.v4());
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     let largest: Vec<u8> = (0..65_507_u32).map(|i| i.to_le_bytes()[0]).collect();
     client.send_data(0x4000, &largest);
     let mut buffer = vec![0; 70_000];
@@ -117,7 +117,8 @@ fn the_allocation_ends_with_its_connection() {
         |client| {
             let linger = socket2::SockRef::from(&*client.stream()).set_linger(Some(Duration::ZERO));
             linger.expect("an option");
-            let gone = TcpStream::connect(client.stream().peer_addr().unwrap()).unwrap();
+            let gone = TcpStream::connect(client.stream().peer_addr().expect("an address"))
+                .expect("a listener");
             client.link = Link::Tcp(gone);
         },
     ];
@@ -216,7 +217,7 @@ fn a_slow_reader_loses_old_media_and_no_answer() {
     buffer.expect("an option");
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().unwrap());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
     let mut payload = vec![7; 1000];
     const COUNT: u32 = 4000;
     for i in 0..COUNT {
@@ -238,7 +239,7 @@ fn a_slow_reader_loses_old_media_and_no_answer() {
     let relayed = Counter::RelayedPackets(Direction::ToClient);
     let number = |message: &[u8]| {
         assert_eq!((message[0], message.len()), (0x40, 1004));
-        u32::from_be_bytes(message[4..8].try_into().unwrap())
+        u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
     };
     while answers < 5 {
         let message = client.receive();
