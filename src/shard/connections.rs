@@ -136,11 +136,14 @@ impl Connections {
                 break;
             }
             let limits = self.limits;
-            let deadline = self.get(id)?.deadline(&limits);
-            if deadline <= now {
-                return Some(id);
+            let deadline = self.get(id).map(|connection| connection.deadline(&limits));
+            match deadline {
+                Some(deadline) if deadline <= now => return Some(id),
+                Some(deadline) => self.file(id, deadline),
+                None => {
+                    self.deadlines.pop_first();
+                }
             }
-            self.file(id, deadline);
         }
         None
     }

@@ -1,4 +1,4 @@
-//! Datagrams of clients and peers, and what the core makes of a message.
+//! Datagrams of clients and peers.
 
 use std::io;
 use std::net::SocketAddr;
