@@ -8,7 +8,7 @@ use super::families::dual_stack;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.0/8"];
+const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[test]
 fn uclient_binds_channels_over_udp() {
