@@ -48,7 +48,7 @@ pub(crate) fn all() -> Vec<Case> {
         case("Send indication, client to peer", true, send_to_peer),
         case("Data indication, peer to client", true, data_to_client),
         case("Binding request, success response", true, binding),
-        case("Allocate request, 401 response", false, challenge),
+        case("Allocate request, 401 response", true, challenge),
         case(
             "authenticated Allocate, then Refresh to zero",
             false,

@@ -120,7 +120,7 @@ pub struct Streams {
     pub connections_per_source: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
-    /// A new connection that sends no valid message for so long is closed.
+    /// A new connection without a valid message, or one with half a message, is closed after this.
     pub silent_after: Duration,
     /// A connection without an allocation that sends nothing for so long is closed.
     pub idle_after: Duration,

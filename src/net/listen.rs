@@ -17,6 +17,9 @@ use crate::turn::Family;
 
 /// Connections that the kernel completes before they are accepted.
 const ACCEPT_BACKLOG: i32 = 1024;
+/// Bytes that the kernel holds unsent of a connection; what is beyond waits with us, where old media
+/// can be dropped.
+const UNSENT_IN_KERNEL: u32 = 128 * 1024;
 /// How often a port is drawn that UDP and TCP can share.
 const PORT_DRAWS: usize = 64;
 
@@ -350,6 +353,16 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.socket.accept()
     }
+}
+
+/// Makes an accepted connection non-blocking, prompt and short of unsent bytes in the kernel.
+///
+/// # Errors
+/// The connection is gone already.
+pub fn prepare_connection(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL)
 }
 
 impl AsFd for TcpListener {

@@ -3,6 +3,7 @@
 mod buffers;
 mod clock;
 mod error;
+mod fault;
 mod linux;
 mod listen;
 mod relay;
@@ -11,10 +12,14 @@ mod route;
 pub use buffers::{Buffers, SLOTS, Span};
 pub use clock::Clock;
 pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
+pub use fault::Fault;
 pub use linux::{
     BATCH, Epoll, Events, Interest, Interface, Outgoing, Readiness, ReceiveBatch, Received,
     SendBatch, Waker, descriptor_limit, interfaces, raise_descriptor_limit,
 };
-pub use listen::{BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group};
+pub use listen::{
+    BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
+    prepare_connection,
+};
 pub use relay::{RelayError, open_relay};
 pub use route::default_source;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
+use super::fault::Fault;
 use super::linux;
 use crate::turn::Family;
 
@@ -27,7 +28,7 @@ impl From<io::Error> for RelayError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EADDRINUSE) => Self::InUse,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Exhausted,
+            _ if Fault::of(&error) == Fault::Exhausted => Self::Exhausted,
             Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => Self::NotLocal,
             other => Self::Other(other.unwrap_or_default()),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::event_loop::Shard;
 use super::token::Token;
-use crate::net::{Interest, TcpListener};
+use crate::net::{Fault, Interest, TcpListener};
 use crate::time::Instant;
 use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
 
@@ -46,7 +46,9 @@ impl Shard {
             match acceptor.accept() {
                 Ok((stream, client)) => self.admit(stream, client),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_exhausted(&error) => return self.pause_accepting(),
+                Err(error) if Fault::of(&error) == Fault::Exhausted => {
+                    return self.pause_accepting();
+                }
                 // That connection died before it was accepted; the next may be well.
                 Err(_) => {}
             }
@@ -97,7 +99,7 @@ impl Shard {
         let now = self.now.instant;
         self.acceptors.paused_until = Some(now + PAUSE);
         self.watch_acceptors(Interest::Nothing);
-        if self.warnings.allows(now) {
+        if self.accept_warnings.allows(now) {
             tracing::warn!(
                 shard = self.index,
                 "no file descriptor is left, so that connections must wait; raise the limit on \
@@ -133,11 +135,4 @@ fn canonical(address: SocketAddr) -> SocketAddr {
         ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
         _ => address,
     }
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
 }

@@ -60,6 +60,11 @@ impl Backlog {
         self.begun.is_none() && self.media.is_empty() && self.control.is_empty()
     }
 
+    /// How many relayed messages wait, apart from one that was begun.
+    pub(super) fn media(&self) -> usize {
+        self.media.len()
+    }
+
     /// Queues the rest of a message whose beginning was written. Only into an empty backlog.
     pub(super) fn push_rest(&mut self, rest: &[u8]) {
         debug_assert!(self.is_empty());

@@ -8,14 +8,11 @@ use std::time::Duration;
 use super::StreamLimits;
 use super::backlog::Backlog;
 use super::outbox::{Group, Message};
-use crate::net::Buffers;
+use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
 use crate::transport::Framer;
 use crate::turn::{ConnectionEnd, Counter, FiveTuple, Reason, Stats};
 
-/// Bytes that the kernel holds unsent; what is beyond waits in the backlog, where old media can be
-/// dropped.
-const UNSENT_IN_KERNEL: u32 = 128 * 1024;
 /// The most messages that one write takes.
 const SLICES: usize = 32;
 
@@ -45,9 +42,7 @@ impl Connection {
         now: Instant,
         limits: &StreamLimits,
     ) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL)?;
+        prepare_connection(&stream)?;
         Ok(Self {
             five_tuple,
             framer: Framer::default(),
@@ -110,6 +105,11 @@ impl Connection {
         })
     }
 
+    /// Relayed messages that wait to be written.
+    pub(super) fn unsent_media(&self) -> usize {
+        self.backlog.media()
+    }
+
     /// Writes what waits.
     pub(super) fn write_backlog(&mut self) -> Result<(), ConnectionEnd> {
         self.backlog
@@ -133,6 +133,7 @@ impl Connection {
             match self.write(messages.from(done), buffers) {
                 Ok(written) => done += self.keep_rest(messages.from(done), written, buffers),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => end = Err(ConnectionEnd::Closed),
             }
         }

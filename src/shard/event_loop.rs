@@ -22,6 +22,8 @@ use crate::turn::{ConnectionEnd, Event, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
+/// After so many sockets the listeners have a turn again: requests must not wait for media.
+const TURN: usize = 32;
 /// Quiet connections that one pass closes.
 const CLOSED_PER_PASS: usize = 256;
 
@@ -53,7 +55,8 @@ pub(super) struct Shard {
     pub(super) receiving: ReceiveBatch,
     pub(super) sending: SendBatch,
     pub(super) outbox: Outbox,
-    pub(super) warnings: Throttle,
+    pub(super) accept_warnings: Throttle,
+    pub(super) relay_warnings: Throttle,
     publisher: Publisher,
     mailbox: Receiver<Message>,
     waker: Arc<Waker>,
@@ -89,7 +92,8 @@ impl Shard {
             receiving: ReceiveBatch::default(),
             sending: SendBatch::default(),
             outbox: Outbox::default(),
-            warnings: Throttle::default(),
+            accept_warnings: Throttle::default(),
+            relay_warnings: Throttle::default(),
             publisher: Publisher::new(setup.publish),
             mailbox,
             waker,
@@ -115,6 +119,9 @@ impl Shard {
         for i in 0..events.len() {
             if let Some(ready) = events.get(i) {
                 self.serve(ready);
+            }
+            if i % TURN == TURN - 1 {
+                (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
             }
         }
         let expired = self.expire();

@@ -7,7 +7,7 @@ use super::connections::Connections;
 use super::event_loop::Shard;
 use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
-use crate::net::{Buffers, Epoll, Interest, Outgoing};
+use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
 use crate::turn::{ConnectionEnd, Reason, Stats};
 
 impl Shard {
@@ -113,9 +113,9 @@ fn count_failure(message: &Message, error: &io::Error, stats: &mut Stats) {
 }
 
 fn reason(error: &io::Error) -> Reason {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOBUFS) => Reason::SocketFull,
-        Some(libc::EMSGSIZE) => Reason::TooLarge,
-        _ => Reason::SendFailed,
+    match Fault::of(error) {
+        Fault::Full | Fault::Exhausted => Reason::SocketFull,
+        Fault::TooLarge => Reason::TooLarge,
+        Fault::Other => Reason::SendFailed,
     }
 }

@@ -9,6 +9,7 @@ mod backlog;
 mod connection;
 mod connections;
 mod datagrams;
+mod dispatch;
 mod event_loop;
 mod flush;
 mod handle;

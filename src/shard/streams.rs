@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::datagrams::Route;
+use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
 use super::token::ConnectionId;
@@ -148,8 +148,10 @@ impl Shard {
             return;
         };
         let client = connection.five_tuple;
+        let unsent = connection.unsent_media();
         drop(connection);
         let stats = self.server.stats_mut();
+        stats.add(Counter::BacklogEvicted, unsent as u64);
         stats.subtract(Counter::Connections, 1);
         stats.increment(Counter::ConnectionsClosed(end));
         self.server
