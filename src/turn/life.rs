@@ -6,6 +6,7 @@ use super::allocation::{Allocation, AllocationKey, State};
 use super::five_tuple::FiveTuple;
 use super::keys::person_of;
 use super::peer_filter::Scope;
+use super::ports::Parity;
 use super::reply::Refusal;
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter};
@@ -50,7 +51,8 @@ impl Server {
         let again = retry && tries + 1 < MAX_TRIES;
         // The failed port goes back only after the next one is drawn.
         let next = if again {
-            self.take_port(failed.local)
+            // An even port may have been asked for, so an even one follows.
+            self.take_port(failed.local, Parity::of(failed.public.port()))
         } else {
             None
         };

@@ -213,7 +213,9 @@ fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
     let at = |shift: u32| Ipv4Addr::from_bits((bits >> shift) as u32);
     let [s0, s1, s2, _, s4, s5, ..] = v6.segments();
     let is_isatap = s4 & !0x0200 == 0 && s5 == 0x5efe;
-    let is_low = bits >> 64 == 0 || (s0, s1) == (0x64, 0xff9b) || is_isatap;
+    // The unspecified and the loopback address are what they are (RFC 4291 §2.5.5.1).
+    let is_v4_in_low = bits >> 64 == 0 && bits > 1;
+    let is_low = is_v4_in_low || (s0, s1) == (0x64, 0xff9b) || is_isatap;
     let is_teredo = (s0, s1) == (0x2001, 0);
     let is_local_nat64 = (s0, s1, s2) == (0x64, 0xff9b, 1);
     // RFC 6052 §2.2: behind a /48 the address is split around the bits 64 to 71.
@@ -257,6 +259,12 @@ mod tests {
         filter
             .permit(ip.parse().unwrap(), &LiveRelays::default())
             .is_ok()
+    }
+
+    #[test]
+    fn the_ipv6_loopback_address_can_be_allowed() {
+        assert!(!permits(&filter(&[], &[]), "::1"));
+        assert!(permits(&filter(&["::1"], &[]), "::1"));
     }
 
     #[test]
@@ -326,8 +334,8 @@ mod tests {
             "192.168.0.1",
         ] {
             let v4: Ipv4Addr = v4.parse().unwrap();
-            let [x, y, z, w] = v4.octets();
-            let (a, b) = (u16::from_be_bytes([x, y]), u16::from_be_bytes([z, w]));
+            let [w, x, y, z] = v4.octets();
+            let [a, b] = [[w, x], [y, z]].map(u16::from_be_bytes);
             for encoded in [
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a, b),
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0, a, b),

@@ -84,7 +84,7 @@ pub(crate) fn dual_stack() -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
     let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
-                [peers]\nallow = [\"127.0.0.0/8\", \"::1\"]\n";
+                [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
     std::fs::write(&file, text).unwrap();
     Server::listening(
         &["127.0.0.1", "::1"],

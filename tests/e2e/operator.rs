@@ -90,7 +90,9 @@ fn a_taken_metrics_port_is_one_clear_line() {
 #[test]
 fn a_missing_file_is_one_clear_line() {
     let stderr = fails(Command::new(binary()).args(["--config", "no-such-file.toml"]));
-    assert_one_line(&stderr, "no-such-file.toml");
+    let (line, summary) = stderr.split_once('\n').unwrap();
+    assert_one_line(line, "no-such-file.toml");
+    assert_one_line(summary, "nothing was started");
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! The `turn` crate's client talks through the relay.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
-use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::client::Client;
 use super::dialogue::Dialogue;
 use super::server::Server;
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.0/8"];
+const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[tokio::test]
 async fn udp_client_reaches_an_echo_peer() {
@@ -76,14 +75,39 @@ fn peers_are_refused_by_default() {
     client.allocate(None).unwrap();
     // Only asked for: a server that errs must not send anything there.
     for peer in [
-        "127.0.0.1:53",
+        "127.0.0.2:53",
         "10.0.0.1:80",
         "169.254.169.254:80",
         "224.0.0.1:5353",
     ] {
         assert_eq!(client.permit(peer.parse().unwrap()), Err(403), "{peer}");
     }
-    assert_eq!(client.bind(0x4000, server.address()), Err(403));
+    server.stop();
+}
+
+#[test]
+fn behind_a_relay_address_only_live_relays_are_reached() {
+    let server = Server::start(&[]);
+    let service = UdpSocket::bind("127.0.0.1:0").unwrap();
+    service.set_nonblocking(true).unwrap();
+    let mut client = Dialogue::udp(server.address());
+    let relayed = client.allocate(None).unwrap();
+    let (service_address, own) = (service.local_addr().unwrap(), server.address());
+    // A permission is for an address, and this one is a relay's own (RFC 8656 §9).
+    client.permit(relayed).unwrap();
+    for refused in [service_address, own] {
+        client.indicate(b"let me in", refused);
+        assert!(client.bind(0x4000, refused).is_err(), "{refused}");
+    }
+    client.indicate(b"to myself", relayed);
+    assert_eq!(client.indicated(), (b"to myself".to_vec(), relayed));
+    assert!(
+        service.recv(&mut [0; 16]).is_err(),
+        "a local service was reached"
+    );
+    let name = "turnstone_dropped_packets_total";
+    let metrics = server.metrics_when(|metrics| metrics.with(name, "forbidden_peer") >= 2.0);
+    assert_eq!(metrics.with(name, "forbidden_peer"), 2.0);
     server.stop();
 }
 
@@ -120,21 +144,31 @@ async fn converses_with_echo(client: &Client) {
 
 /// Each hears what the other says, by way of both relayed addresses.
 async fn converse(alice: &Client, bob: &Client) {
-    // The first datagram only opens the way back: the other side has no permission yet.
+    // The first datagrams only open the ways; they arrive where the way back is open already.
     alice.send(b"knock", bob.relayed()).await;
+    bob.send(b"knock", alice.relayed()).await;
     for round in 0..100u8 {
         let said = vec![round; 1 + usize::from(round) * 9];
         bob.send(&said, alice.relayed()).await;
-        assert_eq!(alice.receive().await, Some((said, bob.relayed())));
+        assert_eq!(heard(alice).await, Some((said, bob.relayed())));
         let answer = vec![!round; 1 + usize::from(round) * 9];
         alice.send(&answer, bob.relayed()).await;
-        assert_eq!(bob.receive().await, Some((answer, alice.relayed())));
+        assert_eq!(heard(bob).await, Some((answer, alice.relayed())));
+    }
+}
+
+async fn heard(client: &Client) -> Option<(Vec<u8>, SocketAddr)> {
+    loop {
+        let heard = client.receive().await?;
+        if heard.0 != b"knock" {
+            return Some(heard);
+        }
     }
 }
 
 /// A peer at `ip` that sends everything back, until its task is aborted.
 pub(crate) async fn echo_peer(ip: &str) -> (SocketAddr, JoinHandle<()>) {
-    let socket = UdpSocket::bind((ip, 0)).await.unwrap();
+    let socket = tokio::net::UdpSocket::bind((ip, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     let task = tokio::spawn(async move {
         let mut buffer = vec![0; 65_536];

@@ -186,8 +186,8 @@ pub(crate) fn binary() -> String {
     std::env::var("TURNSTONE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_turnstone").to_owned())
 }
 
-/// A port that is free for UDP and TCP on the loopback addresses, outside the range from which the
-/// system draws, and given to nobody else in this process.
+/// A port that is free for UDP and TCP, outside the range from which the system draws, and given to
+/// nobody else in this process; nor is the next one, which `turnutils_peer` takes along.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;
@@ -201,7 +201,7 @@ pub(crate) fn free_port() -> u16 {
         .into_iter()
         .all(|ip| UdpSocket::bind((ip, *port)).is_ok() && TcpListener::bind((ip, *port)).is_ok())
     };
-    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+    std::iter::repeat_with(|| NEXT.fetch_add(2, Ordering::Relaxed))
         .map(|step| FIRST + (own + step % COUNT) % COUNT)
         .find(free)
         .unwrap()

@@ -31,6 +31,7 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::NONCE,
     AttributeType::XOR_RELAYED_ADDRESS,
     AttributeType::REQUESTED_ADDRESS_FAMILY,
+    AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
     AttributeType::XOR_MAPPED_ADDRESS,
 ];
