@@ -3,4 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod binding;
+mod dialogue;
+mod fingerprint;
 mod smoke;
+mod stun_attributes;
+mod stun_header;
