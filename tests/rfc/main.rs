@@ -3,9 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod allocate;
+mod allocate_refused;
 mod binding;
 mod dialogue;
 mod fingerprint;
+mod long_term;
+mod retransmission;
 mod smoke;
 mod stun_attributes;
 mod stun_header;
