@@ -21,3 +21,4 @@ mod send;
 mod smoke;
 mod stun_attributes;
 mod stun_header;
+mod vectors;
