@@ -17,6 +17,8 @@ mod lifetime;
 mod long_term;
 mod refresh;
 mod retransmission;
+mod security;
+mod security_peers;
 mod send;
 mod smoke;
 mod stun_attributes;
