@@ -343,6 +343,24 @@ fn s15_allocations_are_limited_by_source() {
     }
 }
 
+/// S15: clients who come and go leave no deadlines behind.
+#[test]
+fn s15_ended_allocations_are_not_remembered() {
+    let mut world = world();
+    let hour = [requested_transport(17), lifetime(3600)];
+    for _ in 0..2000 {
+        assert_eq!(code(&mut world, Method::ALLOCATE, &hour), None);
+        world.client_gone(client());
+        world.pass(std::time::Duration::from_millis(50));
+    }
+    let mut wake_ups = 0;
+    while let Some(due) = world.server.poll_timeout() {
+        world.pass(due - world.now.instant);
+        wake_ups += 1;
+    }
+    assert!(wake_ups < 100, "{wake_ups} deadlines of nobody");
+}
+
 /// S16: after any sequence of requests and expiry, ports and quota are as they were.
 #[test]
 fn s16_ports_and_quota_come_back_after_any_sequence() {
