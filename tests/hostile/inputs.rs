@@ -45,7 +45,7 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
         3 => input.truncate(place),
         4 => drop(input.drain(place..(place + random.below(8)).min(input.len()))),
         5 => drop(input.splice(place..place, random.bytes(8))),
-        6 => splice(input, place & !3, random.pick(seeds)),
+        6 => splice(input, place & !3, random.pick::<Vec<u8>>(seeds)),
         _ => input.extend(random.bytes(12)),
     }
 }

@@ -15,10 +15,10 @@ use common::random::Random;
 use inputs::{mutate, seeds};
 use siege::Siege;
 
-/// A million inputs in all.
-const MESSAGES: usize = 500_000;
+/// Nearly two million inputs in all.
+const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
-const PACKETS: usize = 300_000;
+const PACKETS: usize = 500_000;
 
 #[test]
 fn no_bytes_hurt_the_message_view() {

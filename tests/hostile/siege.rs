@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Method, TransactionId};
-use turnstone::turn::{Counter, Direction, Family, FiveTuple, Reason, Source, Stats, Transport};
+use turnstone::turn::{
+    Counter, Direction, Family, FiveTuple, Reason, RequestMethod, ResultCode, Source, Stats,
+    Transport,
+};
 
 use crate::common::random::Random;
 use crate::common::{
@@ -40,7 +43,7 @@ impl Siege {
         let mut policy = policy();
         policy.limits.permissions_per_allocation = LIMIT;
         policy.limits.channels_per_allocation = LIMIT;
-        policy.limits.allocations_per_user = 5;
+        policy.limits.allocations_per_user = 3;
         policy.relay.ports = 50_000..=50_011;
         let names = [
             "203.0.113.1:1",
@@ -155,12 +158,22 @@ impl Siege {
             let extra = self.attribute(transaction);
             attributes.insert(place, extra);
         }
-        let login = match who % 4 {
+        let login = self.login(who);
+        login.sign(transaction, method, &attributes, &self.nonces[who])
+    }
+
+    /// Whose credentials the client uses, mostly the same; carol's name changes with the time.
+    fn login(&mut self, who: usize) -> Login {
+        let whose = if self.random.once_in(20) {
+            self.random.below(4)
+        } else {
+            who % 4
+        };
+        match whose {
             0 | 1 => Login::alice(),
             2 => Login::bob(),
-            _ => Login::time_limited("carol", crate::common::START + 9000),
-        };
-        login.sign(transaction, method, &attributes, &self.nonces[who])
+            _ => Login::time_limited("carol", (self.world.now.unix.0 / 1000 + 1) * 1000),
+        }
     }
 
     fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
@@ -217,14 +230,7 @@ impl Siege {
 
     /// All lifetimes pass, and nothing is left.
     pub(crate) fn lift(mut self) {
-        let stats = self.world.server.stats();
-        for counter in [Counter::Answered, Counter::Parked] {
-            assert!(stats.get(counter) > self.steps / 100, "{counter:?}");
-        }
-        for direction in Direction::ALL {
-            let relayed = Counter::RelayedPackets(*direction);
-            assert!(stats.get(relayed) > self.steps / 100, "{relayed:?}");
-        }
+        self.check_breadth();
         self.world.bind = Ok(());
         self.world.pass(Duration::from_secs(3600));
         self.check();
@@ -235,6 +241,30 @@ impl Siege {
             0
         );
         assert!(self.world.server.poll_timeout().is_none());
+    }
+
+    /// The siege went everywhere: every outcome and every error code occurred, and data flowed.
+    fn check_breadth(&self) {
+        let stats = self.world.server.stats();
+        let relayed = |direction| Counter::RelayedPackets(direction);
+        let often = [
+            Counter::Answered,
+            Counter::Parked,
+            relayed(Direction::ToPeer),
+            relayed(Direction::ToClient),
+        ];
+        for counter in often {
+            assert!(stats.get(counter) > self.steps / 100, "{counter:?}");
+        }
+        let never = ResultCode::error(500);
+        for code in ResultCode::ALL.iter().filter(|code| **code != never) {
+            let methods = RequestMethod::ALL.iter();
+            let requests = methods.map(|method| stats.get(Counter::Requests(*method, *code)));
+            assert!(requests.sum::<u64>() > 0, "no {}", code.label());
+        }
+        for reason in &Reason::ALL[..12] {
+            assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
+        }
     }
 }
 
