@@ -5,6 +5,8 @@
 mod common;
 
 mod dialogues;
+#[path = "../hostile/inputs.rs"]
+mod inputs;
 mod mutations;
 mod other_server;
 mod plan;
