@@ -99,6 +99,7 @@ impl Server {
         });
         self.ports.give_back(relay.public.ip(), relay.public.port());
         self.release_quota(&allocation);
+        self.prune_deadlines();
         if !allocation.is_live() {
             return;
         }
@@ -111,6 +112,14 @@ impl Server {
             .subtract(Counter::Permissions, allocation.permissions.len() as u64);
         self.stats
             .subtract(Counter::Channels, allocation.channels.len() as u64);
+    }
+
+    fn prune_deadlines(&mut self) {
+        let allocations = &self.allocations;
+        self.deadlines.prune(allocations.len(), |at, key| {
+            let allocation = allocations.get(key);
+            allocation.is_some_and(|allocation| allocation.scheduled == at)
+        });
     }
 
     fn release_quota(&self, allocation: &Allocation) {

@@ -15,8 +15,12 @@ use crate::time::Instant;
 const STAMP: usize = 5;
 const HASH: usize = 13;
 
+/// The nonce cookie of RFC 8489 §9.2: its fixed text and, in base64, 24 security features, none of
+/// which is used.
+const COOKIE: [u8; 13] = *b"obMatJos2AAAA";
+
 /// Characters of a nonce.
-pub(super) const LENGTH: usize = (STAMP + HASH) / 3 * 4;
+pub(super) const LENGTH: usize = COOKIE.len() + (STAMP + HASH) / 3 * 4;
 
 /// Makes nonces and recognises its own.
 pub(super) struct Nonces {
@@ -42,7 +46,8 @@ impl Nonces {
         raw[..STAMP].copy_from_slice(&stamp);
         raw[STAMP..].copy_from_slice(&self.hash(stamp, client));
         let mut text = [0; LENGTH];
-        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(raw, &mut text);
+        text[..COOKIE.len()].copy_from_slice(&COOKIE);
+        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(raw, &mut text[COOKIE.len()..]);
         text
     }
 
@@ -55,11 +60,13 @@ impl Nonces {
         lifetime: Duration,
     ) -> bool {
         let mut raw = [0; STAMP + HASH];
-        if nonce.len() != LENGTH
-            || BASE64_URL_SAFE_NO_PAD
-                .decode_slice(nonce, &mut raw)
-                .is_err()
-        {
+        let Some(text) = nonce
+            .strip_prefix(&COOKIE)
+            .filter(|text| text.len() == LENGTH - COOKIE.len())
+        else {
+            return false;
+        };
+        if BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut raw).is_err() {
             return false;
         }
         let Some((stamp, hash)) = raw.split_first_chunk::<STAMP>() else {
@@ -119,6 +126,7 @@ mod tests {
         assert!(!valid("192.0.2.1:4001".parse().unwrap(), start));
         assert!(!valid("192.0.2.2:4000".parse().unwrap(), start));
         assert!(!Nonces::new(&[2; 32]).is_valid(&nonce, client, start, lifetime));
+        assert!(nonce.starts_with(b"obMatJos2AAAA"));
         for place in 0..LENGTH {
             let mut forged = nonce;
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
