@@ -79,8 +79,9 @@ impl Deployment {
         self.advance(end);
     }
 
-    /// Lets time pass until nothing is on its way and everything has expired.
+    /// Lets time pass until nothing is on its way and everything has expired; strangers give up.
     pub(crate) fn run_dry(&mut self) {
+        self.peers.stop();
         self.run_until(self.now.instant + Duration::from_secs(60));
         assert_eq!(self.queue.next(), None, "nothing is on its way");
     }

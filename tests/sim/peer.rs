@@ -66,6 +66,11 @@ impl Peers {
         self.garbage_every.as_ref().map(|_| self.next_garbage)
     }
 
+    /// No more uninvited datagrams.
+    pub(crate) fn stop(&mut self) {
+        self.garbage_every = None;
+    }
+
     /// An uninvited datagram to one of `relays`: from a stranger, or from a forged address.
     pub(crate) fn intrude(&mut self, now: Instant, relays: &[SocketAddr]) -> Option<Datagram> {
         let every = self.garbage_every.clone()?;

@@ -14,10 +14,12 @@ use crate::transaction::{Ask, Transaction};
 type Attributes = Vec<(AttributeType, Vec<u8>)>;
 
 impl Client {
-    /// Sends a request and waits for its response.
+    /// Sends a request, unless what it is for is gone, and waits for its response.
     pub(super) fn ask(&mut self, now: Instant, ask: Ask) {
         let id = self.transaction();
-        let (method, attributes) = self.spell(ask, id);
+        let Some((method, attributes)) = self.spell(ask, id) else {
+            return;
+        };
         let message = self.request(id, method, &attributes, &self.login);
         let transport = self.plan.transport;
         let transaction = Transaction::new(now, id, ask, message.clone(), transport);
@@ -26,21 +28,21 @@ impl Client {
     }
 
     /// The method and attributes of a request.
-    fn spell(&self, ask: Ask, id: TransactionId) -> (Method, Attributes) {
+    fn spell(&self, ask: Ask, id: TransactionId) -> Option<(Method, Attributes)> {
         let peer = |place: usize| {
-            let peer = self.targets[place].peer.expect("a target with an address");
-            xor_peer_address(peer, id)
+            let peer = self.targets[place].peer?;
+            Some(xor_peer_address(peer, id))
         };
-        match ask {
+        Some(match ask {
             Ask::Binding => (Method::BINDING, Vec::new()),
             Ask::Allocate => (Method::ALLOCATE, self.allocate()),
             Ask::Refresh(seconds) => (Method::REFRESH, vec![lifetime(seconds)]),
-            Ask::Permit(place) => (Method::CREATE_PERMISSION, vec![peer(place)]),
+            Ask::Permit(place) => (Method::CREATE_PERMISSION, vec![peer(place)?]),
             Ask::Bind(place) => {
-                let number = self.targets[place].channel.expect("a target with a channel");
-                (Method::CHANNEL_BIND, vec![channel_number(number), peer(place)])
+                let number = channel_number(self.targets[place].channel?);
+                (Method::CHANNEL_BIND, vec![number, peer(place)?])
             }
-        }
+        })
     }
 
     fn allocate(&self) -> Attributes {
