@@ -124,13 +124,18 @@ impl Deployment {
 
     fn act(&mut self) {
         let now = self.now.instant;
+        let is_due = |client: &Client| client.next().is_some_and(|next| next <= now);
+        let places = 0..self.clients.len();
+        let due: Vec<usize> = places
+            .filter(|place| is_due(&self.clients[*place]))
+            .collect();
+        if due.is_empty() {
+            return;
+        }
         let book = self.book();
-        for place in 0..self.clients.len() {
-            let client = &mut self.clients[place];
-            if client.next().is_some_and(|next| next <= now) {
-                client.act(now, &book);
-                self.send_to_server(place);
-            }
+        for place in due {
+            self.clients[place].act(now, &book);
+            self.send_to_server(place);
         }
     }
 
@@ -210,9 +215,7 @@ impl Deployment {
             let from = self.five_tuple(place, address);
             let arrivals = match (from.transport, &message) {
                 (Transport::Udp, None) => Vec::new(),
-                (Transport::Udp, Some(_)) => {
-                    self.access.arrivals(self.now.instant, &mut self.rng)
-                }
+                (Transport::Udp, Some(_)) => self.access.arrivals(self.now.instant, &mut self.rng),
                 (Transport::Tcp, _) => vec![self.stream_arrival(place, 0)],
             };
             for at in arrivals {
@@ -228,7 +231,11 @@ impl Deployment {
     /// The five-tuple by which the server knows the client with this `address`.
     fn five_tuple(&mut self, place: usize, address: SocketAddr) -> FiveTuple {
         let plan = &self.clients[place].plan;
-        let text = if address.is_ipv4() { SERVER_V4 } else { SERVER_V6 };
+        let text = if address.is_ipv4() {
+            SERVER_V4
+        } else {
+            SERVER_V6
+        };
         let server = crate::common::address(text);
         let now = self.now.instant;
         let client = match plan.nat {

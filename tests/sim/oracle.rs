@@ -193,13 +193,7 @@ impl Oracle {
         census
     }
 
-    fn allocated(
-        &mut self,
-        now: Instant,
-        shard: usize,
-        client: FiveTuple,
-        response: &Message<'_>,
-    ) {
+    fn allocated(&mut self, now: Instant, shard: usize, client: FiveTuple, response: &Message<'_>) {
         let relayed = address(response, AttributeType::XOR_RELAYED_ADDRESS).expect("an address");
         let transaction = response.transaction();
         if let Some(grant) = self.grant(now, &client) {

@@ -80,7 +80,8 @@ impl Peers {
         }
         let relay = self.rng.pick(relays);
         let port = 1024 + u16::try_from(self.rng.below(60_000)).expect("a port");
-        let strangers: [[u8; 4]; 4] = [[6, 6, 6, 6], [127, 0, 0, 1], [192, 0, 2, 10], [10, 1, 1, 1]];
+        let strangers: [[u8; 4]; 4] =
+            [[6, 6, 6, 6], [127, 0, 0, 1], [192, 0, 2, 10], [10, 1, 1, 1]];
         let stranger = match relay {
             SocketAddr::V4(_) => SocketAddr::from((self.rng.pick(&strangers), port)),
             SocketAddr::V6(_) => SocketAddr::from(([0x2606, 6, 0, 0, 0, 0, 0, 6], port)),

@@ -168,7 +168,12 @@ fn unsettle(plan: &mut Plan, rng: &mut Rng) {
 
 /// Well-behaved clients behind a good link, in pairs that also talk to each other.
 pub(crate) fn calm(rng: &mut Rng) -> Scenario {
-    let peers = ["9.9.9.1:7", "9.9.9.2:4000", "[2606:4700::7]:7", "9.9.9.2:5000"];
+    let peers = [
+        "9.9.9.1:7",
+        "9.9.9.2:4000",
+        "[2606:4700::7]:7",
+        "9.9.9.2:5000",
+    ];
     let peers: Vec<SocketAddr> = peers.iter().map(|text| address(text)).collect();
     let nats = vec![
         (Mapping::EndpointIndependent, rng.millis(3_000..60_000)),

@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::rng::Rng;
 
-/// Runs `test` for `usual` seeds, or for what the environment says.
+/// Runs `test` for `usual` seeds, or for what the environment says; for how many.
 ///
 /// # Panics
 /// With the seed and how to run it again, when the test panics.
-pub(crate) fn each_seed(usual: u64, test: impl Fn(&mut Rng)) {
-    for seed in seeds(usual) {
+pub(crate) fn each_seed(usual: u64, test: impl Fn(&mut Rng)) -> u64 {
+    let seeds = seeds(usual);
+    for seed in seeds.clone() {
         let run = AssertUnwindSafe(|| test(&mut Rng::new(seed)));
         if let Err(cause) = catch_unwind(run) {
             panic!(
@@ -20,6 +21,7 @@ pub(crate) fn each_seed(usual: u64, test: impl Fn(&mut Rng)) {
             );
         }
     }
+    seeds.end - seeds.start
 }
 
 fn seeds(usual: u64) -> std::ops::Range<u64> {

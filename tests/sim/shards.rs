@@ -222,7 +222,10 @@ impl Shards {
         };
         hold(self.shared.is_idle(), "quota is still taken");
         hold(self.sockets.is_empty(), "relay sockets are still open");
-        hold(self.opening.is_empty(), "relay sockets are still being opened");
+        hold(
+            self.opening.is_empty(),
+            "relay sockets are still being opened",
+        );
         hold(self.poll_timeout().is_none(), "deadlines are left");
         for stats in self.stats() {
             hold(gauges(stats) == (0, 0, 0, 0), "a gauge is not zero");
@@ -241,7 +244,8 @@ impl Shards {
         loop {
             if let Some((to, response)) = self.servers[shard].poll_response() {
                 let message = response.to_vec();
-                self.oracle.answered(now.instant, shard, to, request, &message);
+                self.oracle
+                    .answered(now.instant, shard, to, request, &message);
                 outputs.push(Output::ToClient { to, message });
             }
             match self.servers[shard].poll_action() {
@@ -265,7 +269,8 @@ impl Shards {
             Action::CloseRelay { key, family } => {
                 let open = self.sockets.len() + self.opening.len();
                 let is_it = |at: &SocketAddr| Family::of(at.ip()) == family;
-                self.sockets.retain(|at, open| *open != (shard, key) || !is_it(at));
+                self.sockets
+                    .retain(|at, open| *open != (shard, key) || !is_it(at));
                 self.opening.remove(&(shard, key));
                 let closed = open - self.sockets.len() - self.opening.len();
                 assert_eq!(closed, 1, "one socket is closed");
@@ -317,7 +322,10 @@ impl Shards {
         let (allocations, permissions, channels, ports) = gauges(stats);
         let right = granted == (allocations, permissions, channels) && ports == allocations;
         Property::GaugesTellTheTruth.holds(right, || {
-            format!("{census:?} on shard {shard}, but gauges {:?}", gauges(stats))
+            format!(
+                "{census:?} on shard {shard}, but gauges {:?}",
+                gauges(stats)
+            )
         });
     }
 
@@ -349,7 +357,9 @@ fn judge<T: PartialEq + std::fmt::Debug>(
         (Some(_), Some(_)) => Property::DataReachesItsClientAlone,
         (None, _) => Property::RelaysAllThatIsPermitted,
     };
-    property.holds(did == expected, || format!("{did:?} instead of {expected:?}"));
+    property.holds(did == expected, || {
+        format!("{did:?} instead of {expected:?}")
+    });
 }
 
 /// Application data as its client finds it.

@@ -77,6 +77,7 @@ pub(crate) struct Client {
     /// A message that it sent before.
     old: Vec<u8>,
     pub(crate) sent: u32,
+    pub(crate) sent_to_peers: u32,
     /// The numbers of its own payloads that came back, and how many came from other clients.
     pub(crate) echoed: BTreeSet<u32>,
     pub(crate) from_others: BTreeSet<(u16, u32)>,
@@ -113,6 +114,7 @@ impl Client {
             out: Vec::new(),
             old: Vec::new(),
             sent: 0,
+            sent_to_peers: 0,
             echoed: BTreeSet::new(),
             from_others: BTreeSet::new(),
             plan,
@@ -145,7 +147,7 @@ impl Client {
         if now < self.tick {
             return;
         }
-        self.tick = now + self.rng.millis(20..90);
+        self.tick = now + self.rng.millis(50..200);
         if now >= self.plan.end_at {
             return self.end(now);
         }
@@ -330,9 +332,9 @@ impl Client {
             let Some(peer) = target.peer.filter(|_| now < target.until) else {
                 continue;
             };
-            let through = match target.whom {
-                Whom::Peer(_) => held.relayed.port(),
-                Whom::Client(_) => peer.port(),
+            let (through, is_echoed) = match target.whom {
+                Whom::Peer(_) => (held.relayed.port(), true),
+                Whom::Client(_) => (peer.port(), false),
             };
             let payload = Payload {
                 origin: self.id,
@@ -344,6 +346,7 @@ impl Client {
                 None => send_indication(peer, &payload.encode()),
             };
             self.sent += 1;
+            self.sent_to_peers += u32::from(is_echoed);
             self.put(message);
         }
     }
