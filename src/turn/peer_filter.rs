@@ -332,7 +332,8 @@ mod tests {
             "192.168.0.1",
         ] {
             let v4: Ipv4Addr = v4.parse().unwrap();
-            let [a, b] = [(v4.to_bits() >> 16) as u16, v4.to_bits() as u16];
+            let [w, x, y, z] = v4.octets();
+            let [a, b] = [[w, x], [y, z]].map(u16::from_be_bytes);
             for encoded in [
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a, b),
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0, a, b),
