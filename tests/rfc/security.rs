@@ -295,14 +295,38 @@ fn s12_an_expired_credential_may_still_delete() {
     assert_eq!((deleted.code(), deleted.lifetime()), (None, Some(0)));
 }
 
-/// S12: a user who is removed keeps the allocation to its end and gets no other.
+/// A policy that knows neither alice nor the shared secret.
+fn without_users() -> turnstone::turn::Policy {
+    let mut policy = policy();
+    policy.credentials = turnstone::turn::Credentials::default();
+    policy
+}
+
+/// S12: a user who is removed keeps the allocation to its end, and may leave it.
+#[test]
+fn s12_a_removed_user_keeps_the_allocation_but_cannot_refresh_it() {
+    for login in [Login::alice(), Login::time_limited("carol", START + 9000)] {
+        let mut world = world();
+        let transport = [requested_transport(17)];
+        let answer = world.ask(&login, client(), Method::ALLOCATE, &transport);
+        assert_eq!(answer.code(), None);
+        world.swap_policy(without_users());
+        let permission = [world.xor_peer(peer())];
+        let method = Method::CREATE_PERMISSION;
+        let answer = world.ask(&login, client(), method, &permission);
+        assert_eq!(answer.code(), None);
+        let refusal = world.ask(&login, client(), Method::REFRESH, &[lifetime(3600)]);
+        assert_eq!(refusal.code(), Some(401));
+        let deleted = world.ask(&login, client(), Method::REFRESH, &[lifetime(0)]);
+        assert_eq!(deleted.code(), None);
+    }
+}
+
+/// S12: and gets no other.
 #[test]
 fn s12_a_removed_user_gets_no_new_allocation() {
     let (mut world, _) = allocated();
-    let mut without_alice = policy();
-    without_alice.credentials = turnstone::turn::Credentials::default();
-    world.swap_policy(without_alice);
-    assert_eq!(world.permit(client(), peer()).code(), None);
+    world.swap_policy(without_users());
     let transport = [requested_transport(17)];
     let elsewhere = udp("203.0.113.7:4001");
     let answer = world.ask(&Login::alice(), elsewhere, Method::ALLOCATE, &transport);
