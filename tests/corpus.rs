@@ -1,5 +1,7 @@
 //! Replays the committed inputs of the fuzz targets, among them every one that was ever a bug.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
 use std::fs;
 use std::path::Path;
 

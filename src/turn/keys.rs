@@ -121,6 +121,11 @@ impl Credentials {
         self.secrets.push(secret);
     }
 
+    /// Whether `key` is one that `username` may sign with in `realm` still.
+    pub(super) fn hold(&self, username: &str, realm: &str, key: &StoredKey) -> bool {
+        self.keys(username, realm).any(|(known, _)| known == *key)
+    }
+
     /// Every key that `username` may sign with in `realm`: a static user's one, or one per secret.
     pub(super) fn keys<'a>(
         &'a self,

@@ -1,6 +1,8 @@
 //! Three independent implementations judge ours: `stun-types` and `turn-types`, the `stun` crate, and
 //! the server of `turn-server-proto`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -11,7 +11,7 @@ use crate::inputs::{mutate, seeds};
 use crate::plan::{KEY, Plan};
 use crate::writers;
 
-const INPUTS: usize = 100_000;
+const INPUTS: usize = 200_000;
 
 /// The committed corpus and messages of every attribute.
 fn messages() -> Vec<Vec<u8>> {

@@ -1,6 +1,8 @@
 //! Hostile input, from a seed: whatever arrives, nothing panics, every packet is counted once, and no
 //! table grows beyond its bounds.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
 #[path = "../fuzz/channel_data.rs"]
 mod channel_data;
 #[path = "../common/mod.rs"]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Handled, Request, allocate};
+use crate::turn::allocation::Owner;
 use crate::turn::auth::Authenticated;
+use crate::turn::policy::Policy;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;
 use crate::turn::stats::{AllocationEnd, AuthFailure, Counter};
@@ -29,13 +31,31 @@ impl Server {
                 lifetime: Duration::ZERO,
             }));
         }
-        if user.is_expired(request.now) {
-            self.stats
-                .increment(Counter::AuthFailures(AuthFailure::Expired));
-            return Err(Refusal::Unauthenticated);
-        }
+        self.check_credential(request, user)?;
         let lifetime = allocate::lifetime(request.message, &self.policy.lifetimes)?;
         self.set_expiry(key, request.now.instant + lifetime);
         Ok(Handled::Answer(Success::Refreshed { lifetime }))
+    }
+
+    /// A credential that has expired or was withdrawn keeps its allocation, but not past its lifetime
+    /// (S12).
+    fn check_credential(
+        &mut self,
+        request: &Request<'_, '_>,
+        user: &Authenticated,
+    ) -> Result<(), Refusal> {
+        let Owner { username, key, .. } = user.owner();
+        let Policy {
+            credentials, realm, ..
+        } = &*self.policy;
+        let failure = if user.is_expired(request.now) {
+            AuthFailure::Expired
+        } else if !credentials.hold(username, realm, key) {
+            AuthFailure::UnknownUser
+        } else {
+            return Ok(());
+        };
+        self.stats.increment(Counter::AuthFailures(failure));
+        Err(Refusal::Unauthenticated)
     }
 }
