@@ -9,6 +9,7 @@ mod common;
 mod client;
 mod deployment;
 mod exhaust;
+mod model;
 mod network;
 mod oracle;
 mod payload;
