@@ -7,6 +7,7 @@
 mod common;
 
 mod client;
+mod coverage;
 mod deployment;
 mod exhaust;
 mod model;

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use turnstone::stun::{AttributeType, HEADER_LENGTH};
 use turnstone::time::Instant;
-use turnstone::turn::{Counter, Family, FiveTuple, Lifetimes, Limits, Policy, Transport};
+use turnstone::turn::{
+    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Transport,
+};
 
 use crate::common::{Out, Response, World, policy, udp};
+use crate::coverage::{Coverage, answers};
 use crate::properties::Property;
 use crate::rng::Rng;
 use crate::seeds::each_seed;
@@ -24,13 +27,34 @@ const NONCE: Duration = Duration::from_secs(12);
 
 #[test]
 fn every_answer_is_the_one_that_the_table_predicts() {
-    each_seed(400, |rng| {
+    let coverage = Coverage::new();
+    let runs = each_seed(400, |rng| {
         let mut run = Run::new();
         for _ in 0..150 {
             run.step(rng);
         }
         run.end();
+        coverage.add(run.world.server.stats());
     });
+    if runs >= 400 {
+        coverage.check(&every_answer());
+    }
+}
+
+fn every_answer() -> Vec<Counter> {
+    let all = [400, 401, 420, 437, 438];
+    [
+        answers(RequestMethod::Binding, &[420]),
+        answers(RequestMethod::Allocate, &all),
+        answers(RequestMethod::Allocate, &[440, 442, 486, 508]),
+        answers(RequestMethod::Refresh, &all),
+        answers(RequestMethod::Refresh, &[441, 443]),
+        answers(RequestMethod::CreatePermission, &all),
+        answers(RequestMethod::CreatePermission, &[403, 441, 443, 508]),
+        answers(RequestMethod::ChannelBind, &all),
+        answers(RequestMethod::ChannelBind, &[403, 441, 443, 508]),
+    ]
+    .concat()
 }
 
 /// The server, the table, and what the clients remember.
@@ -223,8 +247,8 @@ fn short_policy() -> Policy {
         allocations: 6,
         allocations_per_user: 3,
         allocations_per_source: 2,
-        permissions_per_allocation: 3,
-        channels_per_allocation: 3,
+        permissions_per_allocation: 2,
+        channels_per_allocation: 2,
         ..Limits::default()
     };
     policy.relay.ports = 50_000..=50_000 + PORTS - 1;
