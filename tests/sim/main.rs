@@ -7,8 +7,10 @@
 mod common;
 
 mod client;
+mod coverage;
 mod deployment;
 mod exhaust;
+mod model;
 mod network;
 mod oracle;
 mod payload;
