@@ -193,7 +193,8 @@ impl Server {
             key: key.filter(|_| !refusal.is_challenge()),
         };
         reply.write_error(&mut self.response, refusal, challenge, &close);
-        if key.is_some() {
+        // Only who knows the password is told that the nonce is stale.
+        if key.is_some() || *refusal == Refusal::StaleNonce {
             self.answer(reply, refusal.result())
         } else {
             self.answer_unauthenticated(now, reply, refusal.result())
