@@ -2,6 +2,8 @@
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
+use std::time::Duration;
 
 use crate::turn::{SLOTS, Stats};
 
@@ -29,7 +31,9 @@ impl Default for Page {
 impl Page {
     /// How often a reader tries again while the page changes under it. A publication takes about a
     /// microsecond and comes every 100 ms at most.
-    const ATTEMPTS: usize = 10_000;
+    const ATTEMPTS: usize = 1000;
+    /// How long a reader rests between two attempts: the shard may need the core to go on.
+    const REST: Duration = Duration::from_micros(100);
 
     /// Replaces the page by `stats`. Only the page's shard calls this.
     pub fn publish(&self, stats: &Stats) {
@@ -53,7 +57,7 @@ impl Page {
             if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return values;
             }
-            std::hint::spin_loop();
+            thread::sleep(Self::REST);
         }
         // The shard was stopped in the middle of a publication: what is there must do.
         self.read()
@@ -66,8 +70,6 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
     use crate::turn::{Counter, Source};
 
@@ -87,13 +89,13 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut stats = Stats::default();
-                for _ in 0..20_000 {
+                for _ in 0..200_000 {
                     stats.increment(Counter::ReceivedPackets(Source::ClientUdp));
                     stats.increment(Counter::Answered);
                     page.publish(&stats);
                 }
             });
-            for _ in 0..20_000 {
+            for _ in 0..2_000 {
                 let seen = page.snapshot();
                 let received = seen[Counter::ReceivedPackets(Source::ClientUdp).slot()];
                 assert_eq!(received, seen[Counter::Answered.slot()]);

@@ -151,7 +151,7 @@ impl Deployment {
         let now = self.now;
         match arrival {
             Arrival::AtServer { from, message } => {
-                let outputs = self.shards.from_client(now, from, &message);
+                let outputs = self.shards.hear_client(now, from, &message);
                 self.leave(outputs);
             }
             Arrival::ConnectionEnd { client } => {
@@ -163,7 +163,7 @@ impl Deployment {
                 peer,
                 payload,
             } => {
-                let outputs = self.shards.from_peer(now, relay, peer, &payload);
+                let outputs = self.shards.hear_peer(now, relay, peer, &payload);
                 self.leave(outputs);
             }
             Arrival::Bind { shard, key } => {

@@ -37,7 +37,7 @@ fn allocates(deployment: &mut Deployment, number: u16, family: u8) -> bool {
         let id = TransactionId([family; 12]);
         let request = login.sign(id, Method::ALLOCATE, &attributes, nonce);
         let now = deployment.now();
-        let outputs = deployment.shards.from_client(now, from, &request);
+        let outputs = deployment.shards.hear_client(now, from, &request);
         match outputs.into_iter().next() {
             Some(Output::ToClient { message, .. }) => Response(message),
             other => panic!("an Allocate request ended in {other:?}"),

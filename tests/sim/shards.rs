@@ -97,7 +97,7 @@ impl Shards {
     }
 
     /// A message of a client, which lands on a shard by the hash of its address.
-    pub(crate) fn from_client(&mut self, now: Now, from: FiveTuple, message: &[u8]) -> Vec<Output> {
+    pub(crate) fn hear_client(&mut self, now: Now, from: FiveTuple, message: &[u8]) -> Vec<Output> {
         let shard = self.shard_of(&from);
         let expected = self.oracle.to_peer(now.instant, &from, message);
         let verdict = self.servers[shard].handle_client(now, from, message);
@@ -121,7 +121,7 @@ impl Shards {
     }
 
     /// A datagram of `peer` at the relay socket bound at `relay`, if that is still open.
-    pub(crate) fn from_peer(
+    pub(crate) fn hear_peer(
         &mut self,
         now: Now,
         relay: SocketAddr,
