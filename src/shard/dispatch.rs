@@ -1,6 +1,6 @@
 //! What the core decides, and what it asks for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::event_loop::{Intake, Shard};
 use super::outbox::{Message, Relayed};
@@ -114,10 +114,10 @@ impl Shard {
     pub(super) fn drain(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => {
-                    self.queue_responses();
-                    self.open_relay(key, local);
-                }
+                Action::OpenRelay { key, local } => self.provide(key, local, Self::bind_relay),
+                Action::OpenPair { key, local } => self.provide(key, local, Self::bind_pair),
+                Action::OpenReserved { key, local } => self.provide(key, local, Self::take_held),
+                Action::DropReserved { local } => drop(self.held.take(local)),
                 Action::CloseRelay { key, family } => {
                     // What it still has to send goes first.
                     self.flush();
@@ -140,9 +140,16 @@ impl Shard {
         }
     }
 
-    fn open_relay(&mut self, key: AllocationKey, local: SocketAddr) {
+    /// Opens a relay socket by `bind` and tells the core how it went.
+    fn provide(
+        &mut self,
+        key: AllocationKey,
+        local: SocketAddr,
+        bind: fn(&mut Self, AllocationKey, SocketAddr) -> Result<(), RelayError>,
+    ) {
+        self.queue_responses();
         let family = Family::of(local.ip());
-        let event = match self.bind_relay(key, local, family) {
+        let event = match bind(self, key, local) {
             Ok(()) => Event::RelayOpened { key, family },
             Err(error) => {
                 self.warn_of(error, local);
@@ -153,16 +160,36 @@ impl Shard {
         self.server.handle_event(self.now, event);
     }
 
-    fn bind_relay(
+    fn bind_relay(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let socket = open_relay(local, self.relay_buffer)?;
+        self.watch_relay(key, local, socket)
+    }
+
+    /// Two sockets or none; the one on the port above is held for whoever redeems its token.
+    fn bind_pair(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let port = local.port().checked_add(1).ok_or(RelayError::InUse)?;
+        let above = SocketAddr::new(local.ip(), port);
+        let next = open_relay(above, self.relay_buffer)?;
+        self.bind_relay(key, local)?;
+        self.held.hold(above, next);
+        Ok(())
+    }
+
+    fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let socket = self.held.take(local).ok_or(RelayError::InUse)?;
+        self.watch_relay(key, local, socket)
+    }
+
+    fn watch_relay(
         &mut self,
         key: AllocationKey,
         local: SocketAddr,
-        family: Family,
+        socket: UdpSocket,
     ) -> Result<(), RelayError> {
         if !Relays::can_hold(key) {
             return Err(RelayError::Exhausted);
         }
-        let socket = open_relay(local, self.relay_buffer)?;
+        let family = Family::of(local.ip());
         let token = Token::Relay(key, family).to_bits();
         self.poller.add(&socket, token, Interest::Read)?;
         self.relays.insert(key, family, socket);

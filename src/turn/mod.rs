@@ -15,6 +15,7 @@ mod life;
 mod live_relays;
 mod network;
 mod nonce;
+mod opening;
 mod outcome;
 mod peer_filter;
 mod permission;
@@ -23,8 +24,10 @@ mod ports;
 mod quota;
 mod random;
 mod rate_limit;
+mod relay;
 mod reply;
 mod request;
+mod reservation;
 mod server;
 mod stats;
 

@@ -16,22 +16,25 @@ use super::quota::Quota;
 use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::request::has_only_known;
+use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
 use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
-/// What the shards of one process share: live relayed addresses and quota. Touched by requests; the
+/// What the shards of one process share: live relayed addresses, quota, reservations. Touched by requests; the
 /// relay path only reads it, and without a lock.
 #[derive(Debug, Default)]
 pub struct Shared {
     pub(super) live: LiveRelays,
     pub(super) quota: Quota,
+    pub(super) reservations: Reservations,
+    pub(super) strays: Strays,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota.
+    /// Whether no allocation is counted against any quota and nothing is reserved.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty()
+        self.quota.is_empty() && self.reservations.is_empty()
     }
 }
 
@@ -60,6 +63,27 @@ pub enum Action {
         /// For which allocation.
         key: AllocationKey,
         /// The local address and port to bind.
+        local: SocketAddr,
+    },
+    /// Bind two UDP sockets, to `local` and to the port above it, or none; answer as to `OpenRelay`. The
+    /// second one is held, unread, until `OpenReserved` or `DropReserved` names it.
+    OpenPair {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and even port to bind.
+        local: SocketAddr,
+    },
+    /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
+    /// allocation; answer as to `OpenRelay`.
+    OpenReserved {
+        /// For which allocation.
+        key: AllocationKey,
+        /// What the held socket is bound to.
+        local: SocketAddr,
+    },
+    /// Close the socket that is held at `local`; no event follows.
+    DropReserved {
+        /// What the held socket is bound to.
         local: SocketAddr,
     },
     /// Close the allocation's relay socket of `family`; no event follows.
@@ -108,6 +132,8 @@ pub struct Server {
     pub(super) allocations: Allocations,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
+    /// The reservations that this shard made, by the time at which they end.
+    pub(super) reserved: VecDeque<(Instant, Token)>,
     pub(super) nonces: Nonces,
     pub(super) rate_limit: RateLimit,
     pub(super) random: Random,
@@ -130,6 +156,7 @@ impl Server {
             allocations: Allocations::new(random.next_u64()),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
+            reserved: VecDeque::new(),
             nonces: Nonces::new(&setup.nonce_key),
             rate_limit: RateLimit::new(random.next_u64()),
             random,
@@ -175,8 +202,10 @@ impl Server {
     /// Handles what happened outside.
     pub fn handle_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::RelayOpened { key, .. } => self.relay_opened(now, key),
-            Event::RelayFailed { key, retry, .. } => self.relay_failed(now, key, retry),
+            Event::RelayOpened { key, family } => self.relay_opened(now, key, family),
+            Event::RelayFailed { key, family, retry } => {
+                self.relay_failed(now, key, family, retry);
+            }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Policy(policy) => self.policy = policy,
         }
@@ -185,7 +214,11 @@ impl Server {
     /// Ends what has expired. Call it when [`poll_timeout`](Self::poll_timeout) has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((at, key)) = self.deadlines.pop_due(now.instant) {
-            self.expire(now.instant, at, key);
+            if key == AllocationKey::RESERVATIONS {
+                self.expire_reservations(now.instant);
+            } else {
+                self.expire(now.instant, at, key);
+            }
         }
     }
 

@@ -4,9 +4,9 @@
 
 pub mod random;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use turnstone::stun::{
@@ -102,6 +102,8 @@ pub struct World {
     pub shared: Arc<Shared>,
     /// The relay sockets that are open.
     pub relays: BTreeMap<SocketAddr, AllocationKey>,
+    /// The reserved sockets that are held, by all shards.
+    pub held: Arc<Mutex<BTreeSet<SocketAddr>>>,
     /// What binding a relay socket ends in: ok, or an error that another port may mend or not.
     pub bind: Result<(), Retry>,
     transactions: u64,
@@ -130,15 +132,31 @@ impl World {
     }
 
     pub fn with_seed(policy: Policy, seed: u8) -> Self {
+        let mut group = Self::group(policy, 1, seed);
+        group.pop().expect("one shard")
+    }
+
+    /// The shards of one server, whose times the test keeps together.
+    pub fn group(policy: Policy, shards: u16, seed: u8) -> Vec<Self> {
+        let policy = Arc::new(policy);
         let shared = Arc::new(Shared::default());
-        let server = Server::new(Setup {
-            shard: 0,
-            shards: 1,
-            seed: [seed; 32],
-            nonce_key: [seed; 32],
-            policy: Arc::new(policy),
-            shared: Arc::clone(&shared),
-        });
+        let held = Arc::new(Mutex::default());
+        let server = |shard: u16| {
+            let [_, number] = shard.to_be_bytes();
+            Server::new(Setup {
+                shard,
+                shards,
+                seed: [seed + number; 32],
+                nonce_key: [seed; 32],
+                policy: Arc::clone(&policy),
+                shared: Arc::clone(&shared),
+            })
+        };
+        let world = |shard| Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held));
+        (0..shards).map(world).collect()
+    }
+
+    fn around(server: Server, shared: Arc<Shared>, held: Arc<Mutex<BTreeSet<SocketAddr>>>) -> Self {
         let now = Now {
             unix: UnixTime(START),
             ..Now::default()
@@ -149,6 +167,7 @@ impl World {
             now,
             shared,
             relays,
+            held,
             bind: Ok(()),
             transactions: 0,
         }
@@ -217,7 +236,22 @@ impl World {
     fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenPair { key, local } => {
+                    self.open(key, local, self.bind);
+                    if self.bind.is_ok() {
+                        let above = SocketAddr::new(local.ip(), local.port() + 1);
+                        let is_new = self.held().insert(above);
+                        assert!(is_new && !self.relays.contains_key(&above), "bound twice");
+                    }
+                }
+                Action::OpenReserved { key, local } => {
+                    assert!(self.held().remove(&local), "{local} is not held");
+                    self.open(key, local, Ok(()));
+                }
+                Action::DropReserved { local } => {
+                    assert!(self.held().remove(&local), "{local} is not held");
+                }
                 Action::CloseRelay { key, family } => {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
@@ -231,9 +265,14 @@ impl World {
         })
     }
 
-    fn open(&mut self, key: AllocationKey, local: SocketAddr) {
+    /// The reserved sockets that are held.
+    pub fn held(&self) -> MutexGuard<'_, BTreeSet<SocketAddr>> {
+        self.held.lock().expect("no panic")
+    }
+
+    fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let event = match self.bind {
+        let event = match bind {
             Ok(()) => {
                 assert!(
                     self.relays.insert(local, key).is_none(),
@@ -509,4 +548,16 @@ pub fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
+}
+
+/// EVEN-PORT, with its R bit or not.
+pub fn even_port(reserve: bool) -> (AttributeType, Vec<u8>) {
+    (AttributeType::EVEN_PORT, vec![u8::from(reserve) << 7])
+}
+
+pub fn additional_family(family: u8) -> (AttributeType, Vec<u8>) {
+    (
+        AttributeType::ADDITIONAL_ADDRESS_FAMILY,
+        vec![family, 0, 0, 0],
+    )
 }

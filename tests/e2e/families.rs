@@ -40,7 +40,7 @@ fn ipv6_client_that_names_no_family_gets_ipv4() {
 /// Over UDP and TCP, a client that reaches the server at `here` talks with a peer at `there`, in
 /// indications and on a channel.
 fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
-    let server = dual_stack();
+    let server = dual_stack(&[]);
     let address = server.address_at(here);
     let peer = UdpSocket::bind((there, 0)).unwrap();
     for mut client in [Dialogue::udp(address), Dialogue::tcp(address)] {
@@ -54,7 +54,8 @@ fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
     server.stop();
 }
 
-fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
+/// The client exchanges data with `peer` in both directions, by both ways.
+pub(crate) fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
     let at = peer.local_addr().unwrap();
     client.permit(at).unwrap();
     client.indicate(b"hear, hear", at);
@@ -80,14 +81,13 @@ fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 /// A server on both loopback addresses that relays from both, to loopback peers too.
-pub(crate) fn dual_stack() -> Server {
+pub(crate) fn dual_stack(more: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
     let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
                 [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
     std::fs::write(&file, text).unwrap();
-    Server::listening(
-        &["127.0.0.1", "::1"],
-        &["--config", &file.display().to_string()],
-    )
+    let file = file.display().to_string();
+    let arguments = [&["--config", &file], more].concat();
+    Server::listening(&["127.0.0.1", "::1"], &arguments)
 }

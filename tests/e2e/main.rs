@@ -19,5 +19,6 @@ mod namespace;
 mod operator;
 mod process;
 mod relaying;
+mod reservations;
 mod server;
 mod signalling;

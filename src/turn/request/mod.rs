@@ -1,13 +1,14 @@
 //! Requests: authentication, then one handler per method, each a list of checks in RFC order.
 
 mod allocate;
+mod asked;
 mod channel_bind;
 mod create_permission;
 mod refresh;
 
 use std::time::Duration;
 
-use super::allocation::{Allocation, AllocationKey, Owner};
+use super::allocation::{Allocation, AllocationKey, Neighbour, Owner};
 use super::auth::{Authenticated, Failure, authenticate};
 use super::five_tuple::{Family, FiveTuple};
 use super::outcome::{Reason, Verdict};
@@ -34,6 +35,7 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
     AttributeType::XOR_MAPPED_ADDRESS,
+    AttributeType::RESERVATION_TOKEN,
 ];
 
 /// Whether every comprehension-required attribute of the message is known (RFC 8489 §6.3.2).
@@ -232,9 +234,15 @@ impl Server {
             return Verdict::Discard(Reason::NoAllocation);
         };
         let reply = allocation.origin.reply(allocation.client);
+        let origin = &allocation.origin;
         let success = Success::Allocated {
-            relayed: allocation.relay.public,
-            lifetime: allocation.origin.lifetime,
+            relayed: allocation.relays.each(|relay| relay.public),
+            lifetime: origin.lifetime,
+            token: match origin.neighbour {
+                Neighbour::Reserved(token) => Some(token),
+                Neighbour::None | Neighbour::Wanted => None,
+            },
+            missing: origin.missing,
         };
         let Owner { key, .. } = allocation.owner.clone();
         self.succeed(&reply, success, key.as_bytes())
