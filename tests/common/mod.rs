@@ -106,6 +106,8 @@ pub struct World {
     pub held: Arc<Mutex<BTreeSet<SocketAddr>>>,
     /// What binding a relay socket ends in: ok, or an error that another port may mend or not.
     pub bind: Result<(), Retry>,
+    /// A family of which no socket can be bound.
+    pub refused: Option<Family>,
     transactions: u64,
 }
 
@@ -169,6 +171,7 @@ impl World {
             relays,
             held,
             bind: Ok(()),
+            refused: None,
             transactions: 0,
         }
     }
@@ -272,6 +275,11 @@ impl World {
 
     fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
+        let bind = bind.and(if self.refused == Some(family) {
+            Err(false)
+        } else {
+            Ok(())
+        });
         let event = match bind {
             Ok(()) => {
                 assert!(

@@ -49,13 +49,13 @@ fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
             .map(|family| RequestedAddressFamily(family.0));
         let relayed = client.allocate(family).unwrap();
         assert_eq!(relayed.ip().to_string(), there);
-        talks(&mut client, relayed, &peer);
+        talks(&mut client, CHANNEL, relayed, &peer);
     }
     server.stop();
 }
 
 /// The client exchanges data with `peer` in both directions, by both ways.
-pub(crate) fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
+pub(crate) fn talks(client: &mut Dialogue, channel: u16, relayed: SocketAddr, peer: &UdpSocket) {
     let at = peer.local_addr().unwrap();
     client.permit(at).unwrap();
     client.indicate(b"hear, hear", at);
@@ -63,13 +63,13 @@ pub(crate) fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket
     peer.send_to(b"and back", relayed).unwrap();
     assert_eq!(client.indicated(), (b"and back".to_vec(), at));
 
-    client.bind(CHANNEL, at).unwrap();
+    client.bind(channel, at).unwrap();
     client
-        .send(&channel_data(CHANNEL, b"on a channel"))
+        .send(&channel_data(channel, b"on a channel"))
         .unwrap();
     assert_eq!(heard(peer), (b"on a channel".to_vec(), relayed));
     peer.send_to(b"back on it", relayed).unwrap();
-    let header_and_payload = &channel_data(CHANNEL, b"back on it")[..4 + 10];
+    let header_and_payload = &channel_data(channel, b"back on it")[..4 + 10];
     assert_eq!(client.receive().unwrap(), header_and_payload);
 }
 

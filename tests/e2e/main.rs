@@ -10,6 +10,7 @@ mod browsers;
 mod client;
 mod coturn_tools;
 mod dialogue;
+mod dual_allocation;
 mod families;
 mod hostile;
 mod http;

@@ -33,7 +33,12 @@ fn a_reserved_port_is_held_and_redeemed_on_every_shard() {
         };
         let response = allocate(&mut other, RESERVATION_TOKEN, &token).unwrap();
         assert_eq!(relayed_address(&response), above);
-        talks(&mut other, above, &UdpSocket::bind("127.0.0.1:0").unwrap());
+        talks(
+            &mut other,
+            0x4000,
+            above,
+            &UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
         let late = allocate(&mut Dialogue::udp(address), RESERVATION_TOKEN, &token);
         assert_eq!(late.err(), Some(508));
     }

@@ -1,4 +1,5 @@
-//! Requirement S16 over several shards: pairs of ports, tokens redeemed anywhere, binds that fail. In the
+//! Requirement S16 over several shards: dual allocations, pairs of ports, tokens redeemed anywhere,
+//! binds that fail. In the
 //! end every port, socket, share of quota and gauge is back where it began.
 
 use std::time::Duration;
@@ -7,7 +8,8 @@ use turnstone::stun::{AttributeType, Method};
 use turnstone::turn::{Counter, Family, FiveTuple, Transport};
 
 use crate::common::{
-    Login, Response, World, even_port, lifetime, policy, requested_family, requested_transport, udp,
+    Login, Response, World, additional_family, even_port, lifetime, policy, requested_family,
+    requested_transport, udp,
 };
 use crate::properties::Property;
 use crate::rng::Rng;
@@ -72,9 +74,10 @@ impl Run {
 
     fn allocate(&mut self, rng: &mut Rng, shard: usize, from: FiveTuple, login: &Login) {
         let mut attributes = vec![requested_transport(17)];
-        match rng.below(6) {
+        match rng.below(7) {
             0 | 1 => attributes.push(even_port(true)),
             2 => attributes.push(even_port(false)),
+            5 => attributes.push(additional_family(2)),
             3 | 4 if !self.tokens.is_empty() => {
                 let token = self.tokens[rng.below(self.tokens.len())].clone();
                 attributes.push((AttributeType::RESERVATION_TOKEN, token));

@@ -55,10 +55,16 @@ impl Server {
         let family = asked::family(request.message)?;
         let address = self.relay_address(&request.from, family)?;
         let parity = asked::parity(request.message)?;
+        let both = asked::wants_both(request.message)?;
         let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
         let shares = if parity == Parity::Pair { 2 } else { 1 };
         self.take_quota(&account, shares)?;
-        let Some(grant) = self.grant(address, parity) else {
+        let grant = if both {
+            self.grant_both(&request.from, address, parity)
+        } else {
+            self.grant(address, parity)
+        };
+        let Some(grant) = grant else {
             self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
         };
@@ -169,6 +175,29 @@ impl Server {
             relays: Relays::one(relay),
             kind,
             missing: None,
+        })
+    }
+
+    /// Takes the ports of a dual allocation, or of the half that can be had (RFC 8656 §7.2 step 9).
+    fn grant_both(&mut self, from: &FiveTuple, v4: IpAddr, parity: Parity) -> Option<Grant> {
+        let v6 = self.relay_address(from, Family::V6);
+        let unsupported = v6.is_err();
+        let v4 = self.take_port(v4, parity);
+        let v6 = v6.ok().and_then(|local| self.take_port(local, parity));
+        let (relays, missing) = match (v4, v6) {
+            (Some(v4), Some(v6)) => (Relays::two(v4, v6), None),
+            (Some(v4), None) => (Relays::one(v4), Some((Family::V6, unsupported))),
+            (None, Some(v6)) => (Relays::one(v6), Some((Family::V4, false))),
+            (None, None) => return None,
+        };
+        let missing = missing.map(|(family, unsupported)| Missing {
+            family,
+            unsupported,
+        });
+        Some(Grant {
+            relays,
+            kind: Kind::Fresh,
+            missing,
         })
     }
 

@@ -63,3 +63,14 @@ pub(super) fn parity(message: &Message<'_>) -> Result<Parity, Refusal> {
         Ok(Parity::Pair)
     }
 }
+
+/// Step 9: whether IPv6 is wanted beside IPv4; no other family can be added.
+pub(super) fn wants_both(message: &Message<'_>) -> Result<bool, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::ADDITIONAL_ADDRESS_FAMILY) else {
+        return Ok(false);
+    };
+    match attribute.bytes() {
+        Ok([0x02, _, _, _]) => Ok(true),
+        Ok(_) | Err(_) => Err(Refusal::BadRequest),
+    }
+}
