@@ -21,5 +21,5 @@ pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
     prepare_connection,
 };
-pub use relay::{RelayError, open_relay};
+pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;

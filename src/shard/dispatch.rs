@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::event_loop::{Intake, Shard};
+use super::flush::reason;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
-use crate::net::{Interest, RelayError, Span, open_relay};
+use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
 use crate::turn::{
     Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
 };
@@ -15,6 +16,7 @@ use crate::turn::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Route {
     ToPeer(AllocationKey, SocketAddr, Span),
+    ToPeerUnfragmented(AllocationKey, SocketAddr, Span),
     ToClient(FiveTuple, Prefix, Span),
     /// Nothing to send, but it meant something: answered, parked, a keep-alive.
     Heard,
@@ -30,6 +32,13 @@ impl Route {
                 peer,
                 payload,
             } => place(payload).map_or(Self::Dropped, |span| Self::ToPeer(*from, *peer, span)),
+            Verdict::ToPeerUnfragmented {
+                from,
+                peer,
+                payload,
+            } => place(payload).map_or(Self::Dropped, |span| {
+                Self::ToPeerUnfragmented(*from, *peer, span)
+            }),
             Verdict::ToClient {
                 to,
                 prefix,
@@ -46,6 +55,9 @@ impl Shard {
     pub(super) fn follow(&mut self, route: Route) {
         match route {
             Route::ToPeer(from, peer, span) => self.queue_to_peer(from, peer, span),
+            Route::ToPeerUnfragmented(from, peer, span) => {
+                self.send_unfragmented(from, peer, span);
+            }
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
             Route::Heard | Route::Dropped => {}
         }
@@ -63,6 +75,20 @@ impl Shard {
                 bytes: span.len(),
             }),
         });
+    }
+
+    /// Sends at once, behind what is queued: the DF bit is an option of the socket.
+    fn send_unfragmented(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
+        self.flush();
+        let Some(relay) = self.relays.get(from, Family::of(peer.ip())) else {
+            let stats = self.server.stats_mut();
+            return stats.relay_failed(Direction::ToPeer, span.len(), Reason::SendFailed);
+        };
+        let bytes = self.buffers.bytes(span);
+        if let Err(error) = send_unfragmented(&relay.socket, peer, bytes) {
+            let stats = self.server.stats_mut();
+            stats.relay_failed(Direction::ToPeer, span.len(), reason(&error));
+        }
     }
 
     fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {

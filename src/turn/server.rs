@@ -296,7 +296,9 @@ impl Server {
             Verdict::Respond => self.stats.increment(Counter::Answered),
             Verdict::Park => self.stats.increment(Counter::Parked),
             Verdict::Discard(reason) => self.stats.increment(Counter::Dropped(reason)),
-            Verdict::ToPeer { .. } | Verdict::ToClient { .. } => {}
+            Verdict::ToPeer { .. }
+            | Verdict::ToPeerUnfragmented { .. }
+            | Verdict::ToClient { .. } => {}
         }
         verdict
     }

@@ -211,6 +211,11 @@ impl World {
                 from,
                 peer,
                 payload,
+            }
+            | Verdict::ToPeerUnfragmented {
+                from,
+                peer,
+                payload,
             } => {
                 let relay = self
                     .relays
@@ -389,7 +394,9 @@ fn to_client(verdict: Verdict<'_>) -> Out {
             message.resize(message.len() + prefix.padding(), 0);
             Out::ToClient { to, message }
         }
-        Verdict::ToPeer { .. } => panic!("a peer's packet went to a peer"),
+        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } => {
+            panic!("a peer's packet went to a peer")
+        }
         Verdict::Respond | Verdict::Park | Verdict::Discard(_) => Out::Nothing,
     }
 }

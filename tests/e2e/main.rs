@@ -12,6 +12,7 @@ mod coturn_tools;
 mod dialogue;
 mod dual_allocation;
 mod families;
+mod fragments;
 mod hostile;
 mod http;
 mod metrics;

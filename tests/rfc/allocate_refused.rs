@@ -71,20 +71,6 @@ fn any_transport_but_udp_is_unsupported() {
     }
 }
 
-/// RFC 8656 §7.2 step 4: as an unknown comprehension-required attribute, while it is not served.
-#[test]
-fn dont_fragment_is_an_unknown_attribute() {
-    let mut world = world();
-    let attributes = [
-        requested_transport(UDP),
-        (AttributeType::DONT_FRAGMENT, vec![]),
-    ];
-    let refusal = ask(&mut world, Method::ALLOCATE, &attributes);
-    assert_eq!(refusal.code(), Some(420));
-    let listed = refusal.value(AttributeType::UNKNOWN_ATTRIBUTES);
-    assert_eq!(listed, Some(vec![0x00, 0x1A]));
-}
-
 /// RFC 8656 §7.2 step 7.
 #[test]
 fn an_unknown_address_family_is_not_supported() {

@@ -13,6 +13,7 @@ mod channel_data;
 mod create_permission;
 mod data;
 mod dialogue;
+mod dont_fragment;
 mod dual_allocation;
 mod errors;
 mod even_port;

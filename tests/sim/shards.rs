@@ -111,6 +111,7 @@ impl Shards {
                 peer,
                 payload: payload.to_vec(),
             }),
+            Verdict::ToPeerUnfragmented { .. } => panic!("nobody asked for the DF bit"),
             Verdict::ToClient { .. } => panic!("a client's message went to a client"),
             Verdict::Respond | Verdict::Park | Verdict::Discard(_) => None,
         };

@@ -14,7 +14,9 @@ mod waker;
 pub use epoll::{Epoll, Events, Interest, Readiness};
 pub use host::{Interface, descriptor_limit, interfaces, raise_descriptor_limit};
 pub use messages::{BATCH, Outgoing, ReceiveBatch, Received, SendBatch};
-pub(super) use options::{allow_fragmentation, force_buffer, report_local_address};
+pub(super) use options::{
+    allow_fragmentation, forbid_fragmentation, force_buffer, report_local_address,
+};
 pub use waker::Waker;
 
 use std::ffi::c_int;

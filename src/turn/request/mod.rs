@@ -18,7 +18,8 @@ use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
 use crate::stun::{AttributeType, Message, Method};
 use crate::time::Now;
 
-/// The comprehension-required attributes that a request may carry; any other is answered with 420.
+/// The comprehension-required attributes that a message may carry; in a request any other is answered
+/// with 420. DONT-FRAGMENT is among them: Linux can set the DF bit (RFC 8656 §7.2 step 4).
 const KNOWN: &[AttributeType] = &[
     AttributeType::MAPPED_ADDRESS,
     AttributeType::USERNAME,
@@ -35,6 +36,7 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
     AttributeType::XOR_MAPPED_ADDRESS,
+    AttributeType::DONT_FRAGMENT,
     AttributeType::RESERVATION_TOKEN,
 ];
 
