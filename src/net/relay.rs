@@ -52,7 +52,8 @@ impl fmt::Display for RelayError {
 }
 
 /// Binds a relay socket to `local`, non-blocking, with `buffer` bytes each way as far as the kernel
-/// gives them. The port is exclusive, and datagrams may be fragmented.
+/// gives them. The port is exclusive, datagrams may be fragmented, and ICMP errors are kept for
+/// [`next_icmp_error`](super::next_icmp_error).
 ///
 /// # Errors
 /// The port is in use, or the host lacks something.
@@ -63,6 +64,7 @@ pub fn open_relay(local: SocketAddr, buffer: usize) -> Result<UdpSocket, RelayEr
     }
     socket.bind(&local.into())?;
     linux::allow_fragmentation(socket.as_fd(), Family::of(local.ip()))?;
+    linux::keep_icmp_errors(socket.as_fd(), Family::of(local.ip()))?;
     grow_buffers(&socket, buffer, buffer)?;
     Ok(socket.into())
 }

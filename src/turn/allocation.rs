@@ -123,6 +123,8 @@ pub(super) struct Allocation {
     pub(super) expires: Instant,
     /// When the deadlines will have us looked at; later entries are stale.
     pub(super) scheduled: Instant,
+    /// When it will have recovered all of its allowance of ICMP reports.
+    pub(super) icmp_recovered: Instant,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
 }

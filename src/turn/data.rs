@@ -148,7 +148,7 @@ impl Server {
 
     /// The address under which clients know the peer at `from`: behind a 1:1 NAT a relay of our own
     /// sends from its local address, but is known by its public one.
-    fn public_face(&self, from: SocketAddr) -> SocketAddr {
+    pub(super) fn public_face(&self, from: SocketAddr) -> SocketAddr {
         if self.policy.relay.external.is_empty() {
             return from;
         }

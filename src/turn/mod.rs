@@ -10,6 +10,7 @@ mod channel;
 mod data;
 mod deadlines;
 mod five_tuple;
+mod icmp;
 mod keys;
 mod life;
 mod live_relays;
@@ -33,6 +34,7 @@ mod stats;
 
 pub use allocation::AllocationKey;
 pub use five_tuple::{Family, FiveTuple, Transport};
+pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use network::{Network, NetworkError};
 pub use outcome::{Prefix, Reason, Verdict};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::allocation::{AllocationKey, Allocations};
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
+use super::icmp::Icmp;
 use super::live_relays::LiveRelays;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
@@ -119,6 +120,15 @@ pub enum Event {
         /// The connection.
         client: FiveTuple,
     },
+    /// A datagram of the allocation met an ICMP error.
+    Icmp {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Where the datagram was going.
+        peer: SocketAddr,
+        /// The error.
+        error: Icmp,
+    },
     /// A new snapshot of the operator's decisions.
     Policy(Arc<Policy>),
 }
@@ -207,6 +217,7 @@ impl Server {
                 self.relay_failed(now, key, family, retry);
             }
             Event::ClientGone { client } => self.client_gone(&client),
+            Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
             Event::Policy(policy) => self.policy = policy,
         }
     }

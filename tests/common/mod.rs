@@ -14,7 +14,7 @@ use turnstone::stun::{
 };
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Credentials, Event, Family, FiveTuple, Lifetimes, Limits, OwnHost,
+    Action, AllocationKey, Credentials, Event, Family, FiveTuple, Icmp, Lifetimes, Limits, OwnHost,
     PeerFilter, Policy, RelayAddresses, RelaySource, Rule, RuleAction, Server, Setup, Shared,
     SharedSecret, StoredKey, Transport, Verdict,
 };
@@ -238,6 +238,14 @@ impl World {
         let key = *self.relays.get(&relay).expect("an open relay socket");
         let out = to_client(self.server.handle_peer(self.now, key, peer, payload));
         self.drain().unwrap_or(out)
+    }
+
+    /// A datagram from the relay socket bound at `relay` to `peer` met an ICMP error.
+    pub fn meets_icmp(&mut self, relay: SocketAddr, peer: SocketAddr, error: Icmp) -> Out {
+        let key = *self.relays.get(&relay).expect("an open relay socket");
+        let event = Event::Icmp { key, peer, error };
+        self.server.handle_event(self.now, event);
+        self.drain().unwrap_or(Out::Nothing)
     }
 
     /// Does what the server asks for; the response that waits, if any.

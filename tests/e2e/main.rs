@@ -15,6 +15,7 @@ mod families;
 mod fragments;
 mod hostile;
 mod http;
+mod icmp;
 mod metrics;
 mod mutation;
 mod namespace;

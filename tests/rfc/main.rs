@@ -18,6 +18,7 @@ mod dual_allocation;
 mod errors;
 mod even_port;
 mod fingerprint;
+mod icmp;
 mod lifetime;
 mod long_term;
 mod refresh;

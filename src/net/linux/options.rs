@@ -87,7 +87,12 @@ pub(in crate::net) fn force_buffer(
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "four")]
-fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
     // SAFETY: the kernel reads one c_int from `value`, which lives through the call.
     check(unsafe {
         libc::setsockopt(

@@ -248,6 +248,7 @@ impl Server {
             state: State::Opening,
             expires: Instant::FAR_FUTURE,
             scheduled: Instant::FAR_FUTURE,
+            icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
         });
