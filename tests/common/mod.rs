@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use turnstone::stun::{
-    Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
+    Algorithm, AttributeType, Class, Message, MessageBuilder, Method, PasswordAlgorithm,
+    TransactionId,
 };
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
     Action, AllocationKey, Credentials, Event, Family, FiveTuple, Lifetimes, Limits, OwnHost,
-    PeerFilter, Policy, RelayAddresses, RelaySource, Rule, RuleAction, Server, Setup, Shared,
-    SharedSecret, StoredKey, Transport, Verdict,
+    PeerFilter, Policy, RelayAddresses, RelaySource, Rule, RuleAction, Security, Server, Setup,
+    Shared, SharedSecret, StoredKey, Transport, Verdict,
 };
 
 pub const REALM: &str = "example.org";
@@ -55,14 +56,21 @@ fn five_tuple(transport: Transport, client: &str) -> FiveTuple {
 /// Users alice and bob, one shared secret, relays on 192.0.2.10 and 2001:db8::10, peers in
 /// 198.51.100.0/24 and 2001:db8:1::/48 allowed.
 pub fn policy() -> Policy {
-    let mut credentials = Credentials::default();
-    credentials.add_user(USER, StoredKey::derive(USER, REALM, PASSWORD));
-    credentials.add_user("bob", StoredKey::derive("bob", REALM, "builder"));
+    let mut credentials = Credentials::new(REALM);
+    credentials.add_user(
+        USER,
+        StoredKey::derive(PasswordAlgorithm::Md5, USER, REALM, PASSWORD),
+    );
+    credentials.add_user(
+        "bob",
+        StoredKey::derive(PasswordAlgorithm::Md5, "bob", REALM, "builder"),
+    );
     credentials.add_secret(SharedSecret::new(SECRET));
     Policy {
         realm: REALM.into(),
         software: Some("Turnstone".into()),
         credentials,
+        security: Security::new(&[PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5], false),
         lifetimes: Lifetimes::default(),
         relay: RelayAddresses {
             v4: RelaySource::Fixed(vec![address("192.0.2.10:0").ip()]),
@@ -434,7 +442,12 @@ impl Login {
     }
 
     pub fn key(&self) -> StoredKey {
-        StoredKey::derive(&self.username, &self.realm, &self.password)
+        StoredKey::derive(
+            PasswordAlgorithm::Md5,
+            &self.username,
+            &self.realm,
+            &self.password,
+        )
     }
 
     pub fn sign(
