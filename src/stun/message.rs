@@ -109,6 +109,11 @@ impl<'a> Message<'a> {
         TransactionId(id)
     }
 
+    /// Whether the message says nothing: no attribute but perhaps FINGERPRINT.
+    pub fn is_bare(&self) -> bool {
+        self.end == HEADER_LENGTH && self.sha1.is_none() && self.sha256.is_none()
+    }
+
     /// Whether the message ends in a (right) FINGERPRINT.
     pub fn has_fingerprint(&self) -> bool {
         self.fingerprint

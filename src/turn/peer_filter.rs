@@ -84,13 +84,15 @@ const SPECIAL_V4: [([u8; 4], u8); 17] = [
 ];
 
 /// Likewise for IPv6: all but 2000::/3 (so loopback, mapped, unique-local, link-local, site-local,
-/// multicast, discard), and the protocol and documentation blocks within it.
-const SPECIAL_V6: [([u16; 8], u8); 6] = [
+/// multicast, discard), and within it the protocol and documentation blocks and 6to4 (Teredo is a
+/// protocol block; RFC 8656 §21.4 forbids both).
+const SPECIAL_V6: [([u16; 8], u8); 7] = [
     ([0, 0, 0, 0, 0, 0, 0, 0], 3),
     ([0x4000, 0, 0, 0, 0, 0, 0, 0], 2),
     ([0x8000, 0, 0, 0, 0, 0, 0, 0], 1),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
 ];
 
@@ -168,6 +170,14 @@ impl PeerFilter {
             let ip = listener.ip();
             listener.port() == peer.port() && (ip.is_unspecified() || ip == peer.ip())
         })
+    }
+}
+
+/// Whether `ip` is the end of an automatic tunnel, Teredo or 6to4 (RFC 8656 §21.4).
+pub(super) fn is_tunnelled(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => matches!(v6.segments(), [0x2002, ..] | [0x2001, 0, ..]),
     }
 }
 
@@ -294,6 +304,7 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "2001:10::1",
+            "2002:909:909::1",
             "3fff::1",
             "4000::1",
         ] {

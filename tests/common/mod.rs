@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
+pub mod random;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

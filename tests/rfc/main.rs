@@ -3,4 +3,24 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod allocate;
+mod allocate_refused;
+mod binding;
+mod channel_bind;
+mod channel_data;
+mod create_permission;
+mod data;
+mod dialogue;
+mod errors;
+mod fingerprint;
+mod lifetime;
+mod long_term;
+mod refresh;
+mod retransmission;
+mod security;
+mod security_peers;
+mod send;
 mod smoke;
+mod stun_attributes;
+mod stun_header;
+mod vectors;

@@ -11,6 +11,7 @@ use crate::turn::auth::Authenticated;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::keys::person_of;
+use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::quota::Exceeded;
@@ -29,6 +30,7 @@ impl Server {
         if let Some(repeated) = self.check_five_tuple(request, &user)? {
             return Ok(repeated);
         }
+        check_client(&request.from)?;
         check_transport(request.message)?;
         let family = requested_family(request.message)?;
         let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
@@ -124,6 +126,15 @@ impl Server {
             local: relay.bind_address(),
         });
         key
+    }
+}
+
+/// A client at the end of an automatic tunnel could make packets loop through it (RFC 8656 §21.4).
+fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
+    if is_tunnelled(from.client.ip()) {
+        Err(Refusal::Forbidden)
+    } else {
+        Ok(())
     }
 }
 

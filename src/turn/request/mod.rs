@@ -84,7 +84,7 @@ impl Server {
         if method == RequestMethod::Binding {
             return self.handle_binding(&request);
         }
-        if message.attributes().next().is_none() && !message_is_solicited(&from) {
+        if message.is_bare() && !message_is_solicited(&from) {
             // A bare header is no request that a client sends; answering only helps a reflector (S7).
             return Verdict::Discard(Reason::Malformed);
         }
