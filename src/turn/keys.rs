@@ -293,7 +293,10 @@ mod tests {
     fn reads_keys_in_hexadecimal() {
         let key = StoredKey::new(Md5, &[0xAB; 16]);
         assert_eq!(StoredKey::from_hex(&"ab".repeat(16)), Some(key.clone()));
-        assert_eq!(StoredKey::from_hex(&format!("0x{}", "AB".repeat(16))), Some(key));
+        assert_eq!(
+            StoredKey::from_hex(&format!("0x{}", "AB".repeat(16))),
+            Some(key)
+        );
         let key = StoredKey::new(Sha256, &[0xAB; 32]);
         assert_eq!(StoredKey::from_hex(&key.to_hex()), Some(key));
         for wrong in [

@@ -62,9 +62,7 @@ impl Security {
         message: &Message<'_>,
         nonce: &[u8],
     ) -> Result<Option<PasswordAlgorithm>, DecodeError> {
-        let is_ours = self
-            .cookie()
-            .is_some_and(|cookie| nonce.starts_with(&cookie));
+        let is_ours = nonce.starts_with(&self.cookie());
         if self.algorithms.is_empty() || !is_ours {
             return Ok(None);
         }
