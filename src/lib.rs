@@ -11,6 +11,14 @@
 //! 0  stun · time                                 the wire; values
 //! ```
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod credentials;
+pub mod metrics;
+pub mod net;
+pub mod shard;
 pub mod stun;
 pub mod time;
+pub mod transport;
 pub mod turn;

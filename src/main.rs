@@ -1,3 +1,7 @@
 //! The `turnstone` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    turnstone::cli::main()
+}

@@ -1,6 +1,7 @@
 //! Attribute types (RFC 8489 §18.3, RFC 8656 §18) and attributes as they stand in a message.
 
 use super::error::{DecodeError, DecodeErrorKind};
+use super::padded;
 
 /// The type of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,4 +122,54 @@ impl<'a> Attribute<'a> {
     pub fn invalid(&self) -> DecodeError {
         DecodeError::new(DecodeErrorKind::InvalidValue, self.offset)
     }
+}
+
+/// Iterates over attributes that [`Message::parse`](super::Message::parse) has checked.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Attributes<'a> {
+    /// Those from `offset` to the end of `bytes`, the beginning of a message.
+    pub(super) fn new(bytes: &'a [u8], offset: usize) -> Self {
+        Self { bytes, offset }
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Attribute<'a>;
+
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        if self.offset >= self.bytes.len() {
+            return None;
+        }
+        let (attribute, next) = read_attribute(self.bytes, self.offset).ok()?;
+        self.offset = next;
+        Some(attribute)
+    }
+}
+
+/// The attribute at `offset` and where the next one starts.
+pub(super) fn read_attribute(
+    bytes: &[u8],
+    offset: usize,
+) -> Result<(Attribute<'_>, usize), DecodeError> {
+    let overrun = DecodeError::new(DecodeErrorKind::AttributeOverrun, offset);
+    let ([k0, k1, l0, l1], rest) = bytes
+        .get(offset..)
+        .and_then(<[u8]>::split_first_chunk)
+        .ok_or(overrun)?;
+    let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+    if padded(length) > rest.len() {
+        return Err(overrun);
+    }
+    let kind = AttributeType(u16::from_be_bytes([*k0, *k1]));
+    let attribute = Attribute {
+        kind,
+        value: &rest[..length],
+        offset,
+    };
+    Ok((attribute, offset + 4 + padded(length)))
 }

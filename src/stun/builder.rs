@@ -127,3 +127,85 @@ impl<'b> MessageBuilder<'b> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stun::Message;
+
+    const ID: TransactionId = TransactionId(*b"abcdefghijkl");
+
+    fn write(write: impl FnOnce(&mut MessageBuilder<'_>)) -> Vec<u8> {
+        let mut bytes = b"what was there before".to_vec();
+        write(&mut MessageBuilder::new(
+            &mut bytes,
+            Class::Error,
+            Method::ALLOCATE,
+            ID,
+        ));
+        bytes
+    }
+
+    #[test]
+    fn attributes_are_padded_with_zeros_and_keep_their_length() {
+        for length in 0..9 {
+            let value = vec![0xFF; length];
+            let bytes = write(|b| {
+                b.attribute(AttributeType::DATA, &value);
+            });
+            assert_eq!(bytes.len(), 24 + length.next_multiple_of(4));
+            assert_eq!(usize::from(bytes[23]), length);
+            assert_eq!(bytes[24..24 + length], value);
+            assert!(bytes[24 + length..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn the_message_is_whole_after_every_call() {
+        let mut bytes = Vec::new();
+        let whole = |bytes: &[u8]| Message::parse(bytes).is_ok();
+        MessageBuilder::new(&mut bytes, Class::Request, Method::BINDING, ID);
+        assert!(whole(&bytes));
+        for step in 0..5 {
+            let mut builder = MessageBuilder::new(&mut bytes, Class::Request, Method::BINDING, ID);
+            builder.attribute(AttributeType::SOFTWARE, b"x");
+            match step {
+                0 => builder.attribute(AttributeType::DATA, b"abc"),
+                1 => builder.error_code(420, "Unknown Attribute"),
+                2 => builder.unknown_attributes(&[AttributeType::DATA; 3]),
+                3 => builder.integrity(Algorithm::Sha256, b"key"),
+                _ => builder.fingerprint(),
+            };
+            assert!(whole(&bytes));
+        }
+    }
+
+    /// RFC 8489 §14.8, §14.13.
+    #[test]
+    fn error_codes_and_unknown_attributes_are_as_the_rfc_draws_them() {
+        let bytes = write(|b| {
+            b.error_code(438, "Stale Nonce").unknown_attributes(&[
+                AttributeType(0x7FFE),
+                AttributeType(0x0102),
+                AttributeType(3),
+            ]);
+        });
+        let expected = b"\x00\x09\x00\x0F\x00\x00\x04\x26Stale Nonce\x00\
+                         \x00\x0A\x00\x06\x7F\xFE\x01\x02\x00\x03\x00\x00";
+        assert_eq!(bytes[20..], expected[..]);
+    }
+
+    #[test]
+    fn an_open_attribute_is_finished_by_the_caller() {
+        for data in [&b""[..], b"a", b"abcd", b"abcde"] {
+            let length = u16::try_from(data.len()).unwrap();
+            let mut bytes = write(|b| {
+                b.open_attribute(AttributeType::DATA, length);
+            });
+            bytes.extend_from_slice(data);
+            bytes.resize(padded(bytes.len()), 0);
+            let message = Message::parse(&bytes).unwrap();
+            assert_eq!(message.attribute(AttributeType::DATA).unwrap().value, data);
+        }
+    }
+}

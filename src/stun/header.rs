@@ -1,5 +1,7 @@
 //! The 20-byte header: class, method and transaction (RFC 8489 §5).
 
+use super::error::{DecodeError, DecodeErrorKind};
+
 /// Bytes in the header of every STUN message.
 pub const HEADER_LENGTH: usize = 20;
 
@@ -73,9 +75,71 @@ pub(super) const fn decode_type(bits: u16) -> (Class, Method) {
     (class, Method(method))
 }
 
+/// Checks the header of the message that is all of `bytes` (RFC 8489 §6.3); its class and method.
+pub(super) fn check_header(bytes: &[u8]) -> Result<(Class, Method), DecodeError> {
+    let fail = |kind, offset| Err(DecodeError::new(kind, offset));
+    let Some(header) = bytes.first_chunk::<HEADER_LENGTH>() else {
+        return fail(DecodeErrorKind::Truncated, bytes.len());
+    };
+    let [t0, t1, l0, l1, c0, c1, c2, c3, ..] = *header;
+    let length = HEADER_LENGTH + usize::from(u16::from_be_bytes([l0, l1]));
+    if t0 & 0xC0 != 0 {
+        return fail(DecodeErrorKind::NotStun, 0);
+    }
+    if u32::from_be_bytes([c0, c1, c2, c3]) != MAGIC_COOKIE {
+        return fail(DecodeErrorKind::NoMagicCookie, 4);
+    }
+    if !length.is_multiple_of(4) {
+        return fail(DecodeErrorKind::UnalignedLength, 2);
+    }
+    if bytes.len() < length {
+        return fail(DecodeErrorKind::Truncated, bytes.len());
+    }
+    if bytes.len() > length {
+        return fail(DecodeErrorKind::TrailingBytes, length);
+    }
+    Ok(decode_type(u16::from_be_bytes([t0, t1])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BINDING: [u8; 24] = *b"\0\x01\0\x04\x21\x12\xA4\x42abcdefghijkl\x80\x22\0\0";
+
+    fn kind(bytes: &[u8]) -> DecodeErrorKind {
+        check_header(bytes).unwrap_err().kind
+    }
+
+    #[test]
+    fn headers_of_other_protocols_are_refused() {
+        assert_eq!(
+            check_header(&BINDING),
+            Ok((Class::Request, Method::BINDING))
+        );
+        for (place, value, expected) in [
+            (0, 0x80, DecodeErrorKind::NotStun),
+            (0, 0x40, DecodeErrorKind::NotStun),
+            (4, 0, DecodeErrorKind::NoMagicCookie),
+            (7, 0, DecodeErrorKind::NoMagicCookie),
+            (3, 2, DecodeErrorKind::UnalignedLength),
+            (3, 8, DecodeErrorKind::Truncated),
+            (2, 0xFF, DecodeErrorKind::Truncated),
+            (3, 0, DecodeErrorKind::TrailingBytes),
+        ] {
+            let mut bytes = BINDING;
+            bytes[place] = value;
+            assert_eq!(kind(&bytes), expected, "byte {place} is {value}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_refused_where_the_bytes_end() {
+        for length in 0..BINDING.len() {
+            let error = check_header(&BINDING[..length]).unwrap_err();
+            assert_eq!(error, DecodeError::new(DecodeErrorKind::Truncated, length));
+        }
+    }
 
     #[test]
     fn every_type_survives_a_round_trip() {

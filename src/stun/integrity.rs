@@ -82,3 +82,37 @@ pub(super) fn equal(left: &[u8], right: &[u8]) -> bool {
 pub(super) fn fingerprint(head: &[u8]) -> u32 {
     crc32fast::hash(head) ^ 0x5354_554E
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// RFC 2202 and RFC 4231, test case 2.
+    #[test]
+    fn digests_are_those_of_the_standards_however_the_parts_are_cut() {
+        let parts: &[&[u8]] = &[b"what do ya want ", b"", b"for nothing?"];
+        let sha1 = Algorithm::Sha1.digest(b"Jefe", parts);
+        assert_eq!(hex(&sha1[..20]), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        let sha256 = Algorithm::Sha256.digest(b"Jefe", parts);
+        assert_eq!(
+            hex(&sha256),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn equal_means_equal_in_length_too() {
+        assert!(equal(b"", b"") && equal(b"abc", b"abc"));
+        assert!(!equal(b"abc", b"abd") && !equal(b"abc", b"ab") && !equal(b"", b"a"));
+    }
+
+    /// ITU V.42's check value, XORed as RFC 8489 §14.7 says.
+    #[test]
+    fn fingerprint_is_the_crc_of_v42() {
+        assert_eq!(fingerprint(b"123456789"), 0xCBF4_3926 ^ 0x5354_554E);
+    }
+}

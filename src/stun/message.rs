@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use super::address;
-use super::attribute::{Attribute, AttributeType};
+use super::attribute::{Attribute, AttributeType, Attributes, read_attribute};
 use super::error::{DecodeError, DecodeErrorKind};
-use super::header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, decode_type};
+use super::header::{Class, HEADER_LENGTH, Method, TransactionId, check_header};
 use super::integrity::{Algorithm, IntegrityError, equal, fingerprint};
-use super::padded;
 
 /// A message whose structure and FINGERPRINT were found right.
 ///
@@ -121,10 +120,7 @@ impl<'a> Message<'a> {
 
     /// The attributes that count, in order.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes {
-            bytes: &self.bytes[..self.end],
-            offset: HEADER_LENGTH,
-        }
+        Attributes::new(&self.bytes[..self.end], HEADER_LENGTH)
     }
 
     /// The first attribute of type `kind`; further ones are ignored (RFC 8489 §14).
@@ -193,31 +189,6 @@ impl<'a> Message<'a> {
     }
 }
 
-fn check_header(bytes: &[u8]) -> Result<(Class, Method), DecodeError> {
-    let fail = |kind, offset| Err(DecodeError::new(kind, offset));
-    let Some(header) = bytes.first_chunk::<HEADER_LENGTH>() else {
-        return fail(DecodeErrorKind::Truncated, bytes.len());
-    };
-    let [t0, t1, l0, l1, c0, c1, c2, c3, ..] = *header;
-    let length = HEADER_LENGTH + usize::from(u16::from_be_bytes([l0, l1]));
-    if t0 & 0xC0 != 0 {
-        return fail(DecodeErrorKind::NotStun, 0);
-    }
-    if u32::from_be_bytes([c0, c1, c2, c3]) != MAGIC_COOKIE {
-        return fail(DecodeErrorKind::NoMagicCookie, 4);
-    }
-    if !length.is_multiple_of(4) {
-        return fail(DecodeErrorKind::UnalignedLength, 2);
-    }
-    if bytes.len() < length {
-        return fail(DecodeErrorKind::Truncated, bytes.len());
-    }
-    if bytes.len() > length {
-        return fail(DecodeErrorKind::TrailingBytes, length);
-    }
-    Ok(decode_type(u16::from_be_bytes([t0, t1])))
-}
-
 fn check_length(attribute: &Attribute<'_>, algorithm: Algorithm) -> Result<(), DecodeError> {
     if algorithm.accepts(attribute.value.len()) {
         Ok(())
@@ -229,26 +200,6 @@ fn check_length(attribute: &Attribute<'_>, algorithm: Algorithm) -> Result<(), D
     }
 }
 
-/// The attribute at `offset` and where the next one starts.
-fn read_attribute(bytes: &[u8], offset: usize) -> Result<(Attribute<'_>, usize), DecodeError> {
-    let overrun = DecodeError::new(DecodeErrorKind::AttributeOverrun, offset);
-    let ([k0, k1, l0, l1], rest) = bytes
-        .get(offset..)
-        .and_then(<[u8]>::split_first_chunk)
-        .ok_or(overrun)?;
-    let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-    if padded(length) > rest.len() {
-        return Err(overrun);
-    }
-    let kind = AttributeType(u16::from_be_bytes([*k0, *k1]));
-    let attribute = Attribute {
-        kind,
-        value: &rest[..length],
-        offset,
-    };
-    Ok((attribute, offset + 4 + padded(length)))
-}
-
 /// The length field of a message that ends `end` bytes after its start.
 #[expect(
     clippy::cast_possible_truncation,
@@ -258,22 +209,215 @@ fn length_field(end: usize) -> [u8; 2] {
     ((end - HEADER_LENGTH) as u16).to_be_bytes()
 }
 
-/// Iterates over attributes that [`Message::parse`] has checked.
-#[derive(Clone, Debug)]
-pub struct Attributes<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stun::MessageBuilder;
 
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Attribute<'a>;
+    const KEY: &[u8] = b"key";
+    const ID: TransactionId = TransactionId(*b"abcdefghijkl");
+    const LIFETIME: AttributeType = AttributeType::LIFETIME;
 
-    fn next(&mut self) -> Option<Attribute<'a>> {
-        if self.offset >= self.bytes.len() {
-            return None;
+    /// A Refresh request that `write` has appended to.
+    fn request(write: impl FnOnce(&mut MessageBuilder<'_>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut MessageBuilder::new(
+            &mut bytes,
+            Class::Request,
+            Method::REFRESH,
+            ID,
+        ));
+        bytes
+    }
+
+    fn kind(bytes: &[u8]) -> DecodeErrorKind {
+        Message::parse(bytes).unwrap_err().kind
+    }
+
+    fn kinds(bytes: &[u8]) -> Vec<AttributeType> {
+        let message = Message::parse(bytes).unwrap();
+        message.attributes().map(|a| a.kind).collect()
+    }
+
+    #[test]
+    fn the_header_is_read_as_it_was_written() {
+        let bytes = request(|_| ());
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!(
+            (message.class(), message.method()),
+            (Class::Request, Method::REFRESH)
+        );
+        assert_eq!(message.transaction(), ID);
+        assert!(message.is_bare() && !message.has_fingerprint());
+    }
+
+    #[test]
+    fn attributes_are_walked_in_order_with_value_and_offset() {
+        let bytes = request(|b| {
+            b.attribute(AttributeType::SOFTWARE, b"abcde")
+                .attribute(AttributeType::DATA, b"")
+                .u32(LIFETIME, 7);
+        });
+        let message = Message::parse(&bytes).unwrap();
+        let seen: Vec<_> = message
+            .attributes()
+            .map(|a| (a.kind, a.value, a.offset))
+            .collect();
+        let expected = [
+            (AttributeType::SOFTWARE, &b"abcde"[..], 20),
+            (AttributeType::DATA, b"", 32),
+            (LIFETIME, &[0, 0, 0, 7], 36),
+        ];
+        assert_eq!(seen, expected);
+        assert!(!message.is_bare() && message.has(LIFETIME));
+    }
+
+    #[test]
+    fn the_first_of_duplicates_is_found() {
+        let bytes = request(|b| {
+            b.u32(LIFETIME, 1).u32(LIFETIME, 2);
+        });
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!(message.attribute(LIFETIME).unwrap().u32(), Ok(1));
+        assert_eq!(message.attributes().count(), 2);
+    }
+
+    #[test]
+    fn what_follows_the_integrity_does_not_count() {
+        for algorithm in [Algorithm::Sha1, Algorithm::Sha256] {
+            let bytes = request(|b| {
+                b.attribute(AttributeType::DATA, b"signed")
+                    .integrity(algorithm, KEY)
+                    .u32(LIFETIME, 0)
+                    .integrity(Algorithm::Sha1, b"other")
+                    .fingerprint();
+            });
+            assert_eq!(kinds(&bytes), [AttributeType::DATA]);
+            let message = Message::parse(&bytes).unwrap();
+            assert_eq!(message.check_integrity(algorithm, KEY), Ok(()));
+            assert!(message.has_fingerprint());
         }
-        let (attribute, next) = read_attribute(self.bytes, self.offset).ok()?;
-        self.offset = next;
-        Some(attribute)
+    }
+
+    /// RFC 8489 §14.5: MESSAGE-INTEGRITY-SHA256 may follow MESSAGE-INTEGRITY, not the other way round.
+    #[test]
+    fn both_integrities_are_checked_when_sha256_is_the_second() {
+        let both = |first: Algorithm, second: Algorithm| {
+            request(|b| {
+                b.u32(LIFETIME, 1)
+                    .integrity(first, KEY)
+                    .integrity(second, KEY);
+            })
+        };
+        let bytes = both(Algorithm::Sha1, Algorithm::Sha256);
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!(message.check_integrity(Algorithm::Sha1, KEY), Ok(()));
+        assert_eq!(message.check_integrity(Algorithm::Sha256, KEY), Ok(()));
+        let bytes = both(Algorithm::Sha256, Algorithm::Sha1);
+        let message = Message::parse(&bytes).unwrap();
+        assert!(message.has_integrity_by(Algorithm::Sha256));
+        assert!(!message.has_integrity_by(Algorithm::Sha1));
+        assert_eq!(kinds(&bytes), [LIFETIME]);
+    }
+
+    #[test]
+    fn integrity_is_missing_or_wrong_or_right() {
+        let bytes = request(|b| {
+            b.integrity(Algorithm::Sha1, KEY);
+        });
+        let message = Message::parse(&bytes).unwrap();
+        let check = |algorithm, key| message.check_integrity(algorithm, key);
+        assert_eq!(check(Algorithm::Sha1, KEY), Ok(()));
+        assert_eq!(check(Algorithm::Sha1, b"no"), Err(IntegrityError::Mismatch));
+        assert_eq!(check(Algorithm::Sha256, KEY), Err(IntegrityError::Missing));
+        assert!(!message.is_bare(), "a signature says something");
+    }
+
+    /// RFC 8489 §14.6: the first bytes of the HMAC are enough, 16 at least.
+    #[test]
+    fn a_truncated_sha256_is_right_and_a_short_one_is_refused() {
+        for length in 0..=36_usize {
+            let bytes = request(|b| {
+                let mut whole = Vec::new();
+                MessageBuilder::new(&mut whole, Class::Request, Method::REFRESH, ID);
+                whole[3] = u8::try_from(4 + length).unwrap();
+                let digest = Algorithm::Sha256.digest(KEY, &[&whole]);
+                let mut value = digest.to_vec();
+                value.resize(length, 0);
+                b.attribute(AttributeType::MESSAGE_INTEGRITY_SHA256, &value);
+            });
+            if (16..=32).contains(&length) && length % 4 == 0 {
+                let message = Message::parse(&bytes).unwrap();
+                assert_eq!(message.check_integrity(Algorithm::Sha256, KEY), Ok(()));
+            } else {
+                assert_eq!(kind(&bytes), DecodeErrorKind::IntegrityLength, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sha1_integrity_is_twenty_bytes_long() {
+        for length in [0, 16, 19, 21, 24] {
+            let bytes = request(|b| {
+                b.attribute(AttributeType::MESSAGE_INTEGRITY, &vec![0; length]);
+            });
+            assert_eq!(kind(&bytes), DecodeErrorKind::IntegrityLength);
+        }
+    }
+
+    #[test]
+    fn fingerprint_is_right_last_and_four_bytes_long() {
+        let good = request(|b| {
+            b.u32(LIFETIME, 1).fingerprint();
+        });
+        assert_eq!(kinds(&good), [LIFETIME]);
+        let mut wrong = good.clone();
+        wrong[27] ^= 1;
+        assert_eq!(kind(&wrong), DecodeErrorKind::WrongFingerprint);
+        let not_last = request(|b| {
+            b.fingerprint().u32(LIFETIME, 1);
+        });
+        let twice = request(|b| {
+            b.fingerprint().fingerprint();
+        });
+        let long = request(|b| {
+            b.attribute(AttributeType::FINGERPRINT, &[0; 8]);
+        });
+        for bytes in [not_last, twice, long] {
+            let error = Message::parse(&bytes).unwrap_err();
+            assert_eq!(error.kind, DecodeErrorKind::MisplacedFingerprint);
+            assert_eq!(error.offset, 20);
+        }
+    }
+
+    /// Cut short with a length field that says so: attributes reach past the end, or end at it.
+    #[test]
+    fn every_truncation_with_its_length_is_refused_or_whole() {
+        let whole = request(|b| {
+            b.attribute(AttributeType::USERNAME, b"alice")
+                .attribute(AttributeType::DATA, b"data");
+        });
+        for length in (20..whole.len()).step_by(4) {
+            let mut cut = whole[..length].to_vec();
+            cut[3] = u8::try_from(length - 20).unwrap();
+            match length {
+                20 => assert!(kinds(&cut).is_empty()),
+                32 => assert_eq!(kinds(&cut), [AttributeType::USERNAME]),
+                _ => assert_eq!(kind(&cut), DecodeErrorKind::AttributeOverrun),
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_required_attributes_are_listed_in_order() {
+        let bytes = request(|b| {
+            b.attribute(AttributeType(0x7001), b"")
+                .u32(LIFETIME, 1)
+                .attribute(AttributeType(0x8001), b"")
+                .attribute(AttributeType(0x7000), b"");
+        });
+        let message = Message::parse(&bytes).unwrap();
+        let unknown: Vec<_> = message.unknown_required(&[LIFETIME]).collect();
+        assert_eq!(unknown, [AttributeType(0x7001), AttributeType(0x7000)]);
     }
 }

@@ -180,6 +180,10 @@ impl Allocations {
         self.by_client.get(client).copied()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
     pub(super) fn get(&self, key: AllocationKey) -> Option<&Allocation> {
         let slot = self
             .slots

@@ -25,7 +25,7 @@ impl Server {
         packet: &'p [u8],
     ) -> Result<Verdict<'p>, Reason> {
         let key = self.allocations.key(from).ok_or(Reason::NoAllocation)?;
-        let allocation = self.live(key)?;
+        let allocation = self.live(key, now)?;
         let data = ChannelData::parse(packet).map_err(|_| Reason::Malformed)?;
         let peer = allocation
             .channels
@@ -42,7 +42,7 @@ impl Server {
         message: &Message<'p>,
     ) -> Result<Verdict<'p>, Reason> {
         let key = self.allocations.key(from).ok_or(Reason::NoAllocation)?;
-        let allocation = self.live(key)?;
+        let allocation = self.live(key, now)?;
         let peer = message
             .attribute(AttributeType::XOR_PEER_ADDRESS)
             .ok_or(Reason::InvalidSend)?;
@@ -77,11 +77,11 @@ impl Server {
         destination.map_err(|_| Reason::ForbiddenPeer)
     }
 
-    fn live(&self, key: AllocationKey) -> Result<&Allocation, Reason> {
+    fn live(&self, key: AllocationKey, now: Now) -> Result<&Allocation, Reason> {
         let allocation = self
             .allocations
             .get(key)
-            .filter(|allocation| allocation.is_live());
+            .filter(|allocation| allocation.is_live() && allocation.expires > now.instant);
         allocation.ok_or(Reason::NoAllocation)
     }
 
@@ -106,7 +106,7 @@ impl Server {
         from: SocketAddr,
         payload: &'p [u8],
     ) -> Result<Verdict<'p>, Reason> {
-        let allocation = self.live(at)?;
+        let allocation = self.live(at, now)?;
         let peer = self.public_face(from);
         self.destination(allocation, peer, now.instant)?;
         let to = allocation.client;

@@ -6,6 +6,9 @@ use std::collections::BinaryHeap;
 use super::allocation::AllocationKey;
 use crate::time::Instant;
 
+/// How many stale entries are no reason to look for them.
+const SLACK: usize = 64;
+
 /// Allocations by the time at which they want to be looked at. An allocation that changed its mind
 /// leaves its old entry behind: whoever takes one checks that it still stands.
 #[derive(Debug, Default)]
@@ -23,6 +26,14 @@ impl Deadlines {
             return None;
         }
         self.0.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Drops the entries that no longer stand when they are many beside the `live` allocations, so that
+    /// clients who come and go leave nothing behind (requirement S15).
+    pub(super) fn prune(&mut self, live: usize, stands: impl Fn(Instant, AllocationKey) -> bool) {
+        if self.0.len() > 2 * live + SLACK {
+            self.0.retain(|Reverse((at, key))| stands(*at, *key));
+        }
     }
 
     /// When the earliest entry is due.

@@ -194,6 +194,12 @@ impl Credentials {
         self.secrets.is_empty()
     }
 
+    /// Whether `key` is one that `username` may sign with still.
+    pub(super) fn hold(&self, username: &str, key: &StoredKey) -> bool {
+        self.candidates(username, key.algorithm)
+            .any(|candidate| candidate.key == *key)
+    }
+
     /// The static user with this USERHASH.
     pub(super) fn user_of(&self, hash: &[u8; 32]) -> Option<&str> {
         self.hashes.get(hash).map(|name| &**name)

@@ -6,6 +6,7 @@ use super::allocation::{Allocation, AllocationKey, State};
 use super::five_tuple::FiveTuple;
 use super::keys::person_of;
 use super::peer_filter::Scope;
+use super::ports::Parity;
 use super::reply::Refusal;
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter};
@@ -50,7 +51,8 @@ impl Server {
         let again = retry && tries + 1 < MAX_TRIES;
         // The failed port goes back only after the next one is drawn.
         let next = if again {
-            self.take_port(failed.local)
+            // An even port may have been asked for, so an even one follows.
+            self.take_port(failed.local, Parity::of(failed.public.port()))
         } else {
             None
         };
@@ -102,6 +104,7 @@ impl Server {
         });
         self.ports.give_back(relay.public.ip(), relay.public.port());
         self.release_quota(&allocation);
+        self.prune_deadlines();
         if !allocation.is_live() {
             return;
         }
@@ -114,6 +117,14 @@ impl Server {
             .subtract(Counter::Permissions, allocation.permissions.len() as u64);
         self.stats
             .subtract(Counter::Channels, allocation.channels.len() as u64);
+    }
+
+    fn prune_deadlines(&mut self) {
+        let allocations = &self.allocations;
+        self.deadlines.prune(allocations.len(), |at, key| {
+            let allocation = allocations.get(key);
+            allocation.is_some_and(|allocation| allocation.scheduled == at)
+        });
     }
 
     fn release_quota(&self, allocation: &Allocation) {

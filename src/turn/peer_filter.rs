@@ -101,12 +101,13 @@ const SPECIAL_V6: [([u16; 8], u8); 7] = [
 const NAT64: ([u16; 8], u8) = ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 impl PeerFilter {
-    /// The special-purpose blocks (S1), the host's own places and the operator's `rules`. A rule on
-    /// the very network of a built-in one replaces it.
+    /// The special-purpose blocks (S1) and the operator's `rules`; what none of them matches is allowed
+    /// unless it is the host's own place. A rule on the very network of a special-purpose block replaces
+    /// it.
     pub fn new(rules: &[Rule], own: &OwnHost) -> Self {
         let operators = sorted(rules.to_vec());
         let replaced = |rule: &Rule| rules.iter().any(|other| other.network == rule.network);
-        let mut all: Vec<Rule> = built_in(own).filter(|rule| !replaced(rule)).collect();
+        let mut all: Vec<Rule> = built_in().filter(|rule| !replaced(rule)).collect();
         all.extend_from_slice(rules);
         Self {
             rules: sorted(all),
@@ -148,15 +149,21 @@ impl PeerFilter {
 
     /// Whether the rules allow `peer` and every IPv4 address that it may be an encoding of (S2).
     fn allows(&self, peer: IpAddr) -> bool {
-        let allows = |ip| {
-            let rule = first_match(&self.rules, ip);
-            rule.is_none_or(|rule| rule.action == RuleAction::Allow)
+        let allows = |ip| match first_match(&self.rules, ip) {
+            Some(rule) => rule.action == RuleAction::Allow,
+            None => !self.is_own_place(ip),
         };
         let embedded = match peer {
             IpAddr::V6(v6) => embedded_v4(v6),
             IpAddr::V4(_) => [None; 4],
         };
         allows(peer) && embedded.into_iter().flatten().all(|v4| allows(v4.into()))
+    }
+
+    /// Whether `ip` is an address of this host or of a network that it is in.
+    fn is_own_place(&self, ip: IpAddr) -> bool {
+        let own = &self.own;
+        own.addresses.contains(&ip) || own.networks.iter().any(|network| network.contains(ip))
     }
 
     fn denied_by_operator(&self, peer: IpAddr) -> bool {
@@ -181,7 +188,7 @@ pub(super) fn is_tunnelled(ip: IpAddr) -> bool {
     }
 }
 
-fn built_in(own: &OwnHost) -> impl Iterator<Item = Rule> {
+fn built_in() -> impl Iterator<Item = Rule> {
     let v4 = SPECIAL_V4
         .iter()
         .map(|(octets, prefix)| (IpAddr::from(*octets), *prefix));
@@ -191,11 +198,9 @@ fn built_in(own: &OwnHost) -> impl Iterator<Item = Rule> {
     let special = v4
         .chain(v6)
         .filter_map(|(address, prefix)| Network::new(address, prefix));
-    let hosts = own.addresses.iter().map(|address| Network::host(*address));
-    let denied = special.chain(own.networks.iter().copied()).chain(hosts);
     let nat64 = Network::new(NAT64.0.into(), NAT64.1);
     let rule = |action| move |network| Rule { network, action };
-    denied
+    special
         .map(rule(RuleAction::Deny))
         .chain(nat64.into_iter().map(rule(RuleAction::Allow)))
 }
@@ -218,7 +223,9 @@ fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
     let at = |shift: u32| Ipv4Addr::from_bits((bits >> shift) as u32);
     let [s0, s1, s2, _, s4, s5, ..] = v6.segments();
     let is_isatap = s4 & !0x0200 == 0 && s5 == 0x5efe;
-    let is_low = bits >> 64 == 0 || (s0, s1) == (0x64, 0xff9b) || is_isatap;
+    // The unspecified and the loopback address are what they are (RFC 4291 §2.5.5.1).
+    let is_v4_in_low = bits >> 64 == 0 && bits > 1;
+    let is_low = is_v4_in_low || (s0, s1) == (0x64, 0xff9b) || is_isatap;
     let is_teredo = (s0, s1) == (0x2001, 0);
     let is_local_nat64 = (s0, s1, s2) == (0x64, 0xff9b, 1);
     // RFC 6052 §2.2: behind a /48 the address is split around the bits 64 to 71.
@@ -262,6 +269,12 @@ mod tests {
         filter
             .permit(ip.parse().unwrap(), &LiveRelays::default())
             .is_ok()
+    }
+
+    #[test]
+    fn the_ipv6_loopback_address_can_be_allowed() {
+        assert!(!permits(&filter(&[], &[]), "::1"));
+        assert!(permits(&filter(&["::1"], &[]), "::1"));
     }
 
     #[test]
@@ -332,7 +345,8 @@ mod tests {
             "192.168.0.1",
         ] {
             let v4: Ipv4Addr = v4.parse().unwrap();
-            let [a, b] = [(v4.to_bits() >> 16) as u16, v4.to_bits() as u16];
+            let [w, x, y, z] = v4.octets();
+            let [a, b] = [[w, x], [y, z]].map(u16::from_be_bytes);
             for encoded in [
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a, b),
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0, a, b),
@@ -363,6 +377,16 @@ mod tests {
         assert!(!permits(&filter, "9.9.9.9"));
         assert!(!permits(&filter, "9.1.1.1"));
         assert!(permits(&filter, "11.0.0.1"));
+    }
+
+    #[test]
+    fn a_rule_opens_the_hosts_own_network() {
+        assert!(!permits(&filter(&[], &[]), "8.8.4.77"));
+        for network in ["8.8.4.0/24", "8.8.0.0/16", "8.8.4.64/26"] {
+            assert!(permits(&filter(&[network], &[]), "8.8.4.77"), "{network}");
+        }
+        assert!(permits(&filter(&["127.0.0.0/8"], &[]), "127.0.0.1"));
+        assert!(!permits(&filter(&["0.0.0.0/0"], &[]), "169.254.169.254"));
     }
 
     #[test]

@@ -9,6 +9,28 @@ use super::random::Random;
 /// How many addresses may have a pool; a host has few, and each costs up to 32 kB.
 const MAX_POOLS: usize = 256;
 
+/// Which ports will do (RFC 8656 §18.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parity {
+    Any,
+    Even,
+}
+
+impl Parity {
+    /// What was at least asked for when `port` was drawn.
+    pub(super) const fn of(port: u16) -> Self {
+        if port.is_multiple_of(2) {
+            Self::Even
+        } else {
+            Self::Any
+        }
+    }
+
+    fn admits(self, port: u16) -> bool {
+        self == Self::Any || port.is_multiple_of(2)
+    }
+}
+
 /// Free ports by public address. Shards never share a port: each has every n-th pair of an even port
 /// and the odd one above it.
 #[derive(Debug)]
@@ -29,8 +51,13 @@ impl Ports {
         }
     }
 
-    /// Takes a random free port of `address`; none when all are taken.
-    pub(super) fn take(&mut self, address: IpAddr, random: &mut Random) -> Option<u16> {
+    /// Takes a random free port of `address`; none when all that will do are taken.
+    pub(super) fn take(
+        &mut self,
+        address: IpAddr,
+        parity: Parity,
+        random: &mut Random,
+    ) -> Option<u16> {
         if !self.free.contains_key(&address) {
             if self.free.len() >= MAX_POOLS {
                 return None;
@@ -41,7 +68,10 @@ impl Ports {
         if free.is_empty() {
             return None;
         }
-        let place = random.below(free.len());
+        let drawn = random.below(free.len());
+        let place = (drawn..free.len())
+            .chain(0..drawn)
+            .find(|place| parity.admits(free[*place]))?;
         Some(free.swap_remove(place))
     }
 
@@ -70,17 +100,29 @@ mod tests {
         let mut seen = Vec::new();
         for shard in 0..3 {
             let mut ports = Ports::new(50_000..=50_010, shard, 3);
-            let taken: Vec<u16> = std::iter::from_fn(|| ports.take(address, &mut random)).collect();
+            let taken: Vec<u16> =
+                std::iter::from_fn(|| ports.take(address, Parity::Any, &mut random)).collect();
             for port in &taken {
                 ports.give_back(address, *port);
             }
             assert_eq!(
-                std::iter::from_fn(|| ports.take(address, &mut random)).count(),
+                std::iter::from_fn(|| ports.take(address, Parity::Any, &mut random)).count(),
                 taken.len()
             );
             seen.extend(taken);
         }
         seen.sort_unstable();
         assert_eq!(seen, (50_000..=50_010).collect::<Vec<u16>>());
+    }
+
+    #[test]
+    fn an_even_port_is_even_until_none_is_left() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut random = Random::new([7; 32]);
+        let mut ports = Ports::new(50_000..=50_009, 0, 1);
+        let mut take = || ports.take(address, Parity::Even, &mut random);
+        let mut taken: Vec<u16> = std::iter::from_fn(&mut take).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [50_000, 50_002, 50_004, 50_006, 50_008]);
     }
 }

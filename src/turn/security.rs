@@ -12,6 +12,8 @@ pub(super) const COOKIE_LENGTH: usize = COOKIE.len() + 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
     algorithms: Vec<PasswordAlgorithm>,
+    /// The value of PASSWORD-ALGORITHMS, empty when the attribute is not sent (RFC 8489 §14.11).
+    list: Vec<u8>,
     userhash: bool,
 }
 
@@ -23,18 +25,17 @@ impl Security {
             [PasswordAlgorithm::Md5] => Vec::new(),
             algorithms => algorithms.to_vec(),
         };
+        let list = algorithms.iter().flat_map(|algorithm| algorithm.entry());
         Self {
+            list: list.collect(),
             algorithms,
             userhash,
         }
     }
 
-    /// The value of PASSWORD-ALGORITHMS, empty when the attribute is not sent (RFC 8489 §14.11).
-    pub(super) fn password_algorithms(&self) -> Vec<u8> {
-        self.algorithms
-            .iter()
-            .flat_map(|algorithm| algorithm.entry())
-            .collect()
+    /// The value of PASSWORD-ALGORITHMS, empty when the attribute is not sent.
+    pub(super) fn password_algorithms(&self) -> &[u8] {
+        &self.list
     }
 
     /// What every nonce starts with.
@@ -72,7 +73,7 @@ impl Security {
             (None, None) => Ok(None),
             (Some(list), Some(choice)) => {
                 let algorithm = PasswordAlgorithm::from_attribute(&choice)?;
-                let is_ours = list.value == self.password_algorithms();
+                let is_ours = list.value == self.list;
                 let is_offered = self.algorithms.contains(&algorithm);
                 if is_ours && is_offered {
                     Ok(Some(algorithm))

@@ -72,7 +72,7 @@ pub fn policy() -> Policy {
         realm: REALM.into(),
         software: Some("Turnstone".into()),
         credentials,
-        security: Security::new(&[PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5], false),
+        security: Security::default(),
         lifetimes: Lifetimes::default(),
         relay: RelayAddresses {
             v4: RelaySource::Fixed(vec![address("192.0.2.10:0").ip()]),

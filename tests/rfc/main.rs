@@ -1,5 +1,7 @@
 //! The rules of the RFCs, one test each, named for the rule.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -15,10 +17,12 @@ mod errors;
 mod fingerprint;
 mod lifetime;
 mod long_term;
+mod password_algorithms;
 mod refresh;
 mod retransmission;
 mod security;
 mod security_peers;
+mod security_resources;
 mod send;
 mod smoke;
 mod stun_attributes;

@@ -14,6 +14,7 @@ use crate::turn::keys::person_of;
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
+use crate::turn::ports::Parity;
 use crate::turn::quota::Exceeded;
 use crate::turn::reply::Refusal;
 use crate::turn::server::{Action, Server};
@@ -32,6 +33,7 @@ impl Server {
         }
         check_client(&request.from)?;
         check_transport(request.message)?;
+        let parity = requested_parity(request.message)?;
         let family = requested_family(request.message)?;
         let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
         let address = self.relay_address(&request.from, family)?;
@@ -41,7 +43,7 @@ impl Server {
             .quota
             .take(&person, source, &self.policy.limits)
             .map_err(refusal)?;
-        let Some(relay) = self.take_port(address) else {
+        let Some(relay) = self.take_port(address, parity) else {
             self.shared.quota.give_back(&person, source);
             return Err(Refusal::InsufficientCapacity);
         };
@@ -86,9 +88,9 @@ impl Server {
     }
 
     /// Takes a free port of the public face of `local`.
-    pub(in crate::turn) fn take_port(&mut self, local: IpAddr) -> Option<Relay> {
+    pub(in crate::turn) fn take_port(&mut self, local: IpAddr, parity: Parity) -> Option<Relay> {
         let public = self.policy.relay.public(local);
-        let port = self.ports.take(public, &mut self.random)?;
+        let port = self.ports.take(public, parity, &mut self.random)?;
         Some(Relay {
             local,
             public: SocketAddr::new(public, port),
@@ -146,6 +148,19 @@ fn check_transport(message: &Message<'_>) -> Result<(), Refusal> {
         None => Err(Refusal::BadRequest),
         Some([UDP, _, _, _]) => Ok(()),
         Some(_) => Err(Refusal::UnsupportedTransport),
+    }
+}
+
+/// Step 6: EVEN-PORT without its R bit asks for an even port. With it, it asks for a reservation of the
+/// next port too, which this server does not know (RFC 8656 §18.7).
+fn requested_parity(message: &Message<'_>) -> Result<Parity, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::EVEN_PORT) else {
+        return Ok(Parity::Any);
+    };
+    match attribute.bytes() {
+        Ok([flags]) if flags & 0x80 == 0 => Ok(Parity::Even),
+        Ok(_) => Err(Refusal::UnknownAttributes(vec![AttributeType::EVEN_PORT])),
+        Err(_) => Err(Refusal::BadRequest),
     }
 }
 

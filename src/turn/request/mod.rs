@@ -31,6 +31,7 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::NONCE,
     AttributeType::XOR_RELAYED_ADDRESS,
     AttributeType::REQUESTED_ADDRESS_FAMILY,
+    AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
     AttributeType::PASSWORD_ALGORITHM,
     AttributeType::USERHASH,
@@ -198,7 +199,7 @@ impl Server {
         let challenge = Challenge {
             realm: &self.policy.realm,
             nonce: &nonce,
-            algorithms: &security.password_algorithms(),
+            algorithms: security.password_algorithms(),
         };
         let close = Close {
             software: self
@@ -210,7 +211,8 @@ impl Server {
         };
         let challenge = Some(&challenge).filter(|_| refusal.is_challenge());
         reply.write_error(&mut self.response, refusal, challenge, &close);
-        if signature.is_some() {
+        // Only who knows the password is told that the nonce is stale.
+        if signature.is_some() || *refusal == Refusal::StaleNonce {
             self.answer(reply, refusal.result())
         } else {
             self.answer_unauthenticated(now, reply, refusal.result())

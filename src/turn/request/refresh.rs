@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Handled, Request, allocate};
+use crate::turn::allocation::Owner;
 use crate::turn::auth::Authenticated;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;
@@ -29,13 +30,29 @@ impl Server {
                 lifetime: Duration::ZERO,
             }));
         }
-        if user.is_expired(request.now) {
-            self.stats
-                .increment(Counter::AuthFailures(AuthFailure::Expired));
-            return Err(Refusal::Unauthenticated);
-        }
+        self.check_credential(request, user)?;
         let lifetime = allocate::lifetime(request.message, &self.policy.lifetimes)?;
         self.set_expiry(key, request.now.instant + lifetime);
         Ok(Handled::Answer(Success::Refreshed { lifetime }))
+    }
+
+    /// A credential that has expired or was withdrawn keeps its allocation, but not past its lifetime
+    /// (S12).
+    fn check_credential(
+        &mut self,
+        request: &Request<'_, '_>,
+        user: &Authenticated,
+    ) -> Result<(), Refusal> {
+        let Owner { username, key, .. } = user.owner();
+        let credentials = &self.policy.credentials;
+        let failure = if user.is_expired(request.now) {
+            AuthFailure::Expired
+        } else if !credentials.hold(username, key) {
+            AuthFailure::UnknownUser
+        } else {
+            return Ok(());
+        };
+        self.stats.increment(Counter::AuthFailures(failure));
+        Err(Refusal::Unauthenticated)
     }
 }

@@ -1,0 +1,209 @@
+//! Flags and subcommands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{DEFAULT_REALM, parse_duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  turnstone
+      Listen on port 3478, make a random user and print what to paste into iceServers.
+  turnstone --config /etc/turnstone/turnserver.toml
+      Run what the file says.
+  turnstone --external-ip 203.0.113.5 --user alice:correct-horse
+      Run behind a 1:1 NAT with one user.
+  turnstone check turnserver.toml
+      Show everything that is wrong with the file.
+
+Every key of the file is described in turnserver.toml of the distribution.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// A STUN and TURN server for WebRTC.
+///
+/// Without a subcommand it serves until it is told to stop. Flags go over the file: --listen,
+/// --external-ip and single values replace what it says; users, secrets and peer rules join it.
+#[derive(Parser)]
+#[command(name = "turnstone", version, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) flags: RunFlags,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    Check(CheckArgs),
+    Credential(CredentialArgs),
+    Key(KeyArgs),
+}
+
+/// What a server is started with.
+#[derive(Args, Default)]
+pub(super) struct RunFlags {
+    /// Read this TOML file; without it no file is read.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Serve clients at this address and port, or at this port of all addresses; repeatable.
+    /// Default: 3478.
+    #[arg(long, value_name = "ADDR:PORT|PORT")]
+    pub(super) listen: Vec<String>,
+
+    /// Public address of the 1:1 NAT in front of this host, alone or with the local address it
+    /// stands for; repeatable.
+    #[arg(long, value_name = "IP[/LOCAL]")]
+    pub(super) external_ip: Vec<String>,
+
+    /// Let this user in; repeatable. Without a password a random one is made and printed. Other
+    /// users of this machine can see the command line: passwords to keep belong in the file.
+    #[arg(long, value_name = "NAME[:PASSWORD]")]
+    pub(super) user: Vec<String>,
+
+    /// Let in whoever holds time-limited credentials of this shared secret, 1 to 1024 bytes;
+    /// repeatable. Better in the environment, where other users of this machine cannot see it.
+    #[arg(
+        long,
+        env = "TURNSTONE_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub(super) secret: Vec<String>,
+
+    /// Realm of all users, 1 to 127 characters. Default: turnstone.
+    #[arg(long, value_name = "REALM")]
+    pub(super) realm: Option<String>,
+
+    /// Relay to peers in this network though it is refused by default; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) allow_peer: Vec<String>,
+
+    /// Refuse peers in this network; repeatable. The most specific rule wins, deny wins a tie.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) deny_peer: Vec<String>,
+
+    /// Worker threads, 1 to 1024. Default: as many as there are cores.
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<String>,
+
+    /// Serve metrics and health over HTTP at this address, or not at all. Default: 127.0.0.1:9641.
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub(super) metrics: Option<String>,
+
+    /// Least severe level to log: error, warn, info, debug or trace. Default: info.
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+
+    /// What a log line looks like: human or json. Default: human.
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) log_format: Option<String>,
+}
+
+/// Show everything that is wrong with a configuration file, and start nothing.
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// The file to check.
+    #[arg(default_value = "turnserver.toml")]
+    pub(super) file: PathBuf,
+}
+
+/// Print credentials and a ready iceServers JSON for a WebRTC application.
+///
+/// With a shared secret (--secret, TURNSTONE_SECRET or of the file) they are time-limited. A static
+/// user of the file is printed with its password, unless --ttl or --secret ask otherwise.
+#[derive(Args)]
+pub(super) struct CredentialArgs {
+    /// Whom the credentials are for.
+    #[arg(long, value_name = "NAME")]
+    pub(super) user: String,
+
+    /// How long they are good: seconds, or a number with s, m, h or d, up to 365d. Default: 1h.
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub(super) ttl: Option<Duration>,
+
+    /// The shared secret of the server.
+    #[arg(
+        long,
+        env = "TURNSTONE_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub(super) secret: Option<String>,
+
+    /// The configuration file of the server. Default without a secret: turnserver.toml in the
+    /// working directory, if it is there.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Name or address under which clients reach the server. Default: what the file says.
+    #[arg(long, value_name = "HOST")]
+    pub(super) host: Option<String>,
+
+    /// Print one JSON object: username, password, expires (Unix seconds) and iceServers.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Print a user for the configuration file with a stored key in place of the password.
+#[derive(Args)]
+pub(super) struct KeyArgs {
+    /// Name of the user, 1 to 508 bytes.
+    #[arg(long, value_name = "NAME")]
+    pub(super) user: String,
+
+    /// Realm of the server; a stored key is good in this one only.
+    #[arg(long, default_value = DEFAULT_REALM, value_name = "REALM")]
+    pub(super) realm: String,
+
+    /// The password. Without it, it is read as one line from standard input, where other users of
+    /// this machine cannot see it.
+    #[arg(long, value_name = "PASSWORD")]
+    pub(super) password: Option<String>,
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    const YEAR: u64 = 365 * 24 * 3600;
+    let ttl = parse_duration(text)?;
+    if (1..=YEAR).contains(&ttl.as_secs()) {
+        Ok(ttl)
+    } else {
+        Err(format!("{text:?} is out of range; write 1s to 365d"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_flag_with_a_sentence() {
+        for flag in Cli::command().get_arguments() {
+            let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{}", flag.get_id());
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_between_a_second_and_a_year() {
+        assert_eq!(parse_ttl("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["0", "366d", "soon"] {
+            assert!(parse_ttl(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_repeat() {
+        let cli = Cli::try_parse_from(["turnstone", "--listen", "1", "--listen", "2"]).unwrap();
+        assert_eq!(cli.flags.listen, ["1", "2"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What was written, each value with the place it was written at; nothing is checked across keys yet.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::report::Spot;
+use super::{Level, LogFormat};
+use crate::stun::PasswordAlgorithm;
+use crate::turn::{External, Rule};
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Located<T> {
+    pub(super) value: T,
+    pub(super) spot: Spot,
+}
+
+impl<T> Located<T> {
+    pub(super) fn new(value: T, spot: Spot) -> Self {
+        Self { value, spot }
+    }
+}
+
+/// A list, where it was written, and where each of its elements was.
+pub(super) type List<T> = Located<Vec<Located<T>>>;
+
+/// One key: its value, or none when it was not written.
+pub(super) type Key<T> = Option<Located<T>>;
+
+/// The value of `key`, or `default`.
+pub(super) fn or<T: Clone>(key: &Key<T>, default: T) -> T {
+    or_else(key, || default)
+}
+
+/// The value of `key`, or what `default` makes.
+pub(super) fn or_else<T: Clone>(key: &Key<T>, default: impl FnOnce() -> T) -> T {
+    key.as_ref()
+        .map_or_else(default, |located| located.value.clone())
+}
+
+/// The values of all keys and flags. A later layer replaces what an earlier one wrote.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) listen: Option<List<SocketAddr>>,
+    pub(super) udp: Key<bool>,
+    pub(super) tcp: Key<bool>,
+    pub(super) workers: Key<u16>,
+    pub(super) software: Key<String>,
+    pub(super) realm: Key<String>,
+    pub(super) algorithms: Option<List<PasswordAlgorithm>>,
+    pub(super) userhash: Key<bool>,
+    pub(super) users: Vec<DraftUser>,
+    pub(super) secrets: Vec<Located<String>>,
+    pub(super) lifetimes: DraftLifetimes,
+    pub(super) limits: DraftLimits,
+    pub(super) relay_addresses: Option<List<IpAddr>>,
+    pub(super) ports: Key<RangeInclusive<u16>>,
+    pub(super) ipv4: Key<bool>,
+    pub(super) ipv6: Key<bool>,
+    pub(super) external: Option<List<External>>,
+    pub(super) rules: Vec<Located<Rule>>,
+    pub(super) metrics: Key<Option<SocketAddr>>,
+    pub(super) level: Key<Level>,
+    pub(super) format: Key<LogFormat>,
+    pub(super) connections: Key<u32>,
+    pub(super) connections_per_source: Key<u32>,
+    pub(super) backlog_bytes: Key<usize>,
+    pub(super) silent_after: Key<Duration>,
+    pub(super) idle_after: Key<Duration>,
+    pub(super) listener_buffer: Key<usize>,
+    pub(super) relay_buffer: Key<usize>,
+}
+
+/// The keys of `[lifetimes]`.
+#[derive(Default)]
+pub(super) struct DraftLifetimes {
+    pub(super) allocation: Key<Duration>,
+    pub(super) allocation_max: Key<Duration>,
+    pub(super) permission: Key<Duration>,
+    pub(super) channel: Key<Duration>,
+    pub(super) nonce: Key<Duration>,
+}
+
+/// The keys of `[limits]`.
+#[derive(Default)]
+pub(super) struct DraftLimits {
+    pub(super) allocations: Key<u32>,
+    pub(super) allocations_per_user: Key<u32>,
+    pub(super) allocations_per_source: Key<u32>,
+    pub(super) permissions_per_allocation: Key<u16>,
+    pub(super) channels_per_allocation: Key<u16>,
+    pub(super) reflection_bytes_per_second: Key<u32>,
+}
+
+/// One `[[auth.users]]`, or one `--user`.
+pub(super) struct DraftUser {
+    pub(super) spot: Spot,
+    pub(super) name: Key<String>,
+    pub(super) password: Key<String>,
+    pub(super) key: Key<String>,
+    pub(super) key_sha256: Key<String>,
+    /// The password was made at start and must be printed.
+    pub(super) generated: bool,
+}

@@ -1,0 +1,225 @@
+//! What the operator wants: `turnserver.toml` and command-line flags, checked and resolved.
+//!
+//! A [`Config`] exists only if nothing is wrong with it. Everything that is wrong is found in one go
+//! and comes back as a [`Report`]: file, line, key, what is wrong and the remedy.
+
+mod address;
+mod auth;
+mod draft;
+mod file;
+mod limits;
+mod overrides;
+mod policy;
+mod reader;
+mod report;
+mod resolve;
+mod schema;
+mod security;
+mod units;
+mod user;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+pub use overrides::{Overrides, UserFlag};
+pub use policy::HostFacts;
+pub use report::{Place, Problem, Report, Severity};
+pub use schema::keys;
+pub use tracing::Level;
+pub use units::parse_duration;
+pub use user::{Login, PlainUser, User};
+
+use crate::turn::{External, Lifetimes, Limits, Rule, Security, SharedSecret};
+use draft::Draft;
+
+/// The realm when none is configured.
+pub const DEFAULT_REALM: &str = "turnstone";
+
+/// Everything that the operator decided, defaults filled in.
+pub struct Config {
+    /// Where clients are served, without duplicates; never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Whether clients are served over UDP. `udp` or `tcp` is true.
+    pub udp: bool,
+    /// Whether clients are served over TCP.
+    pub tcp: bool,
+    /// Shards, one thread each, 1 to 1024; as many as there are cores when not configured.
+    pub workers: NonZeroU16,
+    /// The realm of every user, 1 to 127 characters.
+    pub realm: String,
+    /// Static users, names without duplicates.
+    pub users: Vec<User>,
+    /// Password algorithms and names of users that are offered.
+    pub security: Security,
+    /// Shared secrets of time-limited credentials, in the order in which they are tried.
+    pub secrets: Vec<SharedSecret>,
+    /// How long things live.
+    pub lifetimes: Lifetimes,
+    /// How much of everything there may be.
+    pub limits: Limits,
+    /// Where relayed transport addresses come from.
+    pub relay: Relay,
+    /// Public addresses of a 1:1 NAT in front of this host.
+    pub external: Vec<External>,
+    /// The operator's rules for peers.
+    pub rules: Vec<Rule>,
+    /// Where metrics and health are served over HTTP; none when switched off.
+    pub metrics: Option<SocketAddr>,
+    /// What is logged.
+    pub log: Log,
+    /// Bounds on TCP connections.
+    pub streams: Streams,
+    /// Socket buffers.
+    pub buffers: Buffers,
+    /// The SOFTWARE attribute; none to keep it to ourselves.
+    pub software: Option<String>,
+    /// A user whose password was made at start and lives only in this process: print it once.
+    pub zero_config_user: Option<PlainUser>,
+    /// What is odd but allowed, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where relayed transport addresses come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Local addresses to bind; empty for the address that the client reached.
+    pub addresses: Vec<IpAddr>,
+    /// Ports to draw from, within 1024 to 65535; at least two for each worker.
+    pub ports: RangeInclusive<u16>,
+    /// Whether IPv4 relayed addresses are offered. `ipv4` or `ipv6` is true.
+    pub ipv4: bool,
+    /// Whether IPv6 relayed addresses are offered.
+    pub ipv6: bool,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: Level,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds on TCP connections (requirements S8, S15, S18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// Connections of the whole server at a time.
+    pub connections: u32,
+    /// Connections of one source address (IPv6: one /64) at a time.
+    pub connections_per_source: u32,
+    /// Bytes that wait for one slow client before the oldest media is dropped.
+    pub backlog_bytes: usize,
+    /// A new connection without a valid message, or one with half a message, is closed after this.
+    pub silent_after: Duration,
+    /// A connection without an allocation that sends nothing for so long is closed.
+    pub idle_after: Duration,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_source: 2_000,
+            backlog_bytes: 256 << 10,
+            silent_after: Duration::from_secs(10),
+            idle_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Kernel buffers of UDP sockets in bytes, for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// Of each socket that clients send to.
+    pub listener: usize,
+    /// Of each relay socket.
+    pub relay: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            listener: 4 << 20,
+            relay: 1 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file `path` and lays the command-line flags `overrides` over it. Without a path no
+    /// file is read: the defaults hold.
+    ///
+    /// # Errors
+    /// A report of everything that is wrong; then nothing may be started.
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Report> {
+        let mut report = Report::default();
+        let mut draft = Draft::default();
+        if let Some(path) = path {
+            schema::read(path, &mut draft, &mut report);
+        }
+        overrides.lay_over(&mut draft, &mut report);
+        let config = resolve::resolve(draft, &mut report);
+        report.sort();
+        if report.has_errors() {
+            return Err(report);
+        }
+        Ok(Self {
+            warnings: report.into_problems(),
+            ..config
+        })
+    }
+
+    /// Whether nobody can allocate: no user and no secret is configured.
+    pub fn needs_user(&self) -> bool {
+        self.users.is_empty() && self.secrets.is_empty()
+    }
+
+    /// Adds the user that makes a server without configured credentials useful.
+    pub fn add_zero_config_user(&mut self, user: PlainUser) {
+        self.users.push(User {
+            name: user.name.clone(),
+            login: Login::Password(user.password.clone()),
+        });
+        self.zero_config_user = Some(user);
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Everything but the credentials (requirement S21).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("udp", &self.udp)
+            .field("tcp", &self.tcp)
+            .field("workers", &self.workers)
+            .field("realm", &self.realm)
+            .field("users", &self.users.len())
+            .field("security", &self.security)
+            .field("secrets", &self.secrets.len())
+            .field("lifetimes", &self.lifetimes)
+            .field("limits", &self.limits)
+            .field("relay", &self.relay)
+            .field("external", &self.external)
+            .field("rules", &self.rules)
+            .field("metrics", &self.metrics)
+            .field("log", &self.log)
+            .field("streams", &self.streams)
+            .field("buffers", &self.buffers)
+            .field("software", &self.software)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! From the configuration and the facts of the host to the snapshot that the shards decide by.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Config;
+use crate::turn::{
+    Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource,
+};
+
+/// What a policy must know of the machine it runs on.
+#[derive(Clone, Debug, Default)]
+pub struct HostFacts {
+    /// Every address of its interfaces, with the prefix length of its network in bits.
+    pub interfaces: Vec<(IpAddr, u8)>,
+    /// The source address of its IPv4 default route.
+    pub default_v4: Option<IpAddr>,
+    /// The source address of its IPv6 default route.
+    pub default_v6: Option<IpAddr>,
+    /// Where it listens, as bound: for clients and for metrics.
+    pub listeners: Vec<SocketAddr>,
+}
+
+impl Config {
+    /// The snapshot that the shards decide by on the host that `host` describes.
+    pub fn policy(&self, host: &HostFacts) -> Policy {
+        Policy {
+            realm: self.realm.as_str().into(),
+            software: self.software.as_deref().map(Into::into),
+            credentials: self.credentials(),
+            security: self.security.clone(),
+            lifetimes: self.lifetimes,
+            relay: self.relay_addresses(host),
+            peers: PeerFilter::new(&self.rules, &self.own_host(host)),
+            limits: self.limits,
+        }
+    }
+
+    fn credentials(&self) -> Credentials {
+        let mut credentials = Credentials::new(&self.realm);
+        for user in &self.users {
+            for key in user.keys(&self.realm) {
+                credentials.add_user(&user.name, key);
+            }
+        }
+        for secret in &self.secrets {
+            credentials.add_secret(secret.clone());
+        }
+        credentials
+    }
+
+    fn relay_addresses(&self, host: &HostFacts) -> RelayAddresses {
+        RelayAddresses {
+            v4: self.relay_source(Family::V4, self.relay.ipv4, host.default_v4),
+            v6: self.relay_source(Family::V6, self.relay.ipv6, host.default_v6),
+            external: self.external.clone(),
+            ports: self.relay.ports.clone(),
+        }
+    }
+
+    /// Addresses that are named are the only ones: the family that has none of them is not offered.
+    fn relay_source(&self, family: Family, offered: bool, default: Option<IpAddr>) -> RelaySource {
+        let named = &self.relay.addresses;
+        let of_family = named
+            .iter()
+            .copied()
+            .filter(|address| Family::of(*address) == family);
+        match of_family.collect::<Vec<_>>() {
+            _ if !offered => RelaySource::Disabled,
+            _ if named.is_empty() => RelaySource::AsReached { otherwise: default },
+            addresses if addresses.is_empty() => RelaySource::Disabled,
+            addresses => RelaySource::Fixed(addresses),
+        }
+    }
+
+    fn own_host(&self, host: &HostFacts) -> OwnHost {
+        let local = host.interfaces.iter().map(|(address, _)| *address);
+        let public = self.external.iter().map(|external| external.public);
+        let networks = host.interfaces.iter();
+        OwnHost {
+            addresses: local.chain(public).collect(),
+            networks: networks
+                .filter_map(|(address, prefix)| Network::new(*address, *prefix))
+                .collect(),
+            listeners: host.listeners.clone(),
+        }
+    }
+}

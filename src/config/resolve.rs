@@ -1,0 +1,307 @@
+//! From what was written to what it means: defaults, and checks across keys.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+
+use super::address::every_address;
+use super::auth::{check_secrets, check_users};
+use super::draft::{Draft, Key, List, Located, or, or_else};
+use super::limits::{check_lifetimes, check_limits};
+use super::report::Report;
+use super::security::check_security;
+use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
+use crate::turn::{External, Family};
+
+/// The port of STUN and TURN (RFC 8656 §5).
+const DEFAULT_PORT: u16 = 3478;
+const DEFAULT_METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9641);
+const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+const DEFAULT_SOFTWARE: &str = "turnstone";
+/// The longest SOFTWARE in characters (RFC 8489 §14.14).
+const MAX_SOFTWARE: usize = 127;
+/// The longest REALM in characters (RFC 8489 §14.9).
+const MAX_REALM: usize = 127;
+/// An allocation needs a port, and its retry another.
+const PORTS_PER_WORKER: u32 = 2;
+
+/// The configuration that `draft` means. If `report` has errors afterwards, it must not be used.
+pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
+    let workers = or_else(&draft.workers, available_cores);
+    let (udp, tcp) = check_transports(&draft, report);
+    let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
+    let listen = check_listen(draft.listen, report);
+    let metrics = check_metrics(draft.metrics, &listen, tcp, report);
+    let with_secrets = !draft.secrets.is_empty();
+    let relay = Relay {
+        addresses: distinct("relay.addresses", draft.relay_addresses, report),
+        ports: check_ports(draft.ports, workers, report),
+        ipv4: or(&draft.ipv4, true),
+        ipv6: or(&draft.ipv6, true),
+    };
+    check_families(&relay, &draft.ipv4, &draft.ipv6, report);
+    let external = check_external(draft.external, &relay, report);
+    let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
+    let security = check_security(
+        draft.algorithms,
+        draft.userhash,
+        &users,
+        with_secrets,
+        report,
+    );
+    Config {
+        listen,
+        udp,
+        tcp,
+        workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
+        realm: check_realm(draft.realm, report),
+        users,
+        security,
+        secrets: check_secrets(draft.secrets, report),
+        lifetimes: check_lifetimes(&draft.lifetimes, report),
+        limits: check_limits(&draft.limits, report),
+        relay,
+        external,
+        rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
+        metrics,
+        log,
+        streams,
+        buffers,
+        software: check_software(draft.software, report),
+        zero_config_user,
+        warnings: Vec::new(),
+    }
+}
+
+fn available_cores() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(u16::MAX).min(1024)
+}
+
+fn streams(draft: &Draft) -> Streams {
+    let default = Streams::default();
+    Streams {
+        connections: or(&draft.connections, default.connections),
+        connections_per_source: or(
+            &draft.connections_per_source,
+            default.connections_per_source,
+        ),
+        backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        silent_after: or(&draft.silent_after, default.silent_after),
+        idle_after: or(&draft.idle_after, default.idle_after),
+    }
+}
+
+fn buffers(draft: &Draft) -> Buffers {
+    let default = Buffers::default();
+    Buffers {
+        listener: or(&draft.listener_buffer, default.listener),
+        relay: or(&draft.relay_buffer, default.relay),
+    }
+}
+
+fn log(draft: &Draft) -> Log {
+    Log {
+        level: or(&draft.level, Level::INFO),
+        format: or(&draft.format, LogFormat::Human),
+    }
+}
+
+fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
+    let (udp, tcp) = (or(&draft.udp, true), or(&draft.tcp, true));
+    if let (false, false, Some(written)) = (udp, tcp, draft.udp.as_ref()) {
+        report.error(
+            &written.spot,
+            "neither UDP nor TCP is served; set udp or tcp to true",
+        );
+    }
+    (udp, tcp)
+}
+
+fn check_listen(listen: Option<List<SocketAddr>>, report: &mut Report) -> Vec<SocketAddr> {
+    let Some(listen) = listen else {
+        return every_address(DEFAULT_PORT);
+    };
+    let spot = listen.spot.clone();
+    let is_written_empty = listen.value.is_empty() && !report.speaks_of(&spot);
+    if is_written_empty {
+        report.error(
+            &spot,
+            "no address to listen on; leave the key out for port 3478 of all addresses",
+        );
+    }
+    distinct("server.listen", Some(listen), report)
+}
+
+/// The elements of `list` without those that were there before, which are reported.
+fn distinct<T: Copy + Eq + Hash + fmt::Display>(
+    key: &str,
+    list: Option<List<T>>,
+    report: &mut Report,
+) -> Vec<T> {
+    let mut seen = HashSet::new();
+    let mut values = Vec::new();
+    for Located { value, spot } in list.map(|list| list.value).unwrap_or_default() {
+        if seen.insert(value) {
+            values.push(value);
+        } else {
+            report.error(
+                &spot,
+                format_args!("{value} stands twice in {key}; leave one"),
+            );
+        }
+    }
+    values
+}
+
+fn check_metrics(
+    metrics: Key<Option<SocketAddr>>,
+    listen: &[SocketAddr],
+    tcp: bool,
+    report: &mut Report,
+) -> Option<SocketAddr> {
+    let default = Some(SocketAddr::from(DEFAULT_METRICS));
+    let Some(Located { value, spot }) = metrics else {
+        return default;
+    };
+    let endpoint = value?;
+    if tcp && listen.iter().any(|listen| overlap(*listen, endpoint)) {
+        report.error(
+            &spot,
+            format_args!("{endpoint} is where clients are served over TCP; take another port"),
+        );
+    } else if !endpoint.ip().is_loopback() {
+        report.warning(
+            &spot,
+            format_args!(
+                "whoever reaches {endpoint} can read the metrics; keep it inside your network"
+            ),
+        );
+    }
+    Some(endpoint)
+}
+
+/// Whether both cannot be bound at once.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_family && same_address
+}
+
+fn check_realm(realm: Key<String>, report: &mut Report) -> String {
+    let Some(Located { value, spot }) = realm else {
+        return DEFAULT_REALM.to_owned();
+    };
+    let length = value.chars().count();
+    if length == 0 || length > MAX_REALM {
+        report.error(
+            &spot,
+            format_args!(
+                "the realm has {length} characters; write 1 to {MAX_REALM} (RFC 8489 §14.9)"
+            ),
+        );
+    } else if value.chars().any(char::is_control) {
+        report.error(
+            &spot,
+            "the realm contains a control character; leave it out",
+        );
+    }
+    value
+}
+
+fn check_software(software: Key<String>, report: &mut Report) -> Option<String> {
+    let Some(Located { value, spot }) = software else {
+        return Some(DEFAULT_SOFTWARE.to_owned());
+    };
+    let length = value.chars().count();
+    if length > MAX_SOFTWARE {
+        report.error(
+            &spot,
+            format_args!("{length} characters; {MAX_SOFTWARE} are the most (RFC 8489 §14.14)"),
+        );
+    }
+    (length > 0).then_some(value)
+}
+
+fn check_ports(
+    ports: Key<RangeInclusive<u16>>,
+    workers: u16,
+    report: &mut Report,
+) -> RangeInclusive<u16> {
+    let Some(Located { value, spot }) = ports else {
+        return DEFAULT_PORTS;
+    };
+    let count = u32::from(*value.end()) - u32::from(*value.start()) + 1;
+    let needed = PORTS_PER_WORKER * u32::from(workers);
+    if count < needed {
+        report.error(
+            &spot,
+            format_args!("{count} ports for {workers} workers; widen the range to {needed} or set fewer workers"),
+        );
+    }
+    value
+}
+
+/// At least one family must have relayed addresses.
+fn check_families(relay: &Relay, ipv4: &Key<bool>, ipv6: &Key<bool>, report: &mut Report) {
+    let Some(written) = ipv4.as_ref().or(ipv6.as_ref()) else {
+        return;
+    };
+    if !relay.ipv4 && !relay.ipv6 {
+        report.error(
+            &written.spot,
+            "neither IPv4 nor IPv6 is relayed; set ipv4 or ipv6 to true",
+        );
+    }
+    let offered = |address: &IpAddr| match address {
+        IpAddr::V4(_) => relay.ipv4,
+        IpAddr::V6(_) => relay.ipv6,
+    };
+    for address in relay.addresses.iter().filter(|address| !offered(address)) {
+        report.error(
+            &written.spot,
+            format_args!("switches off the family of {address} in relay.addresses; remove one"),
+        );
+    }
+}
+
+fn check_external(
+    external: Option<List<External>>,
+    relay: &Relay,
+    report: &mut Report,
+) -> Vec<External> {
+    let mut seen = HashSet::new();
+    let mut values = Vec::new();
+    for Located { value, spot } in external.map(|list| list.value).unwrap_or_default() {
+        let family = Family::of(value.public);
+        if !seen.insert((family, value.local)) {
+            let whose = value
+                .local
+                .map_or("every local address".to_owned(), |local| local.to_string());
+            report.error(
+                &spot,
+                format_args!("a second public address for {whose}; leave one"),
+            );
+        }
+        if let Some(local) = value.local.filter(|local| !can_relay_from(relay, *local)) {
+            report.warning(
+                &spot,
+                format_args!(
+                    "{local} is not in relay.addresses, so {} is never used",
+                    value.public
+                ),
+            );
+        }
+        values.push(value);
+    }
+    // The address that names its local one goes before the one that stands for all.
+    values.sort_by_key(|external| external.local.is_none());
+    values
+}
+
+fn can_relay_from(relay: &Relay, local: IpAddr) -> bool {
+    relay.addresses.is_empty() || relay.addresses.contains(&local)
+}

@@ -1,0 +1,81 @@
+//! Why the server did not start, in one line that names the remedy.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::facts::TooFewDescriptors;
+use crate::metrics;
+use crate::net::BindError;
+
+/// Why the server did not start. Nothing of it runs then.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// The control thread's runtime or a signal handler could not be set up.
+    Runtime(io::Error),
+    /// So few files may be open that the server is of no use.
+    Descriptors(TooFewDescriptors),
+    /// The address for metrics cannot be bound.
+    Http(SocketAddr, io::Error),
+    /// An address for clients cannot be bound.
+    Bind(BindError),
+    /// The host's addresses cannot be read, so that peers on them could not be refused.
+    Interfaces(io::Error),
+    /// The metrics contradict one another.
+    Metrics(metrics::Error),
+    /// The operating system gives no random bytes.
+    Random(getrandom::Error),
+    /// A shard's thread or poller could not be made.
+    Shard(u16, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(error) => write!(f, "the control thread cannot be set up: {error}"),
+            Self::Descriptors(TooFewDescriptors { limit, least }) => write!(
+                f,
+                "at most {limit} files may be open, and {least} are the least that is of use; raise \
+                 the limit (`ulimit -n`, under systemd: LimitNOFILE)"
+            ),
+            Self::Http(address, error) => {
+                write!(f, "cannot serve metrics on {address}: ")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("another process has the port")?,
+                    _ => error.fmt(f)?,
+                }
+                f.write_str(
+                    "; choose another address with --metrics or [metrics] listen, or switch them \
+                     off with --metrics off",
+                )
+            }
+            Self::Bind(error) => error.fmt(f),
+            Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
+            Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
+            Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_one_line_with_a_remedy() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9641));
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let few = TooFewDescriptors {
+            limit: 10,
+            least: 64,
+        };
+        for (failure, remedy) in [
+            (StartError::Http(address, in_use), "--metrics off"),
+            (StartError::Descriptors(few), "LimitNOFILE"),
+        ] {
+            let text = failure.to_string();
+            assert!(text.contains(remedy) && !text.contains('\n'), "{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Tells systemd how the service is (sd_notify(3)): ready, or stopping.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use tracing::debug;
+
+/// The socket that the service manager listens on, if one started us.
+#[derive(Debug)]
+pub(super) struct Notify {
+    manager: Option<UnixDatagram>,
+}
+
+impl Notify {
+    /// The socket that `NOTIFY_SOCKET` names.
+    pub(super) fn from_environment() -> Self {
+        let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
+            connect(&name)
+                .inspect_err(|error| debug!("NOTIFY_SOCKET cannot be used: {error}"))
+                .ok()
+        });
+        Self { manager }
+    }
+
+    /// The server serves clients.
+    pub(super) fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// The server has begun to stop.
+    pub(super) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    fn send(&self, state: &str) {
+        if let Some(manager) = &self.manager
+            && let Err(error) = manager.send(state.as_bytes())
+        {
+            debug!("the service manager was not told {state}: {error}");
+        }
+    }
+}
+
+/// A path, or behind a `@` the name of an abstract socket.
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(manager: &UnixDatagram, name: &OsStr) {
+        let notify = Notify {
+            manager: Some(connect(name).expect("connect")),
+        };
+        notify.ready();
+        notify.stopping();
+        let mut received = [0; 64];
+        for expected in ["READY=1", "STOPPING=1"] {
+            let length = manager.recv(&mut received).expect("message");
+            assert_eq!(&received[..length], expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_path_is_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bind");
+        check(&manager, path.as_os_str());
+    }
+
+    #[test]
+    fn an_abstract_name_is_told() {
+        let name = format!("turnstone-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("address");
+        let manager = UnixDatagram::bind_addr(&address).expect("bind");
+        check(&manager, OsStr::new(&format!("@{name}")));
+    }
+
+    #[test]
+    fn without_a_manager_nothing_happens() {
+        Notify { manager: None }.ready();
+    }
+}

@@ -1,0 +1,163 @@
+//! The shards' threads: what each starts with, and how its end is noticed.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::error::StartError;
+use crate::config::Config;
+use crate::metrics::Page;
+use crate::net::{Clock, ListenerSockets};
+use crate::shard::{self, ShardHandle, ShardSetup, StreamLimits};
+use crate::turn::{Policy, Setup, Shared, Stats};
+
+/// What the shards have in common.
+pub(super) struct Shards<'c> {
+    config: &'c Config,
+    policy: Arc<Policy>,
+    shared: Arc<Shared>,
+    nonce_key: [u8; 32],
+    clock: Clock,
+    ended: UnboundedSender<u16>,
+}
+
+impl<'c> Shards<'c> {
+    /// Shards of a server as `config` and `policy` describe it; `ended` hears the index of each whose
+    /// thread ends.
+    pub(super) fn new(
+        config: &'c Config,
+        policy: Policy,
+        ended: UnboundedSender<u16>,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            config,
+            policy: Arc::new(policy),
+            shared: Arc::default(),
+            nonce_key: random_bytes()?,
+            clock: Clock::start(),
+            ended,
+        })
+    }
+
+    /// Starts one shard for each of `sockets`, which publishes to the page in the same place. When one
+    /// cannot be started, none goes on.
+    pub(super) fn spawn(
+        &self,
+        sockets: Vec<ListenerSockets>,
+        pages: &[Arc<Page>],
+    ) -> Result<Vec<ShardHandle>, StartError> {
+        let mut spawned = Vec::with_capacity(sockets.len());
+        for (index, (sockets, page)) in (0..).zip(sockets.into_iter().zip(pages)) {
+            match self.spawn_one(index, sockets, Arc::clone(page)) {
+                Ok(handle) => spawned.push(handle),
+                Err(error) => {
+                    stop(spawned);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(spawned)
+    }
+
+    fn spawn_one(
+        &self,
+        index: u16,
+        sockets: ListenerSockets,
+        page: Arc<Page>,
+    ) -> Result<ShardHandle, StartError> {
+        let publisher = Publisher {
+            index,
+            page,
+            ended: self.ended.clone(),
+        };
+        let setup = ShardSetup {
+            index: index.into(),
+            sockets,
+            server: self.server(index)?,
+            streams: self.stream_limits(),
+            relay_buffer: self.config.buffers.relay,
+            publish: Box::new(move |stats| publisher.publish(stats)),
+            clock: self.clock,
+        };
+        shard::spawn(setup).map_err(|error| StartError::Shard(index, error))
+    }
+
+    fn server(&self, index: u16) -> Result<Setup, StartError> {
+        Ok(Setup {
+            shard: index,
+            shards: self.config.workers.get(),
+            seed: random_bytes()?,
+            nonce_key: self.nonce_key,
+            policy: Arc::clone(&self.policy),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// The limits of one shard; the server's limits on connections are split evenly.
+    fn stream_limits(&self) -> StreamLimits {
+        let streams = self.config.streams;
+        let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
+        StreamLimits {
+            connections: share(streams.connections),
+            connections_per_source: share(streams.connections_per_source),
+            backlog_bytes: streams.backlog_bytes,
+            silent_after: streams.silent_after,
+            idle_after: streams.idle_after,
+        }
+    }
+}
+
+/// Belongs to a shard's thread, and ends with it, however it ends.
+struct Publisher {
+    index: u16,
+    page: Arc<Page>,
+    ended: UnboundedSender<u16>,
+}
+
+impl Publisher {
+    fn publish(&self, stats: &Stats) {
+        self.page.publish(stats);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // Nobody listens any more when the whole server has failed to start.
+        let _ = self.ended.send(self.index);
+    }
+}
+
+fn stop(shards: Vec<ShardHandle>) {
+    shards.iter().for_each(ShardHandle::stop);
+    for shard in shards {
+        // The start has failed already, and that is what the operator is told.
+        let _ = shard.join();
+    }
+}
+
+fn random_bytes() -> Result<[u8; 32], StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(StartError::Random)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_publisher_that_ends_is_noticed() {
+        let (sender, mut ended) = unbounded_channel();
+        let publisher = Publisher {
+            index: 3,
+            page: Arc::default(),
+            ended: sender,
+        };
+        publisher.publish(&Stats::default());
+        assert!(ended.try_recv().is_err());
+        drop(publisher);
+        assert_eq!(ended.recv().await, Some(3));
+    }
+}

@@ -1,0 +1,147 @@
+//! From a configuration to a server that serves: everything is opened, or nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::{info, warn};
+
+use super::error::StartError;
+use super::facts::{host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit};
+use super::http::{self, Readiness, Shown};
+use super::shards::Shards;
+use super::{VERSION, banner};
+use crate::config::{Config, HostFacts};
+use crate::metrics::{Metrics, Page};
+use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup};
+use crate::shard::ShardHandle;
+
+/// A server that serves.
+pub(super) struct Running {
+    pub(super) shards: Vec<ShardHandle>,
+    /// The index of each shard whose thread ends.
+    pub(super) ended: UnboundedReceiver<u16>,
+    pub(super) readiness: Readiness,
+}
+
+/// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
+pub(super) fn start(config: &Config) -> Result<Running, StartError> {
+    let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
+    let http = config.metrics.map(bind_http).transpose()?;
+    let group = bind_clients(config).map_err(StartError::Bind)?;
+    let (listen, sockets) = (group.addresses, group.shards);
+    let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
+    let policy = config.policy(&facts);
+    let pages: Vec<Arc<Page>> = sockets.iter().map(|_| Arc::default()).collect();
+    let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
+    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
+
+    let (sender, ended) = unbounded_channel();
+    let shards = Shards::new(config, policy, sender)?.spawn(sockets, &pages)?;
+    let readiness = Readiness::default();
+    readiness.set(true);
+    let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));
+    warn_of_descriptor_limit(config, descriptors);
+    banner::announce(config, &facts, &listen, metrics_at);
+    Ok(Running {
+        shards,
+        ended,
+        readiness,
+    })
+}
+
+fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
+    http::bind(address).map_err(|error| StartError::Http(address, error))
+}
+
+/// Serves `metrics` and returns where.
+fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> Option<SocketAddr> {
+    let address = listener.local_addr().ok()?;
+    if !address.ip().is_loopback() {
+        warn!(
+            "whoever reaches {address} can read the metrics; let only your Prometheus server through"
+        );
+    }
+    let shown = Shown {
+        metrics: Arc::new(metrics),
+        readiness,
+    };
+    tokio::spawn(http::serve(listener, shown));
+    Some(address)
+}
+
+/// Binds every address for clients. All IPv6 addresses are none on a host without IPv6.
+fn bind_clients(config: &Config) -> Result<BoundGroup, BindError> {
+    let options = BindOptions {
+        udp: config.udp,
+        tcp: config.tcp,
+        receive_buffer: config.buffers.listener,
+        send_buffer: config.buffers.listener,
+    };
+    let mut listen = config.listen.clone();
+    loop {
+        match net::bind_group(&listen, config.workers.get().into(), &options) {
+            Err(error) if is_dispensable(&error, &listen) => {
+                info!("this host has no IPv6: not listening on {}", error.address);
+                listen.retain(|address| *address != error.address);
+            }
+            bound => return bound.inspect(warn_of_buffers),
+        }
+    }
+}
+
+fn is_dispensable(error: &BindError, listen: &[SocketAddr]) -> bool {
+    matches!(error.cause, BindCause::NoFamily)
+        && error.address.ip().is_unspecified()
+        && listen.contains(&error.address)
+        && listen.iter().any(|address| *address != error.address)
+}
+
+fn warn_of_buffers(group: &BoundGroup) {
+    for shortfall in &group.warnings {
+        warn!("{shortfall}");
+    }
+}
+
+fn facts(clients: &[SocketAddr], http: Option<&TcpListener>) -> io::Result<HostFacts> {
+    let mut listeners = clients.to_vec();
+    if let Some(listener) = http {
+        listeners.push(listener.local_addr()?);
+    }
+    host_facts(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+
+    #[test]
+    fn only_all_ipv6_addresses_are_dispensable() {
+        let listen = ["0.0.0.0:3478", "[::]:3478", "[::1]:3478"];
+        let listen = listen.map(|text| text.parse().expect("address"));
+        let error = |address, cause| BindError {
+            address,
+            protocol: Protocol::Udp,
+            cause,
+        };
+        assert!(is_dispensable(
+            &error(listen[1], BindCause::NoFamily),
+            &listen
+        ));
+        assert!(!is_dispensable(
+            &error(listen[1], BindCause::NoFamily),
+            &listen[1..2]
+        ));
+        assert!(!is_dispensable(
+            &error(listen[2], BindCause::NoFamily),
+            &listen
+        ));
+        assert!(!is_dispensable(
+            &error(listen[1], BindCause::InUse),
+            &listen
+        ));
+    }
+}

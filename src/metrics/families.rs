@@ -1,0 +1,244 @@
+//! Every metric family that a shard's counters make up, with its closed label sets.
+
+use prometheus::proto::MetricType;
+
+use crate::turn::{
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily, Reason,
+    RequestMethod, ResultCode, Source, Transport,
+};
+
+/// One metric family.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) labels: Vec<&'static str>,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// One series of a family.
+pub(super) struct Sample {
+    pub(super) counter: Counter,
+    /// One value for each of the family's labels.
+    pub(super) values: Vec<String>,
+}
+
+/// Every family; each [`Counter`] is in exactly one.
+pub(super) fn families() -> Vec<Family> {
+    [packets(), requests(), allocations(), connections()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn packets() -> Vec<Family> {
+    vec![
+        counter(
+            "turnstone_received_packets_total",
+            "Packets received from clients and peers.",
+        )
+        .by(
+            "source",
+            Source::ALL,
+            Source::label,
+            Counter::ReceivedPackets,
+        ),
+        counter(
+            "turnstone_received_bytes_total",
+            "Bytes of the packets received from clients and peers.",
+        )
+        .by("source", Source::ALL, Source::label, Counter::ReceivedBytes),
+        counter(
+            "turnstone_relayed_packets_total",
+            "Packets relayed between clients and peers.",
+        )
+        .by(
+            "direction",
+            Direction::ALL,
+            Direction::label,
+            Counter::RelayedPackets,
+        ),
+        counter(
+            "turnstone_relayed_bytes_total",
+            "Bytes of application data relayed between clients and peers.",
+        )
+        .by(
+            "direction",
+            Direction::ALL,
+            Direction::label,
+            Counter::RelayedBytes,
+        ),
+        counter(
+            "turnstone_answered_packets_total",
+            "Packets answered at once.",
+        )
+        .one(Counter::Answered),
+        counter(
+            "turnstone_parked_packets_total",
+            "Packets answered after something else was done first.",
+        )
+        .one(Counter::Parked),
+        counter(
+            "turnstone_dropped_packets_total",
+            "Packets dropped, by reason.",
+        )
+        .by("reason", &Reason::ALL, Reason::label, Counter::Dropped),
+    ]
+}
+
+fn requests() -> Vec<Family> {
+    vec![
+        counter("turnstone_requests_total", "Requests by method and result: success or the error code.")
+            .by_two(
+                ["method", "code"],
+                RequestMethod::ALL.iter().map(|method| (*method, method.label().to_owned())),
+                &ResultCode::ALL.iter().map(|code| (*code, code.label())).collect::<Vec<_>>(),
+                Counter::Requests,
+            ),
+        counter("turnstone_auth_failures_total", "Requests that failed authentication, by reason; no_credentials is every client's ordinary first request.")
+            .by("reason", AuthFailure::ALL, AuthFailure::label, Counter::AuthFailures),
+    ]
+}
+
+fn allocations() -> Vec<Family> {
+    vec![
+        gauge(
+            "turnstone_allocations",
+            "Allocations alive, by client transport and relay address family.",
+        )
+        .by_transport_and_family(Counter::Allocations),
+        counter(
+            "turnstone_allocations_created_total",
+            "Allocations created, by client transport and relay address family.",
+        )
+        .by_transport_and_family(Counter::AllocationsCreated),
+        counter(
+            "turnstone_allocations_ended_total",
+            "Allocations ended, by reason.",
+        )
+        .by(
+            "reason",
+            AllocationEnd::ALL,
+            AllocationEnd::label,
+            Counter::AllocationsEnded,
+        ),
+        gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
+        gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
+        gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),
+        counter(
+            "turnstone_relay_failures_total",
+            "Relay sockets that could not be opened.",
+        )
+        .one(Counter::RelayFailures),
+    ]
+}
+
+fn connections() -> Vec<Family> {
+    vec![
+        gauge("turnstone_connections", "Stream connections of clients open.")
+            .one(Counter::Connections),
+        counter("turnstone_connections_accepted_total", "Stream connections of clients accepted.")
+            .one(Counter::ConnectionsAccepted),
+        counter("turnstone_connections_closed_total", "Stream connections of clients closed, by reason.")
+            .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
+        counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
+            .one(Counter::BacklogEvicted),
+    ]
+}
+
+fn counter(name: &'static str, help: &'static str) -> Family {
+    family(name, help, MetricType::COUNTER)
+}
+
+fn gauge(name: &'static str, help: &'static str) -> Family {
+    family(name, help, MetricType::GAUGE)
+}
+
+fn family(name: &'static str, help: &'static str, kind: MetricType) -> Family {
+    Family {
+        name,
+        help,
+        kind,
+        labels: Vec::new(),
+        samples: Vec::new(),
+    }
+}
+
+impl Family {
+    /// The family has one series, without labels.
+    fn one(mut self, counter: Counter) -> Self {
+        self.samples = vec![Sample {
+            counter,
+            values: Vec::new(),
+        }];
+        self
+    }
+
+    /// The family has one series for each of `all`.
+    fn by<T: Copy>(
+        mut self,
+        name: &'static str,
+        all: &[T],
+        label: impl Fn(T) -> &'static str,
+        counter: impl Fn(T) -> Counter,
+    ) -> Self {
+        self.samples = all
+            .iter()
+            .map(|value| Sample {
+                counter: counter(*value),
+                values: vec![label(*value).to_owned()],
+            })
+            .collect();
+        self.labels = vec![name];
+        self
+    }
+
+    /// The family has one series for each pair of values, which come with their labels.
+    fn by_two<T: Copy, U: Copy>(
+        mut self,
+        names: [&'static str; 2],
+        outer: impl Iterator<Item = (T, String)>,
+        inner: &[(U, String)],
+        counter: impl Fn(T, U) -> Counter,
+    ) -> Self {
+        for (one, one_label) in outer {
+            self.samples
+                .extend(inner.iter().map(|(two, two_label)| Sample {
+                    counter: counter(one, *two),
+                    values: vec![one_label.clone(), two_label.clone()],
+                }));
+        }
+        self.labels = names.to_vec();
+        self
+    }
+
+    fn by_transport_and_family(
+        self,
+        counter: impl Fn(Transport, AddressFamily) -> Counter,
+    ) -> Self {
+        let transports = Transport::ALL.map(|transport| (transport, transport_label(transport)));
+        let families = AddressFamily::ALL.map(|family| (family, family_label(family)));
+        self.by_two(
+            ["transport", "family"],
+            transports.into_iter(),
+            &families,
+            counter,
+        )
+    }
+}
+
+fn transport_label(transport: Transport) -> String {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    }
+    .to_owned()
+}
+
+fn family_label(family: AddressFamily) -> String {
+    match family {
+        AddressFamily::V4 => "ipv4",
+        AddressFamily::V6 => "ipv6",
+    }
+    .to_owned()
+}

@@ -1,0 +1,105 @@
+//! One shard's counters, where other threads can read them.
+
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
+use std::time::Duration;
+
+use crate::turn::{SLOTS, Stats};
+
+/// A copy of one shard's [`Stats`]. One thread publishes, any number read, nobody waits.
+///
+/// A reader sees the counters of one moment, never half of one publication and half of the next, so
+/// that received = relayed + answered + parked + dropped also holds in what is read.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Page {
+    /// Odd while a publication is going on.
+    sequence: AtomicU64,
+    slots: [AtomicU64; SLOTS],
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            slots: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Page {
+    /// How often a reader tries again while the page changes under it. A publication takes about a
+    /// microsecond and comes every 100 ms at most.
+    const ATTEMPTS: usize = 1000;
+    /// How long a reader rests between two attempts: the shard may need the core to go on.
+    const REST: Duration = Duration::from_micros(100);
+
+    /// Replaces the page by `stats`. Only the page's shard calls this.
+    pub fn publish(&self, stats: &Stats) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (slot, value) in self.slots.iter().zip(stats.slots()) {
+            slot.store(*value, Ordering::Relaxed);
+        }
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// The counters of the latest publication, in slot order.
+    pub fn snapshot(&self) -> [u64; SLOTS] {
+        for _ in 0..Self::ATTEMPTS {
+            let before = self.sequence.load(Ordering::Acquire);
+            let values = self.read();
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
+                return values;
+            }
+            thread::sleep(Self::REST);
+        }
+        // The shard was stopped in the middle of a publication: what is there must do.
+        self.read()
+    }
+
+    fn read(&self) -> [u64; SLOTS] {
+        array::from_fn(|slot| self.slots[slot].load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::{Counter, Source};
+
+    #[test]
+    fn a_snapshot_is_what_was_published() {
+        let page = Page::default();
+        let mut stats = Stats::default();
+        stats.add(Counter::Answered, 3);
+        stats.add(Counter::BacklogEvicted, 4);
+        page.publish(&stats);
+        assert_eq!(page.snapshot(), *stats.slots());
+    }
+
+    #[test]
+    fn a_snapshot_is_of_one_moment() {
+        let page = Page::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stats = Stats::default();
+                for _ in 0..200_000 {
+                    stats.increment(Counter::ReceivedPackets(Source::ClientUdp));
+                    stats.increment(Counter::Answered);
+                    page.publish(&stats);
+                }
+            });
+            for _ in 0..2_000 {
+                let seen = page.snapshot();
+                let received = seen[Counter::ReceivedPackets(Source::ClientUdp).slot()];
+                assert_eq!(received, seen[Counter::Answered.slot()]);
+            }
+        });
+    }
+}

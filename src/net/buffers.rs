@@ -1,0 +1,200 @@
+//! Where packets lie from the moment they arrive until they are sent: never copied, nothing allocated.
+
+/// Bytes before each packet: room for what is sent in front of its payload.
+const HEAD: usize = 64;
+/// The largest datagram, and the most that one read of a stream takes.
+const PACKET: usize = 65_536;
+/// Bytes after each packet: room for the padding of a frame.
+const TAIL: usize = 64;
+const SLOT: usize = HEAD + PACKET + TAIL;
+/// How many packets fit.
+pub const SLOTS: usize = 64;
+/// Bytes for messages that did not arrive in a slot of their own: answers, reassembled frames.
+const SCRATCH: usize = 256 * 1024;
+
+/// A place in the [`Buffers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    #[expect(clippy::cast_possible_truncation, reason = "the memory is a few MiB")]
+    const fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    /// Its length in bytes.
+    pub const fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether it has no bytes.
+    pub const fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// The packet memory of one shard: [`SLOTS`] slots with head room, taken in order and all given back at
+/// once, and a stretch for copies. Its size is address space; only pages that packets touched are real.
+pub struct Buffers {
+    memory: Box<[u8]>,
+    taken: usize,
+    copied: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            memory: vec![0; SLOTS * SLOT + SCRATCH].into(),
+            taken: 0,
+            copied: 0,
+        }
+    }
+}
+
+impl Buffers {
+    /// How many slots are free.
+    pub const fn free(&self) -> usize {
+        SLOTS - self.taken
+    }
+
+    /// The packet room of every free slot, in the order in which [`take`](Self::take) takes them.
+    pub fn free_packets(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let (slots, _) = self.memory.split_at_mut(SLOTS * SLOT);
+        slots
+            .chunks_exact_mut(SLOT)
+            .skip(self.taken)
+            .map(|slot| &mut slot[HEAD..HEAD + PACKET])
+    }
+
+    /// The packet of `length` bytes in the free slot `ahead` places behind the next one.
+    pub fn packet(&self, ahead: usize, length: usize) -> &[u8] {
+        let start = (self.taken + ahead) * SLOT + HEAD;
+        &self.memory[start..start + length.min(PACKET)]
+    }
+
+    /// Keeps the packets of the next `count` slots until [`reset`](Self::reset).
+    pub fn take(&mut self, count: usize) {
+        self.taken = SLOTS.min(self.taken + count);
+    }
+
+    /// Gives back all slots and all copies.
+    pub fn reset(&mut self) {
+        self.taken = 0;
+        self.copied = 0;
+    }
+
+    /// Gives back all copies.
+    pub fn reset_copies(&mut self) {
+        self.copied = 0;
+    }
+
+    /// How many bytes may still be copied.
+    pub const fn copy_room(&self) -> usize {
+        SCRATCH - self.copied
+    }
+
+    /// Where `bytes` lies, when it is a part of this memory.
+    pub fn locate(&self, bytes: &[u8]) -> Option<Span> {
+        let start = bytes
+            .as_ptr()
+            .addr()
+            .checked_sub(self.memory.as_ptr().addr())?;
+        let end = start.checked_add(bytes.len())?;
+        (end <= self.memory.len()).then(|| Span::new(start, end))
+    }
+
+    /// Copies `parts` one behind the other; none when [`copy_room`](Self::copy_room) is less.
+    pub fn copy(&mut self, parts: &[&[u8]]) -> Option<Span> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > self.copy_room() {
+            return None;
+        }
+        let start = SLOTS * SLOT + self.copied;
+        let mut at = start;
+        for part in parts {
+            self.memory[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.copied += length;
+        Some(Span::new(start, at))
+    }
+
+    /// Writes `prefix` (at most 64 bytes) before the packet at `span` and `padding` zero bytes behind
+    /// it. `span` is the whole packet of a slot.
+    pub fn enclose(&mut self, span: Span, prefix: &[u8], padding: usize) -> Span {
+        debug_assert!(prefix.len() <= HEAD && padding <= TAIL);
+        let start = span.start as usize - prefix.len();
+        let end = span.end as usize + padding;
+        self.memory[start..span.start as usize].copy_from_slice(prefix);
+        self.memory[span.end as usize..end].fill(0);
+        Span::new(start, end)
+    }
+
+    /// The bytes at `span`.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.memory[span.start as usize..span.end as usize]
+    }
+}
+
+impl std::fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffers({} of {SLOTS} slots taken)", self.taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(buffers: &mut Buffers, bytes: &[u8]) {
+        let room = buffers.free_packets().next().expect("a free slot");
+        room[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    #[test]
+    fn a_packet_is_enclosed_where_it_lies() {
+        let mut buffers = Buffers::default();
+        buffers.take(3);
+        arrive(&mut buffers, b"media!!");
+        let span = buffers.locate(buffers.packet(0, 5)).expect("in a slot");
+        let whole = buffers.enclose(span, b"head", 3);
+        assert_eq!(buffers.bytes(whole), b"headmedia\0\0\0");
+        assert_eq!((whole.len(), whole.is_empty()), (12, false));
+    }
+
+    #[test]
+    fn the_last_slot_has_room_behind_it() {
+        let mut buffers = Buffers::default();
+        buffers.take(SLOTS - 1);
+        assert_eq!(buffers.free(), 1);
+        let span = buffers.locate(buffers.packet(0, 65_535)).expect("in it");
+        assert_eq!(buffers.enclose(span, &[1; 48], 3).len(), 65_586);
+        buffers.take(1);
+        assert_eq!((buffers.free(), buffers.free_packets().count()), (0, 0));
+    }
+
+    #[test]
+    fn copies_end_where_the_room_ends() {
+        let mut buffers = Buffers::default();
+        let span = buffers.copy(&[b"ab", b"", b"c"]).expect("room");
+        assert_eq!(buffers.bytes(span), b"abc");
+        let rest = vec![7; buffers.copy_room()];
+        assert!(buffers.copy(&[&rest, b"x"]).is_none());
+        assert!(buffers.copy(&[&rest]).is_some());
+        assert!(buffers.copy(&[b"x"]).is_none());
+        buffers.reset_copies();
+        assert_eq!(buffers.copy_room(), SCRATCH);
+    }
+
+    #[test]
+    fn bytes_of_elsewhere_are_not_located() {
+        let buffers = Buffers::default();
+        assert_eq!(buffers.locate(&[0; 4]), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! The system calls that neither `std` nor `socket2` offers, each behind a safe function.
+//!
+//! The only `unsafe` of the crate stands here.
+#![expect(unsafe_code, reason = "system calls; every block says why it is sound")]
+
+mod address;
+mod epoll;
+mod host;
+mod messages;
+mod options;
+mod pktinfo;
+mod waker;
+
+pub use epoll::{Epoll, Events, Interest, Readiness};
+pub use host::{Interface, descriptor_limit, interfaces, raise_descriptor_limit};
+pub use messages::{BATCH, Outgoing, ReceiveBatch, Received, SendBatch};
+pub(super) use options::{allow_fragmentation, force_buffer, report_local_address};
+pub use waker::Waker;
+
+use std::ffi::c_int;
+use std::io;
+
+/// The error of a call that returned a negative number.
+fn check(returned: c_int) -> io::Result<c_int> {
+    if returned < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(returned)
+    }
+}
+
+/// How many of something a call that returned `returned` dealt with.
+fn check_count(returned: c_int) -> io::Result<usize> {
+    usize::try_from(returned).map_err(|_| io::Error::last_os_error())
+}

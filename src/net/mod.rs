@@ -1,0 +1,25 @@
+//! Sockets, the poller and the clocks: all that touches the operating system on a packet's way.
+
+mod buffers;
+mod clock;
+mod error;
+mod fault;
+mod linux;
+mod listen;
+mod relay;
+mod route;
+
+pub use buffers::{Buffers, SLOTS, Span};
+pub use clock::Clock;
+pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
+pub use fault::Fault;
+pub use linux::{
+    BATCH, Epoll, Events, Interest, Interface, Outgoing, Readiness, ReceiveBatch, Received,
+    SendBatch, Waker, descriptor_limit, interfaces, raise_descriptor_limit,
+};
+pub use listen::{
+    BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
+    prepare_connection,
+};
+pub use relay::{RelayError, open_relay};
+pub use route::default_source;

@@ -1,0 +1,110 @@
+//! The socket behind a relayed transport address.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Socket, Type};
+
+use super::fault::Fault;
+use super::linux;
+use crate::turn::Family;
+
+/// Why a relay socket could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayError {
+    /// Another socket has the port; another port may do.
+    InUse,
+    /// No descriptor or memory is left.
+    Exhausted,
+    /// The address is not one of this host.
+    NotLocal,
+    /// Something else, by its error number.
+    Other(i32),
+}
+
+impl From<io::Error> for RelayError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => Self::InUse,
+            _ if Fault::of(&error) == Fault::Exhausted => Self::Exhausted,
+            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => Self::NotLocal,
+            other => Self::Other(other.unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for RelayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => f.write_str("the port is in use"),
+            Self::Exhausted => f.write_str(
+                "no file descriptor or memory is left; raise the limit on open files (`ulimit -n`, \
+                 under systemd: LimitNOFILE)",
+            ),
+            Self::NotLocal => f.write_str(
+                "not an address of this host; correct the relay address in the configuration",
+            ),
+            Self::Other(code) => write!(f, "{}", io::Error::from_raw_os_error(*code)),
+        }
+    }
+}
+
+/// Binds a relay socket to `local`, non-blocking, with `buffer` bytes each way as far as the kernel
+/// gives them. The port is exclusive, and datagrams may be fragmented.
+///
+/// # Errors
+/// The port is in use, or the host lacks something.
+pub fn open_relay(local: SocketAddr, buffer: usize) -> Result<UdpSocket, RelayError> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking(), None)?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&local.into())?;
+    linux::allow_fragmentation(socket.as_fd(), Family::of(local.ip()))?;
+    grow_buffers(&socket, buffer, buffer)?;
+    Ok(socket.into())
+}
+
+/// Sets both buffers, beyond the host's limit where the process may do that.
+pub(super) fn grow_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
+    if linux::force_buffer(socket.as_fd(), true, receive).is_err() {
+        socket.set_recv_buffer_size(receive)?;
+    }
+    if linux::force_buffer(socket.as_fd(), false, send).is_err() {
+        socket.set_send_buffer_size(send)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_port_is_exclusive() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = open_relay(local.parse().unwrap(), 1 << 20).expect("a port");
+            let taken = socket.local_addr().unwrap();
+            assert_eq!(open_relay(taken, 1 << 20).err(), Some(RelayError::InUse));
+        }
+    }
+
+    #[test]
+    fn a_foreign_address_is_refused() {
+        let foreign = "192.0.2.1:0".parse().unwrap();
+        assert_eq!(open_relay(foreign, 4096).err(), Some(RelayError::NotLocal));
+    }
+
+    #[test]
+    fn a_datagram_larger_than_the_mtu_is_sent() {
+        let from = open_relay("127.0.0.1:0".parse().unwrap(), 1 << 20).expect("a port");
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let large = vec![1; 65_507];
+        assert_eq!(
+            from.send_to(&large, to.local_addr().unwrap()).ok(),
+            Some(65_507)
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Accepting stream connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::event_loop::Shard;
+use super::token::Token;
+use crate::net::{Fault, Interest, TcpListener};
+use crate::time::Instant;
+use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
+
+/// Connections that one pass accepts from one listener.
+const ACCEPTS: usize = 64;
+/// How long nothing is accepted after descriptors ran out; the listener stays ready all the while.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The shard's TCP listeners.
+#[derive(Debug)]
+pub(super) struct Acceptors {
+    listeners: Vec<TcpListener>,
+    paused_until: Option<Instant>,
+}
+
+impl Acceptors {
+    pub(super) const fn new(listeners: Vec<TcpListener>) -> Self {
+        Self {
+            listeners,
+            paused_until: None,
+        }
+    }
+
+    /// When accepting goes on after a pause.
+    pub(super) const fn resumes_at(&self) -> Option<Instant> {
+        self.paused_until
+    }
+}
+
+impl Shard {
+    pub(super) fn accept_connections(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(acceptor) = self.acceptors.listeners.get(listener) else {
+                return;
+            };
+            match acceptor.accept() {
+                Ok((stream, client)) => self.admit(stream, client),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if Fault::of(&error) == Fault::Exhausted => {
+                    return self.pause_accepting();
+                }
+                // That connection died before it was accepted; the next may be well.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, client: SocketAddr) {
+        let stats = self.server.stats_mut();
+        stats.increment(Counter::ConnectionsAccepted);
+        if !self.connections.admits(client.ip()) {
+            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Refused));
+            return;
+        }
+        stats.increment(Counter::Connections);
+        if self.open(stream, client).is_err() {
+            let stats = self.server.stats_mut();
+            stats.subtract(Counter::Connections, 1);
+            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Closed));
+        }
+    }
+
+    fn open(&mut self, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+        let five_tuple = FiveTuple {
+            transport: Transport::Tcp,
+            client: canonical(client),
+            server: canonical(stream.local_addr()?),
+        };
+        // The kernel knows that the older connection has ended; its event is still on the way.
+        if let Some(older) = self.connections.find(&five_tuple) {
+            self.close(older, ConnectionEnd::Closed);
+        }
+        let limits = self.connections.limits();
+        let connection = Connection::new(stream, five_tuple, self.now.instant, limits)?;
+        let id = self.connections.insert(connection);
+        let Some(connection) = self.connections.get(id) else {
+            return Ok(());
+        };
+        let token = Token::Connection(id).to_bits();
+        if let Err(error) = self.poller.add(&*connection, token, Interest::Read) {
+            self.connections.remove(id);
+            return Err(error);
+        }
+        tracing::debug!(shard = self.index, client = %five_tuple.client, "connection accepted");
+        Ok(())
+    }
+
+    fn pause_accepting(&mut self) {
+        let now = self.now.instant;
+        self.acceptors.paused_until = Some(now + PAUSE);
+        self.watch_acceptors(Interest::Nothing);
+        if self.accept_warnings.allows(now) {
+            tracing::warn!(
+                shard = self.index,
+                "no file descriptor is left, so that connections must wait; raise the limit on \
+                 open files (`ulimit -n`, under systemd: LimitNOFILE)"
+            );
+        }
+    }
+
+    pub(super) fn resume_accepting(&mut self) {
+        let now = self.now.instant;
+        if self
+            .acceptors
+            .paused_until
+            .is_some_and(|until| until <= now)
+        {
+            self.acceptors.paused_until = None;
+            self.watch_acceptors(Interest::Read);
+        }
+    }
+
+    fn watch_acceptors(&self, interest: Interest) {
+        for (i, listener) in self.acceptors.listeners.iter().enumerate() {
+            let token = Token::Acceptor(i).to_bits();
+            if let Err(error) = self.poller.modify(listener, token, interest) {
+                tracing::debug!(shard = self.index, %error, "cannot watch a listener");
+            }
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
+        _ => address,
+    }
+}

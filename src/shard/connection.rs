@@ -1,0 +1,211 @@
+//! One stream client's connection.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::StreamLimits;
+use super::backlog::Backlog;
+use super::outbox::{Group, Message};
+use crate::net::{Buffers, prepare_connection};
+use crate::time::Instant;
+use crate::transport::Framer;
+use crate::turn::{ConnectionEnd, Counter, FiveTuple, Reason, Stats};
+
+/// The most messages that one write takes.
+const SLICES: usize = 32;
+
+/// A connection and what is known of the client behind it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) five_tuple: FiveTuple,
+    /// Splits what arrives.
+    pub(super) framer: Framer,
+    stream: TcpStream,
+    backlog: Backlog,
+    /// The poller was asked to tell when there is room to write.
+    awaits_room: bool,
+    opened: Instant,
+    heard: Option<Instant>,
+    partial_since: Option<Instant>,
+}
+
+impl Connection {
+    /// Takes over a connection that was just accepted.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub(super) fn new(
+        stream: TcpStream,
+        five_tuple: FiveTuple,
+        now: Instant,
+        limits: &StreamLimits,
+    ) -> io::Result<Self> {
+        prepare_connection(&stream)?;
+        Ok(Self {
+            five_tuple,
+            framer: Framer::default(),
+            stream,
+            backlog: Backlog::new(limits.backlog_bytes),
+            awaits_room: false,
+            opened: now,
+            heard: None,
+            partial_since: None,
+        })
+    }
+
+    /// Reads what has arrived; zero at the end of the stream.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(room)
+    }
+
+    /// Notes a message that meant something.
+    pub(super) fn note_heard(&mut self, now: Instant) {
+        self.heard = Some(now);
+    }
+
+    /// Notes what is left after the frames of a read; `any` tells that there was one.
+    pub(super) fn note_rest(&mut self, any: bool, now: Instant) {
+        if !self.framer.is_partial() {
+            self.partial_since = None;
+        } else if any || self.partial_since.is_none() {
+            self.partial_since = Some(now);
+        }
+    }
+
+    /// When it is to be closed if nothing more arrives.
+    pub(super) fn deadline(&self, limits: &StreamLimits) -> Instant {
+        let silent = |since: Instant, after: Duration| since + after;
+        let idle = match self.heard {
+            Some(heard) => silent(heard, limits.idle_after),
+            None => silent(self.opened, limits.silent_after),
+        };
+        let partial = self.partial_since.map_or(Instant::FAR_FUTURE, |since| {
+            silent(since, limits.silent_after)
+        });
+        idle.min(partial)
+    }
+
+    /// Whether it waits for the rest of a frame, or has said nothing yet.
+    pub(super) fn is_silent(&self, now: Instant, limits: &StreamLimits) -> bool {
+        let since = self.partial_since.or(match self.heard {
+            Some(_) => None,
+            None => Some(self.opened),
+        });
+        since.is_some_and(|since| now >= since + limits.silent_after)
+    }
+
+    /// Whether the poller is to be told of a change in what the connection waits for.
+    pub(super) fn changes_interest(&mut self) -> Option<bool> {
+        let awaits = !self.backlog.is_empty();
+        (awaits != self.awaits_room).then(|| {
+            self.awaits_room = awaits;
+            awaits
+        })
+    }
+
+    /// Relayed messages that wait to be written.
+    pub(super) fn unsent_media(&self) -> usize {
+        self.backlog.media()
+    }
+
+    /// Writes what waits.
+    pub(super) fn write_backlog(&mut self) -> Result<(), ConnectionEnd> {
+        self.backlog
+            .write_to(&mut self.stream)
+            .map_err(|_| ConnectionEnd::Closed)
+    }
+
+    /// Writes `messages`, or queues what finds no room.
+    ///
+    /// # Errors
+    /// How the connection ends; what was not sent is counted.
+    pub(super) fn send(
+        &mut self,
+        messages: Group<'_>,
+        buffers: &Buffers,
+        stats: &mut Stats,
+    ) -> Result<(), ConnectionEnd> {
+        let mut done = 0;
+        let mut end = Ok(());
+        while end.is_ok() && done < messages.len() && self.backlog.is_empty() {
+            match self.write(messages.from(done), buffers) {
+                Ok(written) => done += self.keep_rest(messages.from(done), written, buffers),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => end = Err(ConnectionEnd::Closed),
+            }
+        }
+        for message in messages.from(done).iter() {
+            end = end.and_then(|()| self.queue(message, buffers, stats));
+            if end.is_err() {
+                drop_relayed(message, stats);
+            }
+        }
+        end
+    }
+
+    fn write(&mut self, messages: Group<'_>, buffers: &Buffers) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut filled = 0;
+        for (slice, message) in slices.iter_mut().zip(messages.iter()) {
+            *slice = IoSlice::new(buffers.bytes(message.span));
+            filled += 1;
+        }
+        match self.stream.write_vectored(&slices[..filled]) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            result => result,
+        }
+    }
+
+    /// Tells how many messages `written` bytes took, and queues the rest of one that was begun.
+    fn keep_rest(&mut self, messages: Group<'_>, mut written: usize, buffers: &Buffers) -> usize {
+        let mut done = 0;
+        for message in messages.iter() {
+            if written == 0 {
+                break;
+            }
+            let bytes = buffers.bytes(message.span);
+            if written < bytes.len() {
+                self.backlog.push_rest(&bytes[written..]);
+            }
+            written = written.saturating_sub(bytes.len());
+            done += 1;
+        }
+        done
+    }
+
+    fn queue(
+        &mut self,
+        message: &Message,
+        buffers: &Buffers,
+        stats: &mut Stats,
+    ) -> Result<(), ConnectionEnd> {
+        let bytes = buffers.bytes(message.span);
+        let evicted = if message.relayed.is_some() {
+            self.backlog.push_media(bytes).unwrap_or_else(|_| {
+                drop_relayed(message, stats);
+                0
+            })
+        } else {
+            let queued = self.backlog.push_control(bytes);
+            queued.map_err(|_| ConnectionEnd::Backlog)?
+        };
+        stats.add(Counter::BacklogEvicted, evicted as u64);
+        Ok(())
+    }
+}
+
+/// Counts a message that will never be sent to its client.
+pub(super) fn drop_relayed(message: &Message, stats: &mut Stats) {
+    if let Some(relayed) = message.relayed {
+        stats.relay_failed(relayed.direction, relayed.bytes, Reason::ClientBacklog);
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

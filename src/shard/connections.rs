@@ -1,0 +1,284 @@
+//! The shard's stream connections: by token, by five-tuple, by source and by deadline.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::StreamLimits;
+use super::connection::Connection;
+use super::token::{ConnectionId, MOST};
+use crate::time::Instant;
+use crate::turn::FiveTuple;
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    /// Its place among the deadlines; the true deadline is this one or later.
+    due: Instant,
+}
+
+/// Every open connection.
+#[derive(Debug)]
+pub(super) struct Connections {
+    limits: StreamLimits,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_five_tuple: HashMap<FiveTuple, ConnectionId, foldhash::fast::RandomState>,
+    by_source: HashMap<IpAddr, usize>,
+    deadlines: BTreeSet<(Instant, ConnectionId)>,
+}
+
+impl Connections {
+    pub(super) fn new(limits: StreamLimits) -> Self {
+        Self {
+            limits,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_five_tuple: HashMap::default(),
+            by_source: HashMap::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    pub(super) const fn limits(&self) -> &StreamLimits {
+        &self.limits
+    }
+
+    /// Whether a further connection from `client` is within the limits.
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        let of_source = self.by_source.get(&source(client)).copied().unwrap_or(0);
+        self.by_five_tuple.len() < self.limits.connections.min(MOST)
+            && of_source < self.limits.connections_per_source
+    }
+
+    /// Keeps `connection`, whose five-tuple no other one has.
+    pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
+        let five_tuple = connection.five_tuple;
+        let due = connection.deadline(&self.limits);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut self.slots[index as usize];
+        let id = ConnectionId {
+            index,
+            generation: slot.generation,
+        };
+        slot.entry = Some(Entry { connection, due });
+        self.deadlines.insert((due, id));
+        self.by_five_tuple.insert(five_tuple, id);
+        *self
+            .by_source
+            .entry(source(five_tuple.client.ip()))
+            .or_default() += 1;
+        id
+    }
+
+    /// The connection that `id` names, if it is still open.
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.entry(id).map(|entry| &mut entry.connection)
+    }
+
+    fn entry(&mut self, id: ConnectionId) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        let current = slot.generation == id.generation;
+        slot.entry.as_mut().filter(|_| current)
+    }
+
+    /// The connection of a client.
+    pub(super) fn find(&self, five_tuple: &FiveTuple) -> Option<ConnectionId> {
+        self.by_five_tuple.get(five_tuple).copied()
+    }
+
+    /// Some open connection.
+    pub(super) fn any(&self) -> Option<ConnectionId> {
+        self.by_five_tuple.values().next().copied()
+    }
+
+    /// Forgets a connection; dropping it closes it.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let entry = self.entry(id)?;
+        let due = entry.due;
+        let slot = &mut self.slots[id.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let connection = slot.entry.take()?.connection;
+        self.free.push(id.index);
+        self.deadlines.remove(&(due, id));
+        self.by_five_tuple.remove(&connection.five_tuple);
+        self.forget_source(connection.five_tuple.client.ip());
+        Some(connection)
+    }
+
+    fn forget_source(&mut self, client: IpAddr) {
+        let key = source(client);
+        if let Some(count) = self.by_source.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&key);
+            }
+        }
+    }
+
+    /// When the first deadline is to be looked at.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// A connection that has been quiet for too long.
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<ConnectionId> {
+        while let Some((due, id)) = self.deadlines.first().copied() {
+            if due > now {
+                break;
+            }
+            let limits = self.limits;
+            let deadline = self.get(id).map(|connection| connection.deadline(&limits));
+            match deadline {
+                Some(deadline) if deadline <= now => return Some(id),
+                Some(deadline) => self.file(id, deadline),
+                None => {
+                    self.deadlines.pop_first();
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks at a connection's deadline again after something happened. A deadline that moved away is
+    /// left where it is filed until it comes up.
+    pub(super) fn refile(&mut self, id: ConnectionId) {
+        let limits = self.limits;
+        if let Some(entry) = self.entry(id) {
+            let deadline = entry.connection.deadline(&limits);
+            if deadline < entry.due {
+                self.file(id, deadline);
+            }
+        }
+    }
+
+    fn file(&mut self, id: ConnectionId, deadline: Instant) {
+        if let Some(entry) = self.entry(id) {
+            let due = std::mem::replace(&mut entry.due, deadline);
+            self.deadlines.remove(&(due, id));
+            self.deadlines.insert((deadline, id));
+        }
+    }
+}
+
+/// Whom connections are counted against: an IPv4 address, an IPv6 /64.
+fn source(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::Transport;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    const START: Instant = Instant::from_nanos(1);
+
+    fn limits() -> StreamLimits {
+        StreamLimits {
+            connections: 3,
+            connections_per_source: 2,
+            ..StreamLimits::default()
+        }
+    }
+
+    fn open(connections: &mut Connections, client: &str) -> ConnectionId {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(server).unwrap();
+        let five_tuple = FiveTuple {
+            transport: Transport::Tcp,
+            client: client.parse().unwrap(),
+            server,
+        };
+        let limits = *connections.limits();
+        connections.insert(Connection::new(stream, five_tuple, START, &limits).unwrap())
+    }
+
+    fn after(seconds: u64) -> Instant {
+        START + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn limits_hold_per_shard_and_per_source() {
+        let mut connections = Connections::new(limits());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        open(&mut connections, "[2001:db8::1]:1");
+        let second = open(&mut connections, "[2001:db8::2]:1");
+        assert!(!connections.admits(ip("2001:db8::3")));
+        assert!(connections.admits(ip("2001:db8:0:1::3")));
+        open(&mut connections, "192.0.2.1:1");
+        assert!(!connections.admits(ip("192.0.2.9")));
+        assert!(connections.remove(second).is_some());
+        assert!(connections.admits(ip("2001:db8::3")));
+        assert_eq!(connections.by_source.len(), 2);
+    }
+
+    #[test]
+    fn a_stale_id_finds_nothing() {
+        let mut connections = Connections::new(limits());
+        let old = open(&mut connections, "192.0.2.1:1");
+        assert!(connections.remove(old).is_some());
+        let new = open(&mut connections, "192.0.2.1:2");
+        assert_eq!(old.index, new.index);
+        assert!(connections.get(old).is_none() && connections.remove(old).is_none());
+        let five_tuple = connections.get(new).expect("open").five_tuple;
+        assert_eq!(connections.find(&five_tuple), Some(new));
+        assert_eq!(connections.any(), Some(new));
+    }
+
+    #[test]
+    fn silence_is_noticed_in_time() {
+        let mut connections = Connections::new(limits());
+        let id = open(&mut connections, "192.0.2.1:1");
+        assert_eq!(connections.next_deadline(), Some(after(10)));
+        assert_eq!(connections.overdue(after(9)), None);
+        assert_eq!(connections.overdue(after(10)), Some(id));
+
+        connections.get(id).expect("open").note_heard(after(10));
+        assert_eq!(connections.overdue(after(69)), None);
+        assert_eq!(connections.next_deadline(), Some(after(70)));
+        assert_eq!(connections.overdue(after(70)), Some(id));
+    }
+
+    #[test]
+    fn half_a_frame_brings_the_deadline_forward() {
+        let mut connections = Connections::new(limits());
+        let id = open(&mut connections, "192.0.2.1:1");
+        let connection = connections.get(id).expect("open");
+        connection.note_heard(after(1));
+        assert_eq!(connection.framer.next_frame(&mut &[0x40_u8][..]), Ok(None));
+        connection.note_rest(true, after(2));
+        connection.note_rest(false, after(8));
+        connections.refile(id);
+        assert_eq!(connections.overdue(after(11)), None);
+        assert_eq!(connections.overdue(after(12)), Some(id));
+        let limits = limits();
+        let connection = connections.get(id).expect("open");
+        assert!(connection.is_silent(after(12), &limits));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_closed_connection() {
+        let mut connections = Connections::new(limits());
+        for _ in 0..20 {
+            let id = open(&mut connections, "192.0.2.1:1");
+            assert!(connections.remove(id).is_some());
+        }
+        assert_eq!(connections.slots.len(), 1);
+        assert_eq!(connections.next_deadline(), None);
+        assert!(connections.by_source.is_empty() && connections.by_five_tuple.is_empty());
+    }
+}

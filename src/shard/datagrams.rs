@@ -1,0 +1,129 @@
+//! Datagrams of clients and peers.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::dispatch::Route;
+use super::event_loop::Shard;
+use crate::net::{BATCH, Received};
+use crate::turn::{AllocationKey, Family, FiveTuple, Transport};
+
+/// Batches that one pass receives from one listener.
+const BATCHES: usize = 4;
+/// Datagrams that one pass receives from one relay socket.
+const DATAGRAMS: usize = 16;
+/// The longest message that the core answers with.
+const LONGEST_RESPONSE: usize = 65_552;
+
+impl Shard {
+    /// Serves a UDP listener. A batch costs more than a plain receive when one datagram waits, so the
+    /// batch grows and shrinks with what comes.
+    pub(super) fn receive_from_clients(&mut self, intake: usize) {
+        let busy = self.note_wake(intake);
+        for _ in 0..BATCHES {
+            let wanted = self.intakes[intake].expected;
+            self.make_room(wanted);
+            let packets = self.buffers.free_packets().take(wanted);
+            let listener = &self.intakes[intake].listener;
+            let count = match listener.receive(&mut self.receiving, packets) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                // An error that a datagram left behind; reading it has cleared it.
+                Err(_) => continue,
+            };
+            self.handle_batch(intake, count);
+            let next = if count < wanted { count } else { wanted * 2 };
+            self.intakes[intake].expected = next.clamp(1, BATCH);
+            if count < wanted || wanted == 1 && !busy {
+                return;
+            }
+        }
+    }
+
+    /// Tells whether the listener was served in this pass or the last one already.
+    fn note_wake(&mut self, intake: usize) -> bool {
+        let last = std::mem::replace(&mut self.intakes[intake].last_pass, self.pass);
+        self.pass.wrapping_sub(last) <= 1
+    }
+
+    fn handle_batch(&mut self, intake: usize, count: usize) {
+        let address = self.intakes[intake].listener.address();
+        for i in 0..count {
+            if let Some(received) = self.receiving.get(i) {
+                let ip = received.to.unwrap_or(address.ip());
+                let server = SocketAddr::new(ip, address.port());
+                self.handle_client_datagram(i, &received, server);
+            }
+        }
+        self.buffers.take(count);
+    }
+
+    fn handle_client_datagram(&mut self, slot: usize, received: &Received, server: SocketAddr) {
+        self.reserve();
+        let from = FiveTuple {
+            transport: Transport::Udp,
+            client: received.from,
+            server,
+        };
+        let packet = self.buffers.packet(slot, received.length);
+        let verdict = self.server.handle_client(self.now, from, packet);
+        let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+        self.follow(route);
+    }
+
+    /// Serves a relay socket.
+    pub(super) fn receive_from_peers(&mut self, key: AllocationKey, family: Family) {
+        let mut busy = false;
+        for i in 0..DATAGRAMS {
+            self.make_room(1);
+            let Some(relay) = self.relays.get(key, family) else {
+                return;
+            };
+            let Some(room) = self.buffers.free_packets().next() else {
+                return;
+            };
+            match relay.socket.recv_from(room) {
+                Ok((length, peer)) => {
+                    busy = busy || relay.is_busy(self.pass);
+                    self.handle_peer_datagram(key, peer, length);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if i == 1 {
+                        relay.had_only_one();
+                    }
+                    return;
+                }
+                Err(_) => {}
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    fn handle_peer_datagram(&mut self, key: AllocationKey, peer: SocketAddr, length: usize) {
+        self.reserve();
+        let payload = self.buffers.packet(0, length);
+        let verdict = self.server.handle_peer(self.now, key, peer, payload);
+        let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+        if matches!(route, Route::ToClient(..)) {
+            self.buffers.take(1);
+        }
+        self.follow(route);
+    }
+
+    /// Makes sure that one more message and one more copy find room.
+    pub(super) fn reserve(&mut self) {
+        if self.outbox.is_full() || self.buffers.copy_room() < LONGEST_RESPONSE {
+            self.flush();
+        }
+    }
+
+    /// Makes sure that `slots` slots are free. Only between packets: it gives all of them back.
+    pub(super) fn make_room(&mut self, slots: usize) {
+        if self.buffers.free() < slots {
+            self.flush();
+            self.buffers.reset();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the core decides, and what it asks for.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::event_loop::{Intake, Shard};
+use super::outbox::{Message, Relayed};
+use super::relays::Relays;
+use super::token::Token;
+use crate::net::{Interest, RelayError, Span, open_relay};
+use crate::turn::{
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
+};
+
+/// A verdict whose payload is a place instead of a borrow.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Route {
+    ToPeer(AllocationKey, SocketAddr, Span),
+    ToClient(FiveTuple, Prefix, Span),
+    /// Nothing to send, but it meant something: answered, parked, a keep-alive.
+    Heard,
+    Dropped,
+}
+
+impl Route {
+    /// `place` tells where the payload lies.
+    pub(super) fn of(verdict: &Verdict<'_>, place: impl FnOnce(&[u8]) -> Option<Span>) -> Self {
+        match verdict {
+            Verdict::ToPeer {
+                from,
+                peer,
+                payload,
+            } => place(payload).map_or(Self::Dropped, |span| Self::ToPeer(*from, *peer, span)),
+            Verdict::ToClient {
+                to,
+                prefix,
+                payload,
+            } => place(payload).map_or(Self::Dropped, |span| Self::ToClient(*to, *prefix, span)),
+            Verdict::Respond | Verdict::Park | Verdict::Discard(Reason::KeepAlive) => Self::Heard,
+            Verdict::Discard(_) => Self::Dropped,
+        }
+    }
+}
+
+impl Shard {
+    /// Queues what the core decided, and does what it asks for.
+    pub(super) fn follow(&mut self, route: Route) {
+        match route {
+            Route::ToPeer(from, peer, span) => self.queue_to_peer(from, peer, span),
+            Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
+            Route::Heard | Route::Dropped => {}
+        }
+        self.drain();
+    }
+
+    fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
+        self.outbox.push(Message {
+            via: Token::Relay(from, Family::of(peer.ip())),
+            to: peer,
+            source: None,
+            span,
+            relayed: Some(Relayed {
+                direction: Direction::ToPeer,
+                bytes: span.len(),
+            }),
+        });
+    }
+
+    fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
+        let relayed = Relayed {
+            direction: Direction::ToClient,
+            bytes: payload.len(),
+        };
+        let span = self
+            .buffers
+            .enclose(payload, prefix.as_bytes(), prefix.padding());
+        if !self.queue_for_client(to, span, Some(relayed)) {
+            let stats = self.server.stats_mut();
+            stats.relay_failed(relayed.direction, relayed.bytes, Reason::ClientBacklog);
+        }
+    }
+
+    /// Queues a message; false when there is no way to the client.
+    fn queue_for_client(&mut self, to: FiveTuple, span: Span, relayed: Option<Relayed>) -> bool {
+        let Some((via, source)) = self.way_to(&to) else {
+            tracing::trace!(client = %to.client, "no way to the client");
+            return false;
+        };
+        self.outbox.push(Message {
+            via,
+            to: to.client,
+            source,
+            span,
+            relayed,
+        });
+        true
+    }
+
+    fn way_to(&self, to: &FiveTuple) -> Option<(Token, Option<IpAddr>)> {
+        if to.transport == Transport::Tcp {
+            let id = self.connections.find(to)?;
+            return Some((Token::Connection(id), None));
+        }
+        let exact = |intake: &Intake| intake.listener.address() == to.server;
+        let serves = |intake: &Intake| intake.listener.serves(to.server);
+        let place = self.intakes.iter().position(exact);
+        let place = place.or_else(|| self.intakes.iter().position(serves))?;
+        let source = self.intakes[place].listener.source(to.server.ip());
+        Some((Token::Listener(place), source))
+    }
+
+    /// Does what the core asks for and queues its responses. After each of its `handle_*`.
+    ///
+    /// Sockets close before the response goes: a client that reads it finds the port free.
+    pub(super) fn drain(&mut self) {
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::OpenRelay { key, local } => {
+                    self.queue_responses();
+                    self.open_relay(key, local);
+                }
+                Action::CloseRelay { key, family } => {
+                    // What it still has to send goes first.
+                    self.flush();
+                    self.relays.remove(key, family);
+                }
+            }
+        }
+        self.queue_responses();
+    }
+
+    fn queue_responses(&mut self) {
+        loop {
+            self.reserve();
+            let Some((to, response)) = self.server.poll_response() else {
+                return;
+            };
+            if let Some(span) = self.buffers.copy(&[response]) {
+                self.queue_for_client(to, span, None);
+            }
+        }
+    }
+
+    fn open_relay(&mut self, key: AllocationKey, local: SocketAddr) {
+        let family = Family::of(local.ip());
+        let event = match self.bind_relay(key, local, family) {
+            Ok(()) => Event::RelayOpened { key, family },
+            Err(error) => {
+                self.warn_of(error, local);
+                let retry = error == RelayError::InUse;
+                Event::RelayFailed { key, family, retry }
+            }
+        };
+        self.server.handle_event(self.now, event);
+    }
+
+    fn bind_relay(
+        &mut self,
+        key: AllocationKey,
+        local: SocketAddr,
+        family: Family,
+    ) -> Result<(), RelayError> {
+        if !Relays::can_hold(key) {
+            return Err(RelayError::Exhausted);
+        }
+        let socket = open_relay(local, self.relay_buffer)?;
+        let token = Token::Relay(key, family).to_bits();
+        self.poller.add(&socket, token, Interest::Read)?;
+        self.relays.insert(key, family, socket);
+        Ok(())
+    }
+
+    fn warn_of(&mut self, error: RelayError, local: SocketAddr) {
+        if error == RelayError::InUse {
+            tracing::debug!(shard = self.index, %local, "relay port in use");
+        } else if self.relay_warnings.allows(self.now.instant) {
+            tracing::warn!(shard = self.index, "cannot open a relay socket: {error}");
+        }
+    }
+}

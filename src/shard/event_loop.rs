@@ -1,0 +1,209 @@
+//! The loop of a shard: wait, handle what is ready, send what came of it, end what has expired.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::ShardSetup;
+use super::accept::Acceptors;
+use super::connections::Connections;
+use super::handle::Message;
+use super::outbox::Outbox;
+use super::publisher::Publisher;
+use super::relays::Relays;
+use super::throttle::Throttle;
+use super::token::{ConnectionId, Token};
+use crate::net::{
+    Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener, Waker,
+};
+use crate::time::{Instant, Now};
+use crate::turn::{ConnectionEnd, Event, Server, Stats};
+
+/// Events of one wait; the rest comes with the next, behind those that were served.
+const EVENTS: usize = 256;
+/// After so many sockets the listeners have a turn again: requests must not wait for media.
+const TURN: usize = 32;
+/// Quiet connections that one pass closes.
+const CLOSED_PER_PASS: usize = 256;
+
+/// One UDP listener and how many datagrams are expected of it at a time.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) listener: UdpListener,
+    pub(super) expected: usize,
+    pub(super) last_pass: u32,
+}
+
+/// One shard; lives on its thread.
+pub(super) struct Shard {
+    pub(super) index: usize,
+    pub(super) poller: Epoll,
+    pub(super) server: Server,
+    /// The time of this pass.
+    pub(super) now: Now,
+    /// Counts passes.
+    pub(super) pass: u32,
+    pub(super) intakes: Vec<Intake>,
+    pub(super) acceptors: Acceptors,
+    pub(super) relays: Relays,
+    pub(super) relay_buffer: usize,
+    pub(super) connections: Connections,
+    /// Connections to close at the end of the pass, when their last answers are sent.
+    pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
+    pub(super) buffers: Buffers,
+    pub(super) receiving: ReceiveBatch,
+    pub(super) sending: SendBatch,
+    pub(super) outbox: Outbox,
+    pub(super) accept_warnings: Throttle,
+    pub(super) relay_warnings: Throttle,
+    publisher: Publisher,
+    mailbox: Receiver<Message>,
+    waker: Arc<Waker>,
+    clock: Clock,
+    stopping: bool,
+}
+
+impl Shard {
+    pub(super) fn new(
+        setup: ShardSetup,
+        poller: Epoll,
+        mailbox: Receiver<Message>,
+        waker: Arc<Waker>,
+    ) -> Self {
+        let intake = |listener| Intake {
+            listener,
+            expected: 1,
+            last_pass: 0,
+        };
+        Self {
+            index: setup.index,
+            poller,
+            server: Server::new(setup.server),
+            now: setup.clock.now(),
+            pass: 0,
+            intakes: setup.sockets.udp.into_iter().map(intake).collect(),
+            acceptors: Acceptors::new(setup.sockets.tcp),
+            relays: Relays::default(),
+            relay_buffer: setup.relay_buffer,
+            connections: Connections::new(setup.streams),
+            doomed: Vec::new(),
+            buffers: Buffers::default(),
+            receiving: ReceiveBatch::default(),
+            sending: SendBatch::default(),
+            outbox: Outbox::default(),
+            accept_warnings: Throttle::default(),
+            relay_warnings: Throttle::default(),
+            publisher: Publisher::new(setup.publish),
+            mailbox,
+            waker,
+            clock: setup.clock,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) -> io::Result<Stats> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stopping {
+            self.poller.wait(&mut events, self.patience())?;
+            self.now = self.clock.now();
+            self.pass = self.pass.wrapping_add(1);
+            self.run_pass(&events);
+        }
+        self.shut_down();
+        Ok(self.server.stats().clone())
+    }
+
+    fn run_pass(&mut self, events: &Events) {
+        for i in 0..events.len() {
+            if let Some(ready) = events.get(i) {
+                self.serve(ready);
+            }
+            if i % TURN == TURN - 1 {
+                (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
+            }
+        }
+        let expired = self.expire();
+        self.finish_pass();
+        if expired || !events.is_empty() {
+            self.publisher.note_change();
+        }
+        self.publisher
+            .publish_due(self.now.instant, self.server.stats());
+    }
+
+    fn serve(&mut self, ready: Readiness) {
+        match Token::from_bits(ready.token) {
+            Token::Relay(key, family) => self.receive_from_peers(key, family),
+            Token::Listener(i) => self.receive_from_clients(i),
+            Token::Connection(id) => self.serve_connection(id, ready),
+            Token::Acceptor(i) => self.accept_connections(i),
+            Token::Mailbox => self.read_mailbox(),
+        }
+    }
+
+    fn read_mailbox(&mut self) {
+        self.waker.clear();
+        while let Ok(message) = self.mailbox.try_recv() {
+            match message {
+                Message::SetPolicy(policy) => {
+                    self.server.handle_event(self.now, Event::Policy(policy));
+                    self.drain();
+                }
+                Message::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Handles every deadline that has passed; tells whether there was one.
+    fn expire(&mut self) -> bool {
+        let now = self.now.instant;
+        let mut any = false;
+        if self.server.poll_timeout().is_some_and(|due| due <= now) {
+            self.server.handle_timeout(self.now);
+            self.drain();
+            any = true;
+        }
+        for _ in 0..CLOSED_PER_PASS {
+            let Some(id) = self.connections.overdue(now) else {
+                break;
+            };
+            self.close_if_quiet(id);
+            any = true;
+        }
+        self.resume_accepting();
+        any
+    }
+
+    /// Sends what is queued and closes what is to be closed.
+    pub(super) fn finish_pass(&mut self) {
+        self.flush();
+        while let Some((id, end)) = self.doomed.pop() {
+            self.close(id, end);
+            self.flush();
+        }
+        self.buffers.reset();
+    }
+
+    /// How long the poller may wait; for ever while nothing is due.
+    fn patience(&self) -> Option<Duration> {
+        let dues = [
+            self.server.poll_timeout(),
+            self.connections.next_deadline(),
+            self.acceptors.resumes_at(),
+            self.publisher.deadline(),
+        ];
+        let first: Option<Instant> = dues.into_iter().flatten().min();
+        first.map(|due| due.since(self.now.instant))
+    }
+
+    fn shut_down(&mut self) {
+        while let Some(id) = self.connections.any() {
+            self.close(id, ConnectionEnd::Shutdown);
+        }
+        self.finish_pass();
+        self.publisher.publish_now(self.server.stats());
+        tracing::debug!(shard = self.index, "the shard has stopped");
+    }
+}

@@ -1,0 +1,121 @@
+//! Sending what is queued.
+
+use std::io;
+
+use super::connection::drop_relayed;
+use super::connections::Connections;
+use super::event_loop::Shard;
+use super::outbox::{Group, Message};
+use super::token::{ConnectionId, Token};
+use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
+use crate::turn::{ConnectionEnd, Reason, Stats};
+
+impl Shard {
+    /// Sends every queued message, socket by socket, and forgets them and the copies among them.
+    pub(super) fn flush(&mut self) {
+        if self.outbox.is_empty() {
+            self.buffers.reset_copies();
+            return;
+        }
+        self.outbox.sort();
+        let Self {
+            outbox,
+            buffers,
+            intakes,
+            relays,
+            connections,
+            sending,
+            server,
+            doomed,
+            poller,
+            ..
+        } = self;
+        let stats = server.stats_mut();
+        for (via, group) in outbox.groups() {
+            let datagrams = group.iter().map(|message| outgoing(message, buffers));
+            match via {
+                Token::Listener(i) => intakes[i].listener.send(sending, datagrams, |i, error| {
+                    count_failure(group.get(i), &error, stats);
+                }),
+                Token::Relay(key, family) => match relays.get(key, family) {
+                    Some(relay) => sending.send_from(&relay.socket, datagrams, |i, error| {
+                        count_failure(group.get(i), &error, stats);
+                    }),
+                    None => group.iter().for_each(|message| {
+                        count_failure(message, &io::ErrorKind::NotConnected.into(), stats);
+                    }),
+                },
+                Token::Connection(id) => {
+                    if let Err(end) = write(connections, poller, id, group, buffers, stats) {
+                        doomed.push((id, end));
+                    }
+                }
+                Token::Acceptor(_) | Token::Mailbox => {}
+            }
+        }
+        outbox.clear();
+        buffers.reset_copies();
+    }
+}
+
+fn outgoing<'a>(message: &Message, buffers: &'a Buffers) -> Outgoing<'a> {
+    Outgoing {
+        to: message.to,
+        source: message.source,
+        bytes: buffers.bytes(message.span),
+    }
+}
+
+fn write(
+    connections: &mut Connections,
+    poller: &Epoll,
+    id: ConnectionId,
+    group: Group<'_>,
+    buffers: &Buffers,
+    stats: &mut Stats,
+) -> Result<(), ConnectionEnd> {
+    let Some(connection) = connections.get(id) else {
+        group
+            .iter()
+            .for_each(|message| drop_relayed(message, stats));
+        return Ok(());
+    };
+    connection.send(group, buffers, stats)?;
+    update_interest(connection, poller, id)
+}
+
+/// Has the poller tell of room to write while something waits for it, and only then.
+pub(super) fn update_interest(
+    connection: &mut super::connection::Connection,
+    poller: &Epoll,
+    id: ConnectionId,
+) -> Result<(), ConnectionEnd> {
+    let Some(awaits_room) = connection.changes_interest() else {
+        return Ok(());
+    };
+    let interest = if awaits_room {
+        Interest::ReadWrite
+    } else {
+        Interest::Read
+    };
+    let token = Token::Connection(id).to_bits();
+    poller
+        .modify(&*connection, token, interest)
+        .map_err(|_| ConnectionEnd::Closed)
+}
+
+/// Takes back that a packet was relayed. A lost answer is not counted: the client asks again.
+fn count_failure(message: &Message, error: &io::Error, stats: &mut Stats) {
+    tracing::trace!(to = %message.to, %error, "not sent");
+    if let Some(relayed) = message.relayed {
+        stats.relay_failed(relayed.direction, relayed.bytes, reason(error));
+    }
+}
+
+fn reason(error: &io::Error) -> Reason {
+    match Fault::of(error) {
+        Fault::Full | Fault::Exhausted => Reason::SocketFull,
+        Fault::TooLarge => Reason::TooLarge,
+        Fault::Other => Reason::SendFailed,
+    }
+}

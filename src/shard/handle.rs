@@ -1,0 +1,128 @@
+//! Starting a shard, and talking to it while it runs.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use super::ShardSetup;
+use super::event_loop::Shard;
+use super::token::Token;
+use crate::net::{Epoll, Interest, Waker};
+use crate::turn::{Policy, Stats};
+
+/// What control says to a shard.
+#[derive(Debug)]
+pub(super) enum Message {
+    SetPolicy(Arc<Policy>),
+    Stop,
+}
+
+/// A shard that runs on its own thread.
+#[derive(Debug)]
+pub struct ShardHandle {
+    index: usize,
+    sender: Sender<Message>,
+    waker: Arc<Waker>,
+    thread: JoinHandle<io::Result<Stats>>,
+}
+
+/// How a shard failed.
+#[derive(Debug)]
+pub enum ShardError {
+    /// A mistake of ours; the text says where.
+    Panicked(String),
+    /// The poller failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ShardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(text) => write!(f, "a shard panicked: {text}"),
+            Self::Io(error) => write!(f, "a shard's poller failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ShardError {}
+
+/// Starts a shard on a thread named `shard-N`.
+///
+/// # Errors
+/// No thread or descriptor is left.
+pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
+    let index = setup.index;
+    let waker = Arc::new(Waker::new()?);
+    let poller = Epoll::new()?;
+    poller.add(&*waker, Token::Mailbox.to_bits(), Interest::Read)?;
+    watch_listeners(&poller, &setup)?;
+    let (sender, mailbox) = mpsc::channel();
+    let bell = Arc::clone(&waker);
+    let thread = thread::Builder::new()
+        .name(format!("shard-{index}"))
+        .spawn(move || Shard::new(setup, poller, mailbox, bell).run())?;
+    Ok(ShardHandle {
+        index,
+        sender,
+        waker,
+        thread,
+    })
+}
+
+fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
+    for (i, listener) in setup.sockets.udp.iter().enumerate() {
+        poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
+    }
+    for (i, listener) in setup.sockets.tcp.iter().enumerate() {
+        poller.add(listener, Token::Acceptor(i).to_bits(), Interest::Read)?;
+    }
+    Ok(())
+}
+
+impl ShardHandle {
+    /// Which shard this is.
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Gives the shard a new snapshot of the operator's decisions.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.say(Message::SetPolicy(policy));
+    }
+
+    /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.
+    pub fn stop(&self) {
+        self.say(Message::Stop);
+    }
+
+    fn say(&self, message: Message) {
+        // A shard that has ended hears nothing; `join` tells how it ended.
+        let _ = self.sender.send(message);
+        self.waker.wake();
+    }
+
+    /// Whether the thread has ended, by [`stop`](Self::stop) or by a failure.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end and returns the last counters.
+    ///
+    /// # Errors
+    /// How the shard failed.
+    pub fn join(self) -> Result<Stats, ShardError> {
+        match self.thread.join() {
+            Ok(result) => result.map_err(ShardError::Io),
+            Err(panic) => Err(ShardError::Panicked(panic_text(panic.as_ref()))),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,87 @@
+//! One thread per core: polls, receives, lets the core decide, sends, publishes. It never waits for
+//! anything but its own sockets.
+//!
+//! A shard owns its members of the listening groups, its clients, their allocations and relay sockets.
+//! Nothing on the way of a packet is shared, allocated, locked or logged.
+
+mod accept;
+mod backlog;
+mod connection;
+mod connections;
+mod datagrams;
+mod dispatch;
+mod event_loop;
+mod flush;
+mod handle;
+mod outbox;
+mod publisher;
+mod relays;
+mod streams;
+mod throttle;
+mod token;
+
+use std::time::Duration;
+
+pub use handle::{ShardError, ShardHandle, spawn};
+
+use crate::net;
+use crate::turn::{self, Stats};
+
+/// Limits on stream clients.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// Open connections of one shard, default 20 000; beyond it they are closed at once.
+    pub connections: usize,
+    /// Open connections of one source address (IPv6: one /64) in one shard, default 1 000.
+    pub connections_per_source: usize,
+    /// Bytes that may wait for one client that does not read, default 256 KiB.
+    pub backlog_bytes: usize,
+    /// A connection that has said nothing that means something, or holds half a message, is closed
+    /// after this time; default 10 s.
+    pub silent_after: Duration,
+    /// A connection without an allocation is closed when nothing arrives for this time; default 60 s.
+    pub idle_after: Duration,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_source: 1_000,
+            backlog_bytes: 256 * 1024,
+            silent_after: Duration::from_secs(10),
+            idle_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Called with the counters at most every 100 ms while they change, and once at the end.
+pub type Publish = Box<dyn FnMut(&Stats) + Send>;
+
+/// What a shard starts with.
+pub struct ShardSetup {
+    /// Which shard this is, from zero; names the thread.
+    pub index: usize,
+    /// Its members of the listening groups.
+    pub sockets: net::ListenerSockets,
+    /// What its core starts with.
+    pub server: turn::Setup,
+    /// Limits on stream clients.
+    pub streams: StreamLimits,
+    /// Bytes of each relay socket's receive and send buffer, default 1 MiB.
+    pub relay_buffer: usize,
+    /// Takes the counters.
+    pub publish: Publish,
+    /// The clock that all shards share.
+    pub clock: net::Clock,
+}
+
+impl std::fmt::Debug for ShardSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardSetup")
+            .field("index", &self.index)
+            .field("sockets", &self.sockets)
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}

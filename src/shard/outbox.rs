@@ -1,0 +1,157 @@
+//! What is to be sent in this pass, by socket.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::token::Token;
+use crate::net::Span;
+use crate::turn::Direction;
+
+/// The most messages of one pass; a flush comes before the next.
+const CAPACITY: usize = 256;
+
+/// One message to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message {
+    /// From which socket.
+    pub(super) via: Token,
+    /// To which address; a connection needs none.
+    pub(super) to: SocketAddr,
+    /// From which local address, where the socket has several.
+    pub(super) source: Option<IpAddr>,
+    /// Where it lies.
+    pub(super) span: Span,
+    /// What is to be taken back if it is not sent; none for an answer.
+    pub(super) relayed: Option<Relayed>,
+}
+
+/// Application data that the core has counted as relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Relayed {
+    pub(super) direction: Direction,
+    /// Bytes of application data.
+    pub(super) bytes: usize,
+}
+
+/// Messages in the order in which they came, and in the order in which they go: by socket, then as
+/// they came. Its memory is reserved once.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    messages: Vec<Message>,
+    order: Vec<(u64, usize)>,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            messages: Vec::with_capacity(CAPACITY),
+            order: Vec::with_capacity(CAPACITY),
+        }
+    }
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, message: Message) {
+        self.order
+            .push((message.via.to_bits(), self.messages.len()));
+        self.messages.push(message);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() >= CAPACITY
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Brings the messages into the order in which they go.
+    pub(super) fn sort(&mut self) {
+        self.order.sort_unstable();
+    }
+
+    /// The messages of one socket after another.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (Token, Group<'_>)> {
+        let groups = self.order.chunk_by(|a, b| a.0 == b.0);
+        groups.map(|places| {
+            let group = Group {
+                messages: &self.messages,
+                places,
+            };
+            (Token::from_bits(places[0].0), group)
+        })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.order.clear();
+    }
+}
+
+/// The messages of one socket, in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group<'a> {
+    messages: &'a [Message],
+    places: &'a [(u64, usize)],
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a Message> {
+        self.places
+            .iter()
+            .map(move |(_, place)| &self.messages[*place])
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.places.len()
+    }
+
+    /// The messages from the one at `start` on.
+    pub(super) fn from(self, start: usize) -> Self {
+        Self {
+            places: &self.places[start..],
+            ..self
+        }
+    }
+
+    pub(super) fn get(self, i: usize) -> &'a Message {
+        &self.messages[self.places[i].1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(listener: usize, port: u16) -> Message {
+        Message {
+            via: Token::Listener(listener),
+            to: SocketAddr::from(([127, 0, 0, 1], port)),
+            source: None,
+            span: Span::default(),
+            relayed: None,
+        }
+    }
+
+    #[test]
+    fn messages_are_grouped_by_socket_and_stay_in_order() {
+        let mut outbox = Outbox::default();
+        for (listener, port) in [(1, 10), (0, 11), (1, 12), (1, 13), (0, 14)] {
+            outbox.push(message(listener, port));
+        }
+        outbox.sort();
+        let groups: Vec<_> = outbox
+            .groups()
+            .map(|(via, group)| {
+                let ports: Vec<_> = group.iter().map(|message| message.to.port()).collect();
+                (via, ports, group.get(0).to.port())
+            })
+            .collect();
+        assert_eq!(groups[0], (Token::Listener(0), vec![11, 14], 11));
+        assert_eq!(groups[1], (Token::Listener(1), vec![10, 12, 13], 10));
+        let (_, second) = outbox.groups().nth(1).expect("two groups");
+        assert_eq!((second.len(), second.from(1).len()), (3, 2));
+        assert_eq!(second.from(1).get(0).to.port(), 12);
+        outbox.clear();
+        assert!(outbox.is_empty() && outbox.groups().next().is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! The relay sockets of the shard's allocations.
+
+use std::net::UdpSocket;
+
+use crate::turn::{AllocationKey, Family};
+
+/// Wakes during which a socket that had one datagram only is not asked for a second one.
+const REST: u8 = 7;
+
+/// One relay socket.
+#[derive(Debug)]
+pub(super) struct Relay {
+    key: AllocationKey,
+    pub(super) socket: UdpSocket,
+    pace: Pace,
+}
+
+/// Whether a second datagram is worth a system call. A wake says that there is one; asking for more
+/// pays only while the socket is busy.
+#[derive(Debug, Default)]
+struct Pace {
+    last_pass: u32,
+    rest: u8,
+}
+
+impl Relay {
+    /// Tells whether to go on after the first datagram of this wake.
+    pub(super) fn is_busy(&mut self, pass: u32) -> bool {
+        let woken_again = pass.wrapping_sub(self.pace.last_pass) == 1;
+        self.pace.last_pass = pass;
+        self.pace.rest = self.pace.rest.saturating_sub(1);
+        woken_again && self.pace.rest == 0
+    }
+
+    /// There was no second datagram.
+    pub(super) fn had_only_one(&mut self) {
+        self.pace.rest = REST;
+    }
+}
+
+/// Relay sockets by allocation key: an index and a comparison, no hash. A key whose allocation has
+/// gone finds nothing.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    families: [Vec<Option<Relay>>; 2],
+}
+
+/// The place of a key in the tables.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is the index"
+)]
+const fn index(key: AllocationKey) -> usize {
+    key.to_token() as u32 as usize
+}
+
+impl Relays {
+    /// Whether a token can name the key's sockets.
+    pub(super) const fn can_hold(key: AllocationKey) -> bool {
+        index(key) < 1 << 31
+    }
+
+    /// Keeps `socket`; one that the key had before is closed.
+    pub(super) fn insert(&mut self, key: AllocationKey, family: Family, socket: UdpSocket) {
+        let sockets = &mut self.families[family as usize];
+        let index = index(key);
+        if sockets.len() <= index {
+            sockets.resize_with(index + 1, || None);
+        }
+        sockets[index] = Some(Relay {
+            key,
+            socket,
+            pace: Pace::default(),
+        });
+    }
+
+    /// The socket, if it is open.
+    pub(super) fn get(&mut self, key: AllocationKey, family: Family) -> Option<&mut Relay> {
+        let slot = self.families[family as usize].get_mut(index(key))?;
+        slot.as_mut().filter(|relay| relay.key == key)
+    }
+
+    /// Closes the socket, if it is open.
+    pub(super) fn remove(&mut self, key: AllocationKey, family: Family) {
+        if self.get(key, family).is_some() {
+            self.families[family as usize][index(key)] = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn a_stale_key_finds_and_closes_nothing() {
+        let old = AllocationKey::from_token(3);
+        let new = AllocationKey::from_token(1 << 32 | 3);
+        let mut relays = Relays::default();
+        relays.insert(old, Family::V4, socket());
+        assert!(relays.get(old, Family::V4).is_some());
+        assert!(relays.get(old, Family::V6).is_none());
+        relays.insert(new, Family::V4, socket());
+        assert!(relays.get(old, Family::V4).is_none());
+        relays.remove(old, Family::V4);
+        assert!(relays.get(new, Family::V4).is_some());
+        relays.remove(new, Family::V4);
+        assert!(relays.get(new, Family::V4).is_none());
+    }
+
+    #[test]
+    fn only_a_busy_socket_is_asked_for_more() {
+        let key = AllocationKey::from_token(0);
+        let mut relays = Relays::default();
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(!relay.is_busy(10));
+        assert!(relay.is_busy(11));
+        relay.had_only_one();
+        let asked = (12..=20).filter(|pass| relay.is_busy(*pass)).count();
+        assert_eq!(asked, 3);
+        assert!(!relay.is_busy(30));
+    }
+}

@@ -1,0 +1,174 @@
+//! What arrives on stream connections, and how they end.
+
+use std::io;
+
+use super::dispatch::Route;
+use super::event_loop::Shard;
+use super::flush::update_interest;
+use super::token::ConnectionId;
+use crate::net::Readiness;
+use crate::transport::{Frame, Framer, Garbled};
+use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
+
+/// The most bytes that one pass reads from one connection.
+const READ: usize = 16 * 1024;
+
+/// What was found in the bytes of one read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// A whole frame.
+    any: bool,
+    /// A frame that meant something.
+    heard: bool,
+    /// A payload that is queued where it arrived.
+    queued: bool,
+    garbled: bool,
+}
+
+impl Shard {
+    pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
+        if ready.writable {
+            self.write_backlog(id);
+        }
+        if ready.readable {
+            self.read_connection(id);
+        }
+    }
+
+    fn write_backlog(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let written = connection.write_backlog();
+        let written = written.and_then(|()| update_interest(connection, &self.poller, id));
+        if let Err(end) = written {
+            self.doomed.push((id, end));
+        }
+    }
+
+    fn read_connection(&mut self, id: ConnectionId) {
+        self.make_room(1);
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(room) = self.buffers.free_packets().next() else {
+            return;
+        };
+        match connection.read(&mut room[..READ]) {
+            Ok(0) => self.doomed.push((id, ConnectionEnd::Closed)),
+            Ok(length) => self.handle_bytes(id, length),
+            Err(error) if is_transient(&error) => {}
+            Err(_) => self.doomed.push((id, ConnectionEnd::Closed)),
+        }
+    }
+
+    /// Handles the frames in the next free slot.
+    fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let five_tuple = connection.five_tuple;
+        let mut framer = std::mem::take(&mut connection.framer);
+        let found = self.handle_frames(five_tuple, &mut framer, length);
+        if found.queued {
+            self.buffers.take(1);
+        }
+        if found.garbled {
+            self.doomed.push((id, ConnectionEnd::Garbled));
+        }
+        let now = self.now.instant;
+        if let Some(connection) = self.connections.get(id) {
+            connection.framer = framer;
+            connection.note_rest(found.any, now);
+            if found.heard {
+                connection.note_heard(now);
+            }
+            self.connections.refile(id);
+        }
+    }
+
+    fn handle_frames(&mut self, from: FiveTuple, framer: &mut Framer, length: usize) -> Found {
+        let mut found = Found::default();
+        let mut done = 0;
+        loop {
+            self.reserve();
+            let mut input = &self.buffers.packet(0, length)[done..];
+            let frame = framer.next_frame(&mut input);
+            done = length - input.len();
+            let route = match frame {
+                Ok(Some(Frame::Whole(bytes))) => {
+                    let verdict = self.server.handle_client(self.now, from, bytes);
+                    Route::of(&verdict, |payload| self.buffers.locate(payload))
+                }
+                Ok(Some(Frame::Held(bytes))) => {
+                    let verdict = self.server.handle_client(self.now, from, bytes);
+                    Route::of(&verdict, |payload| self.buffers.copy(&[payload]))
+                }
+                Ok(None) => return found,
+                Err(Garbled) => {
+                    found.garbled = true;
+                    return found;
+                }
+            };
+            found.any = true;
+            found.heard |= !matches!(route, Route::Dropped);
+            found.queued |= matches!(route, Route::ToPeer(..));
+            self.follow_frame(route);
+        }
+    }
+
+    fn follow_frame(&mut self, route: Route) {
+        if let Route::ToClient(_, _, payload) = route {
+            // There is no head room between the frames of a stream, and nothing that needs it.
+            let stats = self.server.stats_mut();
+            stats.relay_failed(Direction::ToClient, payload.len(), Reason::SendFailed);
+            return self.drain();
+        }
+        self.follow(route);
+    }
+
+    /// Closes a connection that has been quiet for too long, unless its allocation lives.
+    pub(super) fn close_if_quiet(&mut self, id: ConnectionId) {
+        let now = self.now.instant;
+        let limits = *self.connections.limits();
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let silent = connection.is_silent(now, &limits);
+        if !silent && self.server.has_allocation(&connection.five_tuple) {
+            connection.note_heard(now);
+        } else {
+            self.close(id, ConnectionEnd::Silent);
+        }
+    }
+
+    /// Closes a connection now.
+    pub(super) fn close(&mut self, id: ConnectionId, end: ConnectionEnd) {
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
+        let client = connection.five_tuple;
+        let unsent = connection.unsent_media();
+        drop(connection);
+        let stats = self.server.stats_mut();
+        stats.add(Counter::BacklogEvicted, unsent as u64);
+        stats.subtract(Counter::Connections, 1);
+        stats.increment(Counter::ConnectionsClosed(end));
+        self.server
+            .handle_event(self.now, Event::ClientGone { client });
+        self.drain();
+        tracing::debug!(
+            shard = self.index,
+            client = %client.client,
+            end = end.label(),
+            "connection closed"
+        );
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

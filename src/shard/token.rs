@@ -1,0 +1,100 @@
+//! What a poller's token names, so that an event or a queued message needs no look-up.
+
+use crate::turn::{AllocationKey, Family};
+
+/// Names a stream connection for ever: a slot and how often the slot was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ConnectionId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// A descriptor that the shard watches or sends from.
+///
+/// As an integer: a relay socket is its allocation key, with the topmost bit for IPv6. An allocation's
+/// index never reaches 2^31, so bit 31 marks all else: two bits of kind and 29 bits of number below it,
+/// the generation above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Relay(AllocationKey, Family),
+    Listener(usize),
+    Acceptor(usize),
+    Connection(ConnectionId),
+    Mailbox,
+}
+
+const V6: u64 = 1 << 63;
+const OTHER: u64 = 1 << 31;
+const KIND_SHIFT: u32 = 29;
+const NUMBER: u64 = (1 << KIND_SHIFT) - 1;
+
+const LISTENER: u64 = OTHER;
+const ACCEPTOR: u64 = OTHER | 1 << KIND_SHIFT;
+const CONNECTION: u64 = OTHER | 2 << KIND_SHIFT;
+const MAILBOX: u64 = OTHER | 3 << KIND_SHIFT;
+
+/// The most connections and listeners that a token can tell apart.
+pub(super) const MOST: usize = 1 << KIND_SHIFT;
+
+impl Token {
+    pub(super) const fn to_bits(self) -> u64 {
+        match self {
+            Self::Relay(key, Family::V4) => key.to_token(),
+            Self::Relay(key, Family::V6) => key.to_token() | V6,
+            Self::Listener(number) => LISTENER | number as u64 & NUMBER,
+            Self::Acceptor(number) => ACCEPTOR | number as u64 & NUMBER,
+            Self::Connection(id) => {
+                CONNECTION | id.index as u64 & NUMBER | (id.generation as u64) << 32
+            }
+            Self::Mailbox => MAILBOX,
+        }
+    }
+
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        if bits & OTHER == 0 {
+            let family = if bits & V6 == 0 {
+                Family::V4
+            } else {
+                Family::V6
+            };
+            return Self::Relay(AllocationKey::from_token(bits & !V6), family);
+        }
+        let number = bits & NUMBER;
+        match bits & MAILBOX {
+            LISTENER => Self::Listener(number as usize),
+            ACCEPTOR => Self::Acceptor(number as usize),
+            CONNECTION => Self::Connection(ConnectionId {
+                index: number as u32,
+                generation: (bits >> 32) as u32,
+            }),
+            _ => Self::Mailbox,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_survives_the_round_trip() {
+        let keys = [0, 5, 0x7FFF_FFFF_7FFF_FFFF].map(AllocationKey::from_token);
+        let relays = keys
+            .into_iter()
+            .flat_map(|key| Family::ALL.map(|family| Token::Relay(key, family)));
+        let id = ConnectionId {
+            index: u32::try_from(MOST - 1).unwrap(),
+            generation: u32::MAX,
+        };
+        let others = [
+            Token::Listener(0),
+            Token::Listener(7),
+            Token::Acceptor(7),
+            Token::Connection(id),
+            Token::Mailbox,
+        ];
+        for token in relays.chain(others) {
+            assert_eq!(Token::from_bits(token.to_bits()), token);
+        }
+    }
+}

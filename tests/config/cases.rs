@@ -1,0 +1,336 @@
+//! One bad file for each kind of problem.
+
+/// A file and the whole of what is said about it, without the name of the file.
+pub(crate) const CASES: &[(&str, &[&str])] = &[
+    (
+        "[auth]\nrelm = \"x\"",
+        &[r#"2: unknown key "relm" in [auth]; did you mean "realm"?"#],
+    ),
+    (
+        "[auth]\nports = \"1-2\"",
+        &[r#"2: unknown key "ports" in [auth]; it belongs in [relay]"#],
+    ),
+    (
+        "[log]\ncolour = true",
+        &[r#"2: unknown key "colour" in [log]; the keys here are level, format"#],
+    ),
+    (
+        "[lifetime]",
+        &[r#"1: unknown section "lifetime"; did you mean [lifetimes]?"#],
+    ),
+    (
+        "realm = \"x\"",
+        &[r#"1: key "realm" stands outside of all sections; it belongs in [auth]"#],
+    ),
+    (
+        "auth = 1",
+        &["1: auth: found a whole number, expected a section; write [auth]"],
+    ),
+    (
+        "[auth]\nusers = 1",
+        &["2: auth.users: found a whole number, expected tables; write [[auth.users]]"],
+    ),
+    (
+        "[server]\nlisten = \"0.0.0.0:1\"",
+        &[r#"2: server.listen: found a string, expected an array of strings: ["...", "..."]"#],
+    ),
+    (
+        "[server]\nlisten = []",
+        &[
+            "2: server.listen: no address to listen on; leave the key out for port 3478 of all addresses",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"0.0.0.0\"]",
+        &[r#"2: server.listen[0]: "0.0.0.0" has no port; write "0.0.0.0:3478""#],
+    ),
+    (
+        "[server]\nlisten = [\n\"[::]:1\",\n\"host:1\"]",
+        &[
+            r#"4: server.listen[1]: "host:1" is not an address and port; write "0.0.0.0:3478" or "[::]:3478""#,
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+        &["2: server.listen[1]: 127.0.0.1:1 stands twice in server.listen; leave one"],
+    ),
+    (
+        "[server]\nlisten = [\"224.0.0.1:1\"]",
+        &[
+            r#"2: server.listen[0]: "224.0.0.1:1" is a group address; write the address of one host"#,
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"[::ffff:10.0.0.1]:1\"]",
+        &[
+            r#"2: server.listen[0]: "[::ffff:10.0.0.1]:1" is an IPv4 address in IPv6 clothes; write 10.0.0.1 instead"#,
+        ],
+    ),
+    (
+        "[server]\nudp = false\ntcp = false",
+        &["2: server.udp: neither UDP nor TCP is served; set udp or tcp to true"],
+    ),
+    (
+        "[server]\nudp = 1",
+        &["2: server.udp: found a whole number, expected true or false"],
+    ),
+    (
+        "[server]\nworkers = 0",
+        &["2: server.workers: 0 is out of range; write 1 to 1024"],
+    ),
+    (
+        "[server]\nworkers = -1",
+        &["2: server.workers: -1 is negative; write a positive number"],
+    ),
+    (
+        "[server]\nworkers = 1.5",
+        &["2: server.workers: found a fraction, expected a whole number"],
+    ),
+    (
+        "[auth]\nrealm = \"\"",
+        &["2: auth.realm: the realm has 0 characters; write 1 to 127 (RFC 8489 §14.9)"],
+    ),
+    (
+        "[auth]\nrealm = \"a\\nb\"",
+        &["2: auth.realm: the realm contains a control character; leave it out"],
+    ),
+    (
+        "[auth]\nsecrets = [\"\"]",
+        &["2: auth.secrets[0]: the secret is empty; make one with: openssl rand -base64 32"],
+    ),
+    (
+        "[auth]\nsecrets = [7]",
+        &["2: auth.secrets[0]: found a whole number, expected a string"],
+    ),
+    (
+        "[auth]\nsecrets_files = [\"/does/not/exist\"]",
+        &["2: auth.secrets_files[0]: /does/not/exist: no such file; create it or name another"],
+    ),
+    (
+        "[[auth.users]]\npassword = \"b\"",
+        &[r#"1: auth.users[0]: the user has no name; add: name = "...""#],
+    ),
+    (
+        "[[auth.users]]\nname = \"\"\npassword = \"b\"",
+        &["2: auth.users[0].name: the name is empty; write 1 to 508 bytes"],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\\u0000\"\npassword = \"b\"",
+        &["2: auth.users[0].name: the name contains a NUL character; leave it out"],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"",
+        &["1: auth.users[0]: the user has neither password nor key; add one of the two"],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\npassword = \"\"",
+        &["3: auth.users[0].password: the password has 0 bytes; write 1 to 1024"],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\nkey = \"0xyz\"",
+        &[
+            "3: auth.users[0].key: not a stored key, which is 32 hexadecimal digits; make one with: turnstone key --user NAME",
+        ],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\nkey_sha256 = \"00\"",
+        &[
+            "3: auth.users[0].key_sha256: not a stored key, which is 64 hexadecimal digits; make one with: turnstone key --user NAME",
+        ],
+    ),
+    (
+        "[auth]\nalgorithms = []",
+        &["2: auth.algorithms: nobody can sign in; write at least one algorithm"],
+    ),
+    (
+        "[auth]\nalgorithms = [\"md5\", \"MD5\", \"SHA-1\"]",
+        &[
+            r#"2: auth.algorithms[2]: "SHA-1" is no password algorithm; write "SHA-256" or "MD5""#,
+            "2: auth.algorithms[1]: MD5 stands there twice; leave one",
+        ],
+    ),
+    (
+        "[auth]\nalgorithms = [\"SHA-256\"]\n[[auth.users]]\nname = \"a\"\nkey = \"00112233445566778899aabbccddeeff\"",
+        &[
+            r#"2: auth.algorithms[0]: the user "a" has no key for SHA-256; make one with: turnstone key --user NAME"#,
+        ],
+    ),
+    (
+        "[auth]\nuserhash = true\nsecrets = [\"north-wind-and-sun\"]",
+        &[
+            "2: auth.userhash: names of time-limited credentials cannot be found by their hash; leave userhash out, or the secrets",
+        ],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\npassword = \"b\"\nkey = \"00\"",
+        &["4: auth.users[0].key: the user has a password as well; leave one of the two"],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\npassword = \"b\"\n[[auth.users]]\nname = \"a\"\npassword = \"c\"",
+        &[r#"5: auth.users[1].name: a second user "a"; leave one of them"#],
+    ),
+    (
+        "[auth]\nsecrets = [\"north-wind-and-sun\"]\n[[auth.users]]\nname = \"1234567890:a\"\npassword = \"b\"",
+        &[
+            r#"4: auth.users[0].name: "1234567890:a" reads as a time-limited username, which the secrets speak for; begin it with a letter"#,
+        ],
+    ),
+    (
+        "[[auth.users]]\nname = \"a\"\npasword = \"b\"",
+        &[
+            "1: auth.users[0]: the user has neither password nor key; add one of the two",
+            r#"3: unknown key "pasword" in [auth.users]; did you mean "password"?"#,
+        ],
+    ),
+    (
+        "[relay]\naddresses = [\"0.0.0.0\"]",
+        &[
+            r#"2: relay.addresses[0]: "0.0.0.0" names no address; leave the list empty to relay from the address that the client reached"#,
+        ],
+    ),
+    (
+        "[relay]\naddresses = [\"ff02::1\"]",
+        &[r#"2: relay.addresses[0]: "ff02::1" is a group address; write the address of one host"#],
+    ),
+    (
+        "[relay]\naddresses = [\"192.0.2.1\", \"192.0.2.1\"]",
+        &["2: relay.addresses[1]: 192.0.2.1 stands twice in relay.addresses; leave one"],
+    ),
+    (
+        "[relay]\nexternal = [\"x\"]",
+        &[
+            r#"2: relay.external[0]: "x" is not an IP address; write one like "203.0.113.5" or "2001:db8::5""#,
+        ],
+    ),
+    (
+        "[relay]\nexternal = [\"203.0.113.5/::1\"]",
+        &[
+            r#"2: relay.external[0]: "203.0.113.5/::1" mixes IPv4 and IPv6; a NAT maps within one family: write "PUBLIC/LOCAL" of one"#,
+        ],
+    ),
+    (
+        "[relay]\nexternal = [\"203.0.113.5\", \"203.0.113.6\"]",
+        &["2: relay.external[1]: a second public address for every local address; leave one"],
+    ),
+    (
+        "[relay]\nexternal = [\"203.0.113.5/10.0.0.1\", \"203.0.113.6/10.0.0.1\"]",
+        &["2: relay.external[1]: a second public address for 10.0.0.1; leave one"],
+    ),
+    (
+        "[relay]\nports = \"6000-5000\"",
+        &[r#"2: relay.ports: 6000 is over 5000; write "5000-6000""#],
+    ),
+    (
+        "[relay]\nports = \"1000-5000\"",
+        &["2: relay.ports: port 1000 is reserved for services; begin at 1024 or above"],
+    ),
+    (
+        "[relay]\nports = 5000",
+        &["2: relay.ports: found a whole number, expected a string"],
+    ),
+    (
+        "[server]\nworkers = 4\n[relay]\nports = \"5000-5006\"",
+        &["4: relay.ports: 7 ports for 4 workers; widen the range to 8 or set fewer workers"],
+    ),
+    (
+        "[relay]\nipv4 = false\nipv6 = false",
+        &["2: relay.ipv4: neither IPv4 nor IPv6 is relayed; set ipv4 or ipv6 to true"],
+    ),
+    (
+        "[relay]\nipv6 = false\naddresses = [\"2001:db8::1\"]",
+        &["2: relay.ipv6: switches off the family of 2001:db8::1 in relay.addresses; remove one"],
+    ),
+    (
+        "[peers]\nallow = [\"10.1.2.3/8\"]",
+        &[r#"2: peers.allow[0]: "10.1.2.3/8" has bits set behind the prefix; write "10.0.0.0/8""#],
+    ),
+    (
+        "[peers]\ndeny = [\"2001:db8::1/32\"]",
+        &[
+            r#"2: peers.deny[0]: "2001:db8::1/32" has bits set behind the prefix; write "2001:db8::/32""#,
+        ],
+    ),
+    (
+        "[peers]\ndeny = [\"10.0.0.0/33\"]",
+        &[
+            r#"2: peers.deny[0]: "10.0.0.0/33" has a wrong prefix length; write 0 to 32 behind an IPv4 address, 0 to 128 behind an IPv6 one"#,
+        ],
+    ),
+    (
+        "[peers]\ndeny = [\"all\"]",
+        &[
+            r#"2: peers.deny[0]: "all" is not a network; write one like "10.0.0.0/8", or one address"#,
+        ],
+    ),
+    (
+        "[lifetimes]\nnonce = \"2h\"",
+        &["2: lifetimes.nonce: 2h is out of range; write 1s to 1h"],
+    ),
+    (
+        "[lifetimes]\nchannel = 0",
+        &["2: lifetimes.channel: 0 is out of range; write 1s to 1h"],
+    ),
+    (
+        "[lifetimes]\nallocation = \"soon\"",
+        &[r#"2: lifetimes.allocation: "soon" is not a time; write seconds, or "90s", "10m", "1h""#],
+    ),
+    (
+        "[lifetimes]\nallocation = \"2h\"",
+        &[
+            "2: lifetimes.allocation: allocation (2h) is over allocation_max (1h); set allocation_max to 2h or more",
+        ],
+    ),
+    (
+        "[lifetimes]\nallocation_max = 60",
+        &[
+            "2: lifetimes.allocation_max: allocation (10m) is over allocation_max (1m); set allocation_max to 10m or more",
+        ],
+    ),
+    (
+        "[limits]\nallocations_per_user = 0",
+        &["2: limits.allocations_per_user: 0 is out of range; write 1 to 4294967295"],
+    ),
+    (
+        "[limits]\nreflection_bytes_per_second = \"4MB\"",
+        &[
+            r#"2: limits.reflection_bytes_per_second: "4MB" is not a size; write bytes, or "64KiB", "4MiB""#,
+        ],
+    ),
+    (
+        "[limits]\nallocations = 99999999999999999999999",
+        &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
+    ),
+    (
+        "[buffers]\nrelay = \"1GiB\"",
+        &["2: buffers.relay: 1GiB is out of range; write 64KiB to 64MiB"],
+    ),
+    (
+        "[metrics]\nlisten = \"127.0.0.1\"",
+        &[r#"2: metrics.listen: "127.0.0.1" has no port; write "127.0.0.1:9641" or "off""#],
+    ),
+    (
+        "[metrics]\nlisten = \"127.0.0.1:3478\"",
+        &[
+            "2: metrics.listen: 127.0.0.1:3478 is where clients are served over TCP; take another port",
+        ],
+    ),
+    (
+        "[log]\nlevel = \"loud\"",
+        &[r#"2: log.level: "loud" is not a level; write error, warn, info, debug or trace"#],
+    ),
+    (
+        "[log]\nformat = \"xml\"",
+        &[r#"2: log.format: "xml" is not a format; write human or json"#],
+    ),
+    (
+        "[server]\nudp = \ntcp = 3",
+        &[
+            "2:7: not TOML here: string values must be quoted, expected literal string",
+            "3: server.tcp: found a whole number, expected true or false",
+        ],
+    ),
+    (
+        "[log]\nlevel = \"info\"\nlevel = \"warn\"",
+        &["3:1: not TOML here: duplicate key"],
+    ),
+];

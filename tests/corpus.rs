@@ -1,0 +1,33 @@
+//! Replays the committed inputs of the fuzz targets, among them every one that was ever a bug.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
+use std::fs;
+use std::path::Path;
+
+#[path = "fuzz/channel_data.rs"]
+mod channel_data;
+#[path = "fuzz/message.rs"]
+mod message;
+
+fn replay(folder: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus")
+        .join(folder);
+    let mut inputs = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        target(&fs::read(entry.unwrap().path()).unwrap());
+        inputs += 1;
+    }
+    assert!(inputs >= 10, "{inputs} inputs");
+}
+
+#[test]
+fn messages() {
+    replay("message", message::target);
+}
+
+#[test]
+fn channel_data_messages() {
+    replay("channel_data", channel_data::target);
+}

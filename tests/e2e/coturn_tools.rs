@@ -1,0 +1,266 @@
+//! Debian's coturn tools as clients: `turnutils_uclient`, `turnutils_stunclient`, `turnutils_peer`.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use super::families::dual_stack;
+use super::process::{Running, lacks, run, until};
+use super::server::{PASSWORD, SECRET, Server, USER, free_port};
+
+const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
+
+#[test]
+fn uclient_binds_channels_over_udp() {
+    on_a_channel("uclient_binds_channels_over_udp", "-n 50");
+}
+
+#[test]
+fn uclient_binds_channels_over_tcp() {
+    on_a_channel("uclient_binds_channels_over_tcp", "-t -n 50");
+}
+
+#[test]
+fn uclient_sends_indications_over_udp() {
+    echoes("uclient_sends_indications_over_udp", "-s", 100);
+}
+
+#[test]
+fn uclient_sends_indications_over_tcp() {
+    echoes("uclient_sends_indications_over_tcp", "-s -t", 100);
+}
+
+#[test]
+fn uclient_asks_for_ipv4_by_name() {
+    echoes("uclient_asks_for_ipv4_by_name", "-s -X", 100);
+}
+
+#[test]
+fn uclient_in_a_crowd_loses_nothing() {
+    let test = "uclient_in_a_crowd_loses_nothing";
+    echoes(test, "-s -m 20 -n 50", 1000);
+}
+
+#[test]
+fn uclient_in_a_crowd_over_tcp_loses_nothing() {
+    let test = "uclient_in_a_crowd_over_tcp_loses_nothing";
+    echoes(test, "-s -t -m 20 -n 50", 1000);
+}
+
+#[test]
+fn uclients_talk_relay_to_relay_by_default() {
+    let test = "uclients_talk_relay_to_relay_by_default";
+    if !lacks(test, &["turnutils_uclient"]) {
+        let server = Server::start(&[]);
+        Tally::of(&server, &format!("-s -y -m 6 {}", account())).check(120);
+        server.stop();
+    }
+}
+
+#[test]
+fn uclients_talk_relay_to_relay_over_tcp() {
+    let test = "uclients_talk_relay_to_relay_over_tcp";
+    if !lacks(test, &["turnutils_uclient"]) {
+        let server = Server::start(&[]);
+        Tally::of(&server, &format!("-s -y -t -m 6 {}", account())).check(120);
+        server.stop();
+    }
+}
+
+#[test]
+fn uclient_with_time_limited_credentials() {
+    let test = "uclient_with_time_limited_credentials";
+    if !lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        let server = Server::start(LOOPBACK_PEERS);
+        let peer = Peer::at("127.0.0.1");
+        let flags = format!("{} -s -u gryphon -W {SECRET}", peer.flags());
+        Tally::of(&server, &flags).check(100);
+        server.stop();
+    }
+}
+
+#[test]
+fn uclient_with_another_secret_is_refused() {
+    let test = "uclient_with_another_secret_is_refused";
+    if !lacks(test, &["turnutils_uclient"]) {
+        let server = Server::start(&[]);
+        let refused = Tally::of(&server, "-s -y -u gryphon -W jabberwocky");
+        assert_eq!(
+            (refused.sent, refused.received),
+            (0, 0),
+            "{}",
+            refused.output
+        );
+        server.stop();
+    }
+}
+
+#[test]
+fn uclient_over_ipv4_reaches_an_ipv6_peer() {
+    crosses(
+        "uclient_over_ipv4_reaches_an_ipv6_peer",
+        "127.0.0.1",
+        "::1",
+        "-s -x",
+    );
+}
+
+#[test]
+fn uclient_over_ipv6_reaches_an_ipv6_peer() {
+    crosses(
+        "uclient_over_ipv6_reaches_an_ipv6_peer",
+        "::1",
+        "::1",
+        "-s -x -t",
+    );
+}
+
+#[test]
+fn uclient_over_ipv6_reaches_an_ipv4_peer() {
+    crosses(
+        "uclient_over_ipv6_reaches_an_ipv4_peer",
+        "::1",
+        "127.0.0.1",
+        "-s -X",
+    );
+}
+
+#[test]
+fn stunclient_learns_its_address() {
+    if lacks("stunclient_learns_its_address", &["turnutils_stunclient"]) {
+        return;
+    }
+    let server = Server::listening(&["127.0.0.1", "::1"], &[]);
+    let port = server.address().port().to_string();
+    for ip in ["127.0.0.1", "::1"] {
+        let mut command = Command::new("turnutils_stunclient");
+        command.args(["-p", &port, ip]);
+        let (status, stdout, stderr) = run(&mut command, Duration::from_secs(10));
+        assert!(status.success(), "{stdout}{stderr}");
+        assert!(stdout.contains("UDP reflexive addr: "), "{stdout}{stderr}");
+    }
+    server.stop();
+}
+
+/// `messages` of clients with `flags` go to an echo peer and come back, on loopback over IPv4.
+fn echoes(test: &str, flags: &str, messages: u32) {
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let server = Server::start(LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    let flags = format!("{} {} {flags}", peer.flags(), account());
+    Tally::of(&server, &flags).check(messages);
+    server.stop();
+}
+
+/// 50 messages of one client go to an echo peer and come back on a channel. The client draws its
+/// channel number from 0x4000 to 0x7FFF, as RFC 5766 had it; RFC 8656 §12 refuses three in four of
+/// them with 400, so it runs until one will do.
+fn on_a_channel(test: &str, flags: &str) {
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let server = Server::start(LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    let flags = format!("{} {} -m 1 {flags}", peer.flags(), account());
+    let runs = std::iter::repeat_with(|| Tally::of(&server, &flags)).take(50);
+    let mut runs = runs.skip_while(|run| run.output.contains("channel bind: error 400"));
+    runs.next()
+        .expect("a channel number below 0x5000")
+        .check(50);
+    server.stop();
+}
+
+/// A client that reaches the server at `here` and a peer at `there`.
+fn crosses(test: &str, here: &str, there: &str, flags: &str) {
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let server = dual_stack();
+    let peer = Peer::at(there);
+    let flags = format!("{} {} {flags}", peer.flags(), account());
+    Tally::at(server.address_at(here), &flags).check(100);
+    server.stop();
+}
+
+fn account() -> String {
+    format!("-u {USER} -w {PASSWORD}")
+}
+
+/// What a run of `turnutils_uclient` counted.
+struct Tally {
+    sent: u32,
+    received: u32,
+    lost: u32,
+    output: String,
+}
+
+impl Tally {
+    /// Runs it with `flags`: 5 clients, 20 messages each, unless they say otherwise.
+    fn of(server: &Server, flags: &str) -> Self {
+        Self::at(server.address(), flags)
+    }
+
+    fn at(address: SocketAddr, flags: &str) -> Self {
+        let port = address.port();
+        let common = format!("-c -m 5 -n 20 -l 160 -p {port}");
+        let mut command = Command::new("turnutils_uclient");
+        let words = common.split(' ').chain(flags.split(' '));
+        command.args(words.filter(|word| !word.is_empty()));
+        command.arg(address.ip().to_string());
+        let (_, stdout, stderr) = run(&mut command, Duration::from_secs(60));
+        let output = format!("{stdout}{stderr}");
+        Self {
+            sent: last_number(&output, "tot_send_msgs="),
+            received: last_number(&output, "tot_recv_msgs="),
+            lost: last_number(&output, "Total lost packets "),
+            output,
+        }
+    }
+
+    /// All of `messages` arrived, and came back.
+    fn check(&self, messages: u32) {
+        let expected = (messages, messages, 0);
+        let counted = (self.sent, self.received, self.lost);
+        assert_eq!(counted, expected, "{}", self.output);
+    }
+}
+
+/// The number after the last `label`; zero where there is none.
+fn last_number(output: &str, label: &str) -> u32 {
+    let after = output.rsplit_once(label).map_or("", |(_, after)| after);
+    let digits = after.split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// `turnutils_peer`, which sends everything back.
+struct Peer {
+    address: SocketAddr,
+    _running: Running,
+}
+
+impl Peer {
+    fn at(ip: &str) -> Self {
+        let address = SocketAddr::new(ip.parse().unwrap(), free_port());
+        let mut command = Command::new("turnutils_peer");
+        command.args(["-L", ip, "-p", &address.port().to_string()]);
+        let running = Running::start(&mut command);
+        let probe = UdpSocket::bind((ip, 0)).unwrap();
+        probe
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let answers = until(Duration::from_secs(5), || {
+            probe.send_to(b"there?", address).is_ok() && probe.recv(&mut [0; 16]).is_ok()
+        });
+        assert!(answers, "turnutils_peer does not answer at {address}");
+        Self {
+            address,
+            _running: running,
+        }
+    }
+
+    fn flags(&self) -> String {
+        format!("-e {} -r {}", self.address.ip(), self.address.port())
+    }
+}

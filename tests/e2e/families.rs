@@ -1,0 +1,93 @@
+//! IPv4 and IPv6 in every combination of client and relay.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use turn::proto::reqfamily::{
+    REQUESTED_FAMILY_IPV4, REQUESTED_FAMILY_IPV6, RequestedAddressFamily,
+};
+
+use super::dialogue::{Dialogue, channel_data};
+use super::server::Server;
+
+const CHANNEL: u16 = 0x4001;
+
+#[test]
+fn ipv4_client_on_an_ipv4_relay() {
+    converses("127.0.0.1", Some(REQUESTED_FAMILY_IPV4), "127.0.0.1");
+}
+
+#[test]
+fn ipv4_client_on_an_ipv6_relay() {
+    converses("127.0.0.1", Some(REQUESTED_FAMILY_IPV6), "::1");
+}
+
+#[test]
+fn ipv6_client_on_an_ipv4_relay() {
+    converses("::1", Some(REQUESTED_FAMILY_IPV4), "127.0.0.1");
+}
+
+#[test]
+fn ipv6_client_on_an_ipv6_relay() {
+    converses("::1", Some(REQUESTED_FAMILY_IPV6), "::1");
+}
+
+#[test]
+fn ipv6_client_that_names_no_family_gets_ipv4() {
+    converses("::1", None, "127.0.0.1");
+}
+
+/// Over UDP and TCP, a client that reaches the server at `here` talks with a peer at `there`, in
+/// indications and on a channel.
+fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
+    let server = dual_stack();
+    let address = server.address_at(here);
+    let peer = UdpSocket::bind((there, 0)).unwrap();
+    for mut client in [Dialogue::udp(address), Dialogue::tcp(address)] {
+        let family = family
+            .as_ref()
+            .map(|family| RequestedAddressFamily(family.0));
+        let relayed = client.allocate(family).unwrap();
+        assert_eq!(relayed.ip().to_string(), there);
+        talks(&mut client, relayed, &peer);
+    }
+    server.stop();
+}
+
+fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
+    let at = peer.local_addr().unwrap();
+    client.permit(at).unwrap();
+    client.indicate(b"hear, hear", at);
+    assert_eq!(heard(peer), (b"hear, hear".to_vec(), relayed));
+    peer.send_to(b"and back", relayed).unwrap();
+    assert_eq!(client.indicated(), (b"and back".to_vec(), at));
+
+    client.bind(CHANNEL, at).unwrap();
+    client
+        .send(&channel_data(CHANNEL, b"on a channel"))
+        .unwrap();
+    assert_eq!(heard(peer), (b"on a channel".to_vec(), relayed));
+    peer.send_to(b"back on it", relayed).unwrap();
+    let header_and_payload = &channel_data(CHANNEL, b"back on it")[..4 + 10];
+    assert_eq!(client.receive().unwrap(), header_and_payload);
+}
+
+fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut buffer = [0; 2048];
+    let (length, from) = peer.recv_from(&mut buffer).unwrap();
+    (buffer[..length].to_vec(), from)
+}
+
+/// A server on both loopback addresses that relays from both, to loopback peers too.
+pub(crate) fn dual_stack() -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dual-stack.toml");
+    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
+                [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
+    std::fs::write(&file, text).unwrap();
+    Server::listening(
+        &["127.0.0.1", "::1"],
+        &["--config", &file.display().to_string()],
+    )
+}

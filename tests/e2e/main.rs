@@ -1,0 +1,23 @@
+//! The real binary with real clients: the `turn` crate, Debian's coturn tools, Chromium, and hostile
+//! ones. A test whose programs are not installed says `SKIPPED`; with `CI=true` it fails.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test helper fails by panicking and says why"
+)]
+
+mod browsers;
+mod client;
+mod coturn_tools;
+mod dialogue;
+mod families;
+mod hostile;
+mod http;
+mod metrics;
+mod mutation;
+mod namespace;
+mod operator;
+mod process;
+mod relaying;
+mod server;
+mod signalling;

@@ -1,0 +1,57 @@
+//! Hostile input, from a seed: whatever arrives, nothing panics, every packet is counted once, and no
+//! table grows beyond its bounds.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
+#[path = "../fuzz/channel_data.rs"]
+mod channel_data;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../fuzz/message.rs"]
+mod message;
+
+mod inputs;
+mod siege;
+
+use common::random::Random;
+use inputs::{mutate, seeds};
+use siege::Siege;
+
+/// Nearly two million inputs in all.
+const MESSAGES: usize = 1_000_000;
+const CHANNEL_DATA: usize = 200_000;
+const PACKETS: usize = 500_000;
+
+#[test]
+fn no_bytes_hurt_the_message_view() {
+    let seeds = seeds();
+    let mut random = Random(1);
+    let mut accepted = 0;
+    for _ in 0..MESSAGES {
+        let input = mutate(&seeds, &mut random);
+        accepted += usize::from(turnstone::stun::Message::parse(&input).is_ok());
+        message::target(&input);
+    }
+    assert!(
+        accepted > MESSAGES / 10,
+        "{accepted} inputs got past the header"
+    );
+}
+
+#[test]
+fn no_bytes_hurt_channel_data() {
+    let seeds = seeds();
+    let mut random = Random(2);
+    for _ in 0..CHANNEL_DATA {
+        channel_data::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_packet_hurts_the_server() {
+    let mut siege = Siege::new(3);
+    for _ in 0..PACKETS {
+        siege.step();
+    }
+    siege.lift();
+}

@@ -1,0 +1,293 @@
+//! A server among good clients, bad clients, peers and failing sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use turnstone::stun::{AttributeType, Method, TransactionId};
+use turnstone::turn::{
+    Counter, Direction, Family, FiveTuple, Reason, RequestMethod, ResultCode, Source, Stats,
+    Transport,
+};
+
+use crate::common::random::Random;
+use crate::common::{
+    Login, World, address, channel_data, channel_number, lifetime, policy, requested_family,
+    requested_transport, send_indication, tcp, udp, xor_peer_address,
+};
+use crate::inputs::{mutate, seeds};
+
+const METHODS: [Method; 5] = [
+    Method::ALLOCATE,
+    Method::REFRESH,
+    Method::CREATE_PERMISSION,
+    Method::CHANNEL_BIND,
+    Method::BINDING,
+];
+
+/// How many permissions and channels an allocation of the siege may have.
+const LIMIT: u16 = 4;
+
+pub(crate) struct Siege {
+    world: World,
+    random: Random,
+    clients: Vec<FiveTuple>,
+    peers: Vec<SocketAddr>,
+    nonces: Vec<Vec<u8>>,
+    /// Packets that came in, to be mutated later.
+    seeds: Vec<Vec<u8>>,
+    steps: u64,
+}
+
+impl Siege {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut policy = policy();
+        policy.limits.permissions_per_allocation = LIMIT;
+        policy.limits.channels_per_allocation = LIMIT;
+        policy.limits.allocations_per_user = 3;
+        policy.relay.ports = 50_000..=50_011;
+        let names = [
+            "203.0.113.1:1",
+            "203.0.113.1:2",
+            "203.0.113.2:1",
+            "[2001:db8:2::1]:1",
+        ];
+        let clients = names.map(udp).into_iter().chain(names.map(tcp)).collect();
+        let peers = [
+            "198.51.100.1:1",
+            "198.51.100.1:2",
+            "198.51.100.2:1",
+            "198.51.100.3:0",
+            "10.0.0.1:1",
+            "192.0.2.10:50001",
+            "[2001:db8:1::1]:1",
+            "[2001:db8:1::2]:1",
+            "[2001:db8::10]:50001",
+            "[::1]:1",
+        ];
+        Self {
+            world: World::new(policy),
+            random: Random(seed),
+            clients,
+            peers: peers.map(address).to_vec(),
+            nonces: Vec::new(),
+            seeds: seeds(),
+            steps: 0,
+        }
+    }
+
+    /// One packet, and now and then an event.
+    pub(crate) fn step(&mut self) {
+        if self.steps.is_multiple_of(500) {
+            self.fetch_nonces();
+        }
+        self.steps += 1;
+        if self.random.once_in(200) {
+            self.event();
+        }
+        if self.random.once_in(4) {
+            self.peer_sends();
+        } else {
+            self.client_sends();
+        }
+        self.check();
+    }
+
+    fn fetch_nonces(&mut self) {
+        let clients = self.clients.clone();
+        self.nonces = clients
+            .into_iter()
+            .map(|client| {
+                self.world.pass(Duration::from_secs(1));
+                self.world.nonce(client)
+            })
+            .collect();
+    }
+
+    fn event(&mut self) {
+        let seconds = [0, 1, 30, 299, 700][self.random.below(5)];
+        match self.random.below(4) {
+            0 => self.world.pass(Duration::from_secs(seconds)),
+            1 => self.world.client_gone(*self.random.pick(&self.clients)),
+            2 => self.world.bind = Err(self.random.once_in(2)),
+            _ => self.world.bind = Ok(()),
+        }
+    }
+
+    fn peer_sends(&mut self) {
+        let relays: Vec<_> = self.world.relays.keys().copied().collect();
+        if relays.is_empty() {
+            return;
+        }
+        let relay = *self.random.pick(&relays);
+        let from = match self.random.below(3) {
+            0 => *self.random.pick(&relays),
+            _ => *self.random.pick(&self.peers),
+        };
+        let payload = self.random.bytes(40);
+        let _ = self.world.peer_sends(relay, from, &payload);
+    }
+
+    fn client_sends(&mut self) {
+        let who = self.random.below(self.clients.len());
+        let packet = match self.random.below(8) {
+            0 => self.random.bytes(60),
+            1 | 2 => mutate(&self.seeds, &mut self.random),
+            3 => self.channel_data(),
+            4 => send_indication(*self.random.pick(&self.peers), &self.random.bytes(40)),
+            _ => self.request(who),
+        };
+        if self.random.once_in(20) {
+            let place = self.random.below(self.seeds.len());
+            self.seeds[place].clone_from(&packet);
+        }
+        let _ = self.world.send(self.clients[who], &packet);
+    }
+
+    fn channel_data(&mut self) -> Vec<u8> {
+        let number = 0x4000 + u16::from(self.random.byte() & 3);
+        channel_data(number, &self.random.bytes(40))
+    }
+
+    /// A request that is signed as it should be, whatever it asks for.
+    fn request(&mut self, who: usize) -> Vec<u8> {
+        let transaction = TransactionId(self.random.array());
+        let method = *self.random.pick(&METHODS);
+        let mut attributes = self.fitting(method, transaction);
+        for _ in 0..self.random.below(3) {
+            let place = self.random.below(attributes.len() + 1);
+            let extra = self.attribute(transaction);
+            attributes.insert(place, extra);
+        }
+        let login = self.login(who);
+        login.sign(transaction, method, &attributes, &self.nonces[who])
+    }
+
+    /// Whose credentials the client uses, mostly the same; carol's name changes with the time.
+    fn login(&mut self, who: usize) -> Login {
+        let whose = if self.random.once_in(20) {
+            self.random.below(4)
+        } else {
+            who % 4
+        };
+        match whose {
+            0 | 1 => Login::alice(),
+            2 => Login::bob(),
+            _ => Login::time_limited("carol", (self.world.now.unix.0 / 1000 + 1) * 1000),
+        }
+    }
+
+    fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
+        let peer = xor_peer_address(*self.random.pick(&self.peers), id);
+        match method {
+            Method::ALLOCATE => vec![requested_transport(17)],
+            Method::REFRESH if self.random.once_in(8) => vec![lifetime(0)],
+            Method::CREATE_PERMISSION => vec![peer],
+            Method::CHANNEL_BIND => {
+                vec![
+                    channel_number(0x4000 + u16::from(self.random.byte() % 6)),
+                    peer,
+                ]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn attribute(&mut self, id: TransactionId) -> (AttributeType, Vec<u8>) {
+        match self.random.below(10) {
+            0 | 1 => requested_family(1 + self.random.byte() % 3),
+            2 => lifetime(u32::from_be_bytes(self.random.array())),
+            3 => channel_number(self.random.u16()),
+            4 | 5 => xor_peer_address(*self.random.pick(&self.peers), id),
+            6 => requested_transport(self.random.byte()),
+            7 => (
+                AttributeType(self.random.u16() | 0x8000),
+                self.random.bytes(9),
+            ),
+            8 => (
+                AttributeType(self.random.u16() & 0x1F),
+                self.random.bytes(24),
+            ),
+            _ => (AttributeType::USERNAME, self.random.bytes(600)),
+        }
+    }
+
+    /// What holds after every packet.
+    fn check(&self) {
+        let stats = self.world.server.stats();
+        assert_eq!(
+            received(stats),
+            settled(stats),
+            "after {} steps",
+            self.steps
+        );
+        let relays = self.world.relays.len() as u64;
+        assert_eq!(stats.get(Counter::RelayPorts), relays);
+        assert_eq!(allocations(stats), relays);
+        assert!(relays <= self.clients.len() as u64);
+        assert!(stats.get(Counter::Permissions) <= relays * u64::from(LIMIT));
+        assert!(stats.get(Counter::Channels) <= relays * u64::from(LIMIT));
+    }
+
+    /// All lifetimes pass, and nothing is left.
+    pub(crate) fn lift(mut self) {
+        self.check_breadth();
+        self.world.bind = Ok(());
+        self.world.pass(Duration::from_secs(3600));
+        self.check();
+        let stats = self.world.server.stats();
+        assert!(self.world.relays.is_empty() && self.world.shared.is_idle());
+        assert_eq!(
+            stats.get(Counter::Permissions) + stats.get(Counter::Channels),
+            0
+        );
+        assert!(self.world.server.poll_timeout().is_none());
+    }
+
+    /// The siege went everywhere: every outcome and every error code occurred, and data flowed.
+    fn check_breadth(&self) {
+        let stats = self.world.server.stats();
+        let relayed = |direction| Counter::RelayedPackets(direction);
+        let often = [
+            Counter::Answered,
+            Counter::Parked,
+            relayed(Direction::ToPeer),
+            relayed(Direction::ToClient),
+        ];
+        for counter in often {
+            assert!(stats.get(counter) > self.steps / 100, "{counter:?}");
+        }
+        let never = ResultCode::error(500);
+        for code in ResultCode::ALL.iter().filter(|code| **code != never) {
+            let methods = RequestMethod::ALL.iter();
+            let requests = methods.map(|method| stats.get(Counter::Requests(*method, *code)));
+            assert!(requests.sum::<u64>() > 0, "no {}", code.label());
+        }
+        for reason in &Reason::ALL[..12] {
+            assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
+        }
+    }
+}
+
+fn received(stats: &Stats) -> u64 {
+    let sources = Source::ALL.iter();
+    sources
+        .map(|source| stats.get(Counter::ReceivedPackets(*source)))
+        .sum()
+}
+
+fn settled(stats: &Stats) -> u64 {
+    let dropped = Reason::ALL
+        .iter()
+        .map(|reason| stats.get(Counter::Dropped(*reason)));
+    let relayed = Direction::ALL.iter();
+    let relayed = relayed.map(|direction| stats.get(Counter::RelayedPackets(*direction)));
+    let answered = stats.get(Counter::Answered) + stats.get(Counter::Parked);
+    answered + dropped.sum::<u64>() + relayed.sum::<u64>()
+}
+
+fn allocations(stats: &Stats) -> u64 {
+    let both = Transport::ALL
+        .iter()
+        .flat_map(|transport| Family::ALL.map(|family| Counter::Allocations(*transport, family)));
+    both.map(|counter| stats.get(counter)).sum()
+}

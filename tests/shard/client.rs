@@ -1,0 +1,236 @@
+//! A TURN client that blocks.
+
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use turnstone::stun::{
+    Algorithm, AttributeType, ChannelData, Class, Message, MessageBuilder, Method, TransactionId,
+};
+use turnstone::transport::{Frame, Framer};
+use turnstone::turn::StoredKey;
+
+use crate::harness::{PASSWORD, REALM, USER};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub enum Link {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+pub struct Client {
+    pub link: Link,
+    framer: Framer,
+    unread: Vec<u8>,
+    nonce: Vec<u8>,
+    transactions: u8,
+}
+
+impl Client {
+    pub fn udp(server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((server.ip(), 0)).expect("a port");
+        socket.connect(server).expect("a route");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self::over(Link::Udp(socket))
+    }
+
+    pub fn tcp(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).expect("a listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("an option");
+        Self::over(Link::Tcp(stream))
+    }
+
+    pub fn over(link: Link) -> Self {
+        Self {
+            link,
+            framer: Framer::default(),
+            unread: Vec::new(),
+            nonce: Vec::new(),
+            transactions: 0,
+        }
+    }
+
+    pub fn is_stream(&self) -> bool {
+        matches!(self.link, Link::Tcp(_))
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        match &self.link {
+            Link::Udp(socket) => socket.local_addr(),
+            Link::Tcp(stream) => stream.local_addr(),
+        }
+        .expect("an address")
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        match &mut self.link {
+            Link::Udp(socket) => assert_eq!(socket.send(bytes).expect("sent"), bytes.len()),
+            Link::Tcp(stream) => stream.write_all(bytes).expect("sent"),
+        }
+    }
+
+    pub fn stream(&mut self) -> &mut TcpStream {
+        match &mut self.link {
+            Link::Tcp(stream) => stream,
+            Link::Udp(_) => panic!("not a stream"),
+        }
+    }
+
+    /// The next message.
+    pub fn receive(&mut self) -> Vec<u8> {
+        self.try_receive().expect("a message")
+    }
+
+    /// The next message; none at the end of the stream or after five seconds.
+    pub fn try_receive(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match &mut self.link {
+                Link::Udp(socket) => {
+                    let length = socket.recv(&mut buffer).ok()?;
+                    buffer.truncate(length);
+                    return Some(buffer);
+                }
+                Link::Tcp(stream) => {
+                    let mut input = &self.unread[..];
+                    let frame = self.framer.next_frame(&mut input).expect("a sound stream");
+                    let frame =
+                        frame.map(|(Frame::Whole(bytes) | Frame::Held(bytes))| bytes.to_vec());
+                    self.unread = input.to_vec();
+                    if frame.is_some() {
+                        return frame;
+                    }
+                    let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
+                    self.unread.extend(&buffer[..length]);
+                }
+            }
+        }
+    }
+
+    /// Sends a request and returns the response.
+    pub fn request(&mut self, method: Method, add: impl Fn(&mut MessageBuilder<'_>)) -> Vec<u8> {
+        let request = self.build(method, &add);
+        self.send(&request);
+        let response = self.receive();
+        let message = Message::parse(&response).expect("a message");
+        if let Some(nonce) = message.attribute(AttributeType::NONCE) {
+            self.nonce = nonce.value.to_vec();
+            let request = self.build(method, &add);
+            self.send(&request);
+            return self.receive();
+        }
+        response
+    }
+
+    pub fn build(&mut self, method: Method, add: impl Fn(&mut MessageBuilder<'_>)) -> Vec<u8> {
+        self.transactions = self.transactions.wrapping_add(1);
+        let transaction = TransactionId([self.transactions; 12]);
+        let mut bytes = Vec::new();
+        let mut builder = MessageBuilder::new(&mut bytes, Class::Request, method, transaction);
+        add(&mut builder);
+        if !self.nonce.is_empty() {
+            let key = StoredKey::derive(
+                turnstone::stun::PasswordAlgorithm::Md5,
+                USER,
+                REALM,
+                PASSWORD,
+            );
+            builder
+                .attribute(AttributeType::USERNAME, USER.as_bytes())
+                .attribute(AttributeType::REALM, REALM.as_bytes())
+                .attribute(AttributeType::NONCE, &self.nonce)
+                .integrity(Algorithm::Sha1, key.as_bytes());
+        }
+        bytes
+    }
+
+    /// Sends a request that succeeds.
+    pub fn succeed(&mut self, method: Method, add: impl Fn(&mut MessageBuilder<'_>)) -> Vec<u8> {
+        let response = self.request(method, add);
+        let message = Message::parse(&response).expect("a message");
+        let code = message.attribute(AttributeType::ERROR_CODE);
+        let reason = code.map(|code| format!("{:?}", &code.value[2..4]));
+        assert_eq!(
+            (message.class(), reason),
+            (Class::Success, None),
+            "{method:?}"
+        );
+        response
+    }
+
+    /// Returns the relayed transport address, of the family by which the client came.
+    pub fn allocate(&mut self) -> SocketAddr {
+        let v6 = self.local().is_ipv6();
+        let response = self.succeed(Method::ALLOCATE, |request| {
+            let family = if v6 { 2 } else { 1 };
+            request
+                .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+                .attribute(AttributeType::REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0]);
+        });
+        xor_address(&response, AttributeType::XOR_RELAYED_ADDRESS)
+    }
+
+    pub fn refresh(&mut self, lifetime: u32) {
+        self.succeed(Method::REFRESH, |request| {
+            request.u32(AttributeType::LIFETIME, lifetime);
+        });
+    }
+
+    pub fn permit(&mut self, peer: SocketAddr) {
+        self.succeed(Method::CREATE_PERMISSION, |request| {
+            request.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        });
+    }
+
+    pub fn bind(&mut self, number: u16, peer: SocketAddr) {
+        let [high, low] = number.to_be_bytes();
+        self.succeed(Method::CHANNEL_BIND, |request| {
+            request
+                .attribute(AttributeType::CHANNEL_NUMBER, &[high, low, 0, 0])
+                .xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        });
+    }
+
+    /// Binding: the address that the server sees.
+    pub fn ping(&mut self) -> SocketAddr {
+        let response = self.request(Method::BINDING, |_| {});
+        xor_address(&response, AttributeType::XOR_MAPPED_ADDRESS)
+    }
+
+    pub fn send_data(&mut self, number: u16, payload: &[u8]) {
+        let message = channel_data(number, payload, self.is_stream());
+        self.send(&message);
+    }
+
+    /// The payload of the ChannelData message that comes next.
+    pub fn receive_data(&mut self, number: u16) -> Vec<u8> {
+        let message = self.receive();
+        let data = ChannelData::parse(&message).expect("ChannelData");
+        assert_eq!(data.number.get(), number);
+        data.payload.to_vec()
+    }
+}
+
+pub fn channel_data(number: u16, payload: &[u8], padded: bool) -> Vec<u8> {
+    let mut message = number.to_be_bytes().to_vec();
+    message.extend(
+        u16::try_from(payload.len())
+            .expect("a small number")
+            .to_be_bytes(),
+    );
+    message.extend(payload);
+    if padded {
+        message.resize(message.len().next_multiple_of(4), 0);
+    }
+    message
+}
+
+pub fn xor_address(message: &[u8], kind: AttributeType) -> SocketAddr {
+    let message = Message::parse(message).expect("a message");
+    let attribute = message.attribute(kind).expect("the attribute");
+    message.xor_address(&attribute).expect("an address")
+}

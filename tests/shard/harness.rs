@@ -1,0 +1,231 @@
+//! Shards on loopback, as control would start them.
+
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use turnstone::net::{BindOptions, Clock, bind_group};
+use turnstone::shard::{ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::turn::{
+    Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
+    RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+};
+
+pub const REALM: &str = "example.org";
+pub const USER: &str = "alice";
+pub const PASSWORD: &str = "wonderland";
+
+/// What a test may choose.
+pub struct Options {
+    pub listen: Vec<&'static str>,
+    pub shards: usize,
+    pub streams: StreamLimits,
+    pub relay_ports: std::ops::RangeInclusive<u16>,
+    /// Called on the shard's thread before the first counters are published.
+    pub on_start: fn(),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec!["127.0.0.1:0", "[::1]:0"],
+            shards: 1,
+            streams: StreamLimits::default(),
+            relay_ports: 20_000..=60_999,
+            on_start: || {},
+        }
+    }
+}
+
+/// Running shards.
+pub struct Shards {
+    pub addresses: Vec<SocketAddr>,
+    handles: Vec<ShardHandle>,
+    published: Vec<Arc<Mutex<Published>>>,
+}
+
+#[derive(Default)]
+pub struct Published {
+    pub stats: Stats,
+    pub times: usize,
+    /// Where the kernel tells of the shard's thread.
+    pub thread: std::path::PathBuf,
+}
+
+pub fn start(options: &Options) -> Shards {
+    let listen: Vec<SocketAddr> = options
+        .listen
+        .iter()
+        .map(|a| a.parse().expect("an address"))
+        .collect();
+    let group = bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
+    let policy = Arc::new(policy(options));
+    let shared = Arc::new(Shared::default());
+    let clock = Clock::start();
+    let mut shards = Shards {
+        addresses: group.addresses,
+        handles: Vec::new(),
+        published: Vec::new(),
+    };
+    for (index, sockets) in group.shards.into_iter().enumerate() {
+        let published = Arc::new(Mutex::new(Published::default()));
+        shards.published.push(Arc::clone(&published));
+        let on_start = options.on_start;
+        let setup = ShardSetup {
+            index,
+            sockets,
+            server: Setup {
+                shard: u16::try_from(index).expect("a small number"),
+                shards: u16::try_from(options.shards).expect("a small number"),
+                seed: [u8::try_from(index).expect("a small number"); 32],
+                nonce_key: [7; 32],
+                policy: Arc::clone(&policy),
+                shared: Arc::clone(&shared),
+            },
+            streams: options.streams,
+            relay_buffer: 1 << 20,
+            publish: Box::new(move |stats| {
+                let mut published = published.lock().expect("no panic");
+                if published.times == 0 {
+                    published.thread =
+                        std::fs::canonicalize("/proc/thread-self").expect("a thread");
+                    on_start();
+                }
+                published.stats.clone_from(stats);
+                published.times += 1;
+            }),
+            clock,
+        };
+        shards.handles.push(spawn(setup).expect("a thread"));
+    }
+    shards
+}
+
+/// Loopback peers are allowed, or there would be none to test with.
+pub fn policy(options: &Options) -> Policy {
+    let mut credentials = Credentials::new(REALM);
+    credentials.add_user(
+        USER,
+        StoredKey::derive(
+            turnstone::stun::PasswordAlgorithm::Md5,
+            USER,
+            REALM,
+            PASSWORD,
+        ),
+    );
+    // ::1 reads as an IPv4-compatible address too.
+    let loopback = ["127.0.0.0/8", "::1/128", "0.0.0.1/32"].map(|network| Rule {
+        network: network.parse().expect("a network"),
+        action: RuleAction::Allow,
+    });
+    let as_reached = RelaySource::AsReached { otherwise: None };
+    Policy {
+        realm: REALM.into(),
+        software: None,
+        credentials,
+        security: turnstone::turn::Security::default(),
+        lifetimes: Lifetimes::default(),
+        relay: RelayAddresses {
+            v4: as_reached.clone(),
+            v6: as_reached,
+            external: Vec::new(),
+            ports: options.relay_ports.clone(),
+        },
+        peers: PeerFilter::new(&loopback, &OwnHost::default()),
+        limits: Limits::default(),
+    }
+}
+
+impl Shards {
+    pub fn v4(&self) -> SocketAddr {
+        self.find(SocketAddr::is_ipv4)
+    }
+
+    pub fn v6(&self) -> SocketAddr {
+        self.find(SocketAddr::is_ipv6)
+    }
+
+    fn find(&self, family: fn(&SocketAddr) -> bool) -> SocketAddr {
+        *self
+            .addresses
+            .iter()
+            .find(|a| family(a))
+            .expect("such a listener")
+    }
+
+    pub fn handle(&self, shard: usize) -> &ShardHandle {
+        &self.handles[shard]
+    }
+
+    pub fn published(&self, shard: usize) -> std::sync::MutexGuard<'_, Published> {
+        self.published[shard].lock().expect("no panic")
+    }
+
+    /// The sum over all shards of what was last published.
+    pub fn get(&self, counter: Counter) -> u64 {
+        let value = |published: &Arc<Mutex<Published>>| {
+            published.lock().expect("no panic").stats.get(counter)
+        };
+        self.published.iter().map(value).sum()
+    }
+
+    /// Waits until `counter` is `value`.
+    pub fn wait_for(&self, counter: Counter, value: u64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.get(counter) != value {
+            let now = self.get(counter);
+            assert!(
+                Instant::now() < deadline,
+                "{counter:?} is {now}, not {value}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops all shards, checks that every packet had one outcome, and returns the last counters.
+    pub fn stop(self) -> Vec<Stats> {
+        self.handles.iter().for_each(ShardHandle::stop);
+        let join = |handle: ShardHandle| handle.join().expect("a clean end");
+        let stats: Vec<Stats> = self.handles.into_iter().map(join).collect();
+        stats.iter().for_each(check_sum);
+        stats
+    }
+}
+
+/// received = relayed + answered + parked + dropped
+fn check_sum(stats: &Stats) {
+    let sum = |counters: &[Counter]| counters.iter().map(|c| stats.get(*c)).sum::<u64>();
+    let received: Vec<_> = Source::ALL
+        .iter()
+        .map(|s| Counter::ReceivedPackets(*s))
+        .collect();
+    let relayed: Vec<_> = Direction::ALL
+        .iter()
+        .map(|d| Counter::RelayedPackets(*d))
+        .collect();
+    let dropped: Vec<_> = Reason::ALL.iter().map(|r| Counter::Dropped(*r)).collect();
+    let others = [Counter::Answered, Counter::Parked];
+    assert_eq!(
+        sum(&received),
+        sum(&relayed) + sum(&dropped) + sum(&others),
+        "every packet has one outcome"
+    );
+}
+
+/// A peer on `ip` that waits at most five seconds for a datagram.
+pub fn peer(ip: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).expect("a port");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a timeout");
+    socket
+}
+
+/// Processor time in nanoseconds that a thread has used.
+pub fn processor_time(thread: &std::path::Path) -> u64 {
+    let text = std::fs::read_to_string(thread.join("schedstat")).expect("a thread");
+    let first = text.split_whitespace().next().expect("a number");
+    first.parse().expect("a number")
+}

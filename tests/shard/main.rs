@@ -1,0 +1,6 @@
+//! Shards over loopback: real sockets, real threads, a hand-made client.
+
+mod client;
+mod datagrams;
+mod harness;
+mod streams;

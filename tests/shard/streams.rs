@@ -1,0 +1,293 @@
+//! TCP clients.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use turnstone::shard::StreamLimits;
+use turnstone::stun::Method;
+use turnstone::turn::{
+    AllocationEnd, ConnectionEnd, Counter, Direction, Family, Reason, Transport,
+};
+
+use crate::client::{Client, Link, channel_data};
+use crate::harness::{Options, Shards, peer, start};
+
+fn limited(change: impl FnOnce(&mut StreamLimits)) -> Shards {
+    let mut options = Options::default();
+    change(&mut options.streams);
+    start(&options)
+}
+
+fn is_closed(stream: &mut TcpStream) -> bool {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a timeout");
+    let end = stream.read(&mut [0; 64]);
+    end.as_ref().is_ok_and(|length| *length == 0)
+        || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn channel_data_travels_both_ways_in_any_pieces() {
+    let shards = start(&Options::default());
+    for server in [shards.v4(), shards.v6()] {
+        let mut client = Client::tcp(server);
+        assert_eq!(client.ping(), client.local());
+        let relayed = client.allocate();
+        let peer = peer(server.ip());
+        client.bind(0x4000, peer.local_addr().expect("an address"));
+        let payloads: Vec<Vec<u8>> = (0..9).map(|i| vec![i; usize::from(i) * 37]).collect();
+        let stream: Vec<u8> = payloads
+            .iter()
+            .flat_map(|payload| channel_data(0x4000, payload, true))
+            .collect();
+        for size in [1, 3, 7, 100, stream.len()] {
+            for piece in stream.chunks(size) {
+                client.send(piece);
+            }
+            let mut buffer = [0; 2048];
+            for payload in &payloads {
+                let (length, from) = peer.recv_from(&mut buffer).expect("a datagram");
+                assert_eq!((&buffer[..length], from), (&payload[..], relayed));
+                peer.send_to(payload, relayed).expect("sent");
+            }
+            for payload in &payloads {
+                assert_eq!(client.receive_data(0x4000), *payload);
+            }
+        }
+    }
+    shards.stop();
+}
+
+#[test]
+fn the_largest_frame_passes() {
+    let shards = start(&Options::default());
+    let mut client = Client::tcp(shards.v4());
+    let relayed = client.allocate();
+    let peer = peer(relayed.ip());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
+    let largest: Vec<u8> = (0..65_507_u32).map(|i| i.to_le_bytes()[0]).collect();
+    client.send_data(0x4000, &largest);
+    let mut buffer = vec![0; 70_000];
+    assert_eq!(peer.recv(&mut buffer).expect("a datagram"), largest.len());
+    peer.send_to(&largest, relayed).expect("sent");
+    assert!(client.receive_data(0x4000) == largest);
+    // A payload that no datagram can carry.
+    client.send_data(0x4000, &[0; 65_535]);
+    shards.wait_for(Counter::Dropped(Reason::TooLarge), 1);
+    shards.stop();
+}
+
+#[test]
+fn a_garbled_stream_is_closed_and_its_neighbour_is_not() {
+    let shards = start(&Options::default());
+    let mut good = Client::tcp(shards.v4());
+    good.ping();
+    let mut bad = Client::tcp(shards.v4());
+    bad.ping();
+    // TLS on the wrong port.
+    bad.send(&[0x16, 3, 1, 2, 0, 1, 0, 1]);
+    assert!(is_closed(bad.stream()));
+    good.ping();
+    let garbled = Counter::ConnectionsClosed(ConnectionEnd::Garbled);
+    shards.wait_for(garbled, 1);
+    shards.wait_for(Counter::Connections, 1);
+    shards.stop();
+}
+
+#[test]
+fn the_answer_before_the_garble_is_sent() {
+    let shards = start(&Options::default());
+    let mut client = Client::tcp(shards.v4());
+    let mut bytes = client.build(Method::BINDING, |_| {});
+    bytes.extend([0xFF; 8]);
+    client.send(&bytes);
+    assert!(client.try_receive().is_some());
+    assert!(is_closed(client.stream()));
+    shards.stop();
+}
+
+#[test]
+fn the_allocation_ends_with_its_connection() {
+    let shards = start(&Options::default());
+    let ends: [fn(&mut Client); 2] = [
+        |client| client.stream().shutdown(Shutdown::Write).expect("open"),
+        |client| {
+            let linger = socket2::SockRef::from(&*client.stream()).set_linger(Some(Duration::ZERO));
+            linger.expect("an option");
+            let gone = TcpStream::connect(client.stream().peer_addr().expect("an address"))
+                .expect("a listener");
+            client.link = Link::Tcp(gone);
+        },
+    ];
+    for (i, end) in (1..).zip(ends) {
+        let mut client = Client::tcp(shards.v4());
+        client.allocate();
+        shards.wait_for(Counter::Allocations(Transport::Tcp, Family::V4), 1);
+        end(&mut client);
+        shards.wait_for(Counter::AllocationsEnded(AllocationEnd::ClientGone), i);
+        shards.wait_for(Counter::Allocations(Transport::Tcp, Family::V4), 0);
+    }
+    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Closed), 2);
+    shards.stop();
+}
+
+#[test]
+fn silent_and_idle_connections_are_closed_unless_an_allocation_lives() {
+    let shards = limited(|limits| {
+        limits.silent_after = Duration::from_millis(300);
+        limits.idle_after = Duration::from_millis(600);
+    });
+    let begin = Instant::now();
+    let mut silent = Client::tcp(shards.v4());
+    let mut half = Client::tcp(shards.v4());
+    half.ping();
+    half.send(&[0x40]);
+    let mut idle = Client::tcp(shards.v4());
+    idle.ping();
+    let mut allocated = Client::tcp(shards.v4());
+    allocated.allocate();
+    assert!(is_closed(silent.stream()) && is_closed(half.stream()));
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert!(is_closed(idle.stream()));
+    assert!(begin.elapsed() >= Duration::from_millis(600));
+    sleep(Duration::from_secs(1));
+    allocated.ping();
+    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Silent), 3);
+    shards.stop();
+}
+
+#[test]
+fn a_byte_at_a_time_does_not_keep_a_connection_open() {
+    let shards = limited(|limits| limits.silent_after = Duration::from_millis(500));
+    let mut client = Client::tcp(shards.v4());
+    let begin = Instant::now();
+    let request = client.build(Method::BINDING, |_| {});
+    for byte in request {
+        if client.stream().write_all(&[byte]).is_err() {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    assert!(is_closed(client.stream()));
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    shards.stop();
+}
+
+#[test]
+fn junk_that_parses_does_not_keep_a_connection_open() {
+    let shards = limited(|limits| limits.silent_after = Duration::from_millis(300));
+    let mut client = Client::tcp(shards.v4());
+    for _ in 0..20 {
+        if client.stream().write_all(&[0x40, 0, 0, 0]).is_err() {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    assert!(is_closed(client.stream()));
+    shards.stop();
+}
+
+#[test]
+fn connections_beyond_a_limit_are_refused() {
+    let shards = limited(|limits| limits.connections_per_source = 2);
+    let mut kept: Vec<Client> = (0..2).map(|_| Client::tcp(shards.v4())).collect();
+    kept.iter_mut().for_each(|client| {
+        client.ping();
+    });
+    let mut refused = Client::tcp(shards.v4());
+    assert!(is_closed(refused.stream()));
+    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Refused), 1);
+    drop(kept.pop());
+    shards.wait_for(Counter::Connections, 1);
+    Client::tcp(shards.v4()).ping();
+    let stats = shards.stop().remove(0);
+    assert_eq!(stats.get(Counter::ConnectionsAccepted), 4);
+    assert_eq!(stats.get(Counter::Connections), 0);
+}
+
+/// Floods a client that does not read; then it reads all.
+#[test]
+fn a_slow_reader_loses_old_media_and_no_answer() {
+    let shards = start(&Options::default());
+    let mut client = Client::tcp(shards.v4());
+    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
+    buffer.expect("an option");
+    let relayed = client.allocate();
+    let peer = peer(relayed.ip());
+    client.bind(0x4000, peer.local_addr().expect("an address"));
+    let mut payload = vec![7; 1000];
+    const COUNT: u32 = 4000;
+    for i in 0..COUNT {
+        payload[..4].copy_from_slice(&i.to_be_bytes());
+        peer.send_to(&payload, relayed).expect("sent");
+        if i % 50 == 0 {
+            sleep(Duration::from_millis(1));
+        }
+    }
+    for _ in 0..5 {
+        let request = client.build(Method::BINDING, |_| {});
+        client.send(&request);
+    }
+    sleep(Duration::from_millis(200));
+    let evicted = shards.get(Counter::BacklogEvicted);
+    assert!(evicted > 1000, "{evicted} evicted");
+
+    let (mut answers, mut media) = (0, Vec::new());
+    let relayed = Counter::RelayedPackets(Direction::ToClient);
+    let number = |message: &[u8]| {
+        assert_eq!((message[0], message.len()), (0x40, 1004));
+        u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
+    };
+    while answers < 5 {
+        let message = client.receive();
+        if message[0] == 0x40 {
+            media.push(number(&message));
+        } else {
+            answers += 1;
+        }
+    }
+    let left = shards.get(relayed) - shards.get(Counter::BacklogEvicted);
+    while (media.len() as u64) < left {
+        media.push(number(&client.receive()));
+    }
+    assert!(media.is_sorted(), "what is left is in order");
+    assert!(
+        media.last().is_some_and(|last| *last > COUNT - 100),
+        "the newest media is kept"
+    );
+    let stats = shards.stop().remove(0);
+    let left = stats.get(relayed) - stats.get(Counter::BacklogEvicted);
+    assert_eq!(left, media.len() as u64);
+}
+
+#[test]
+fn a_client_that_never_reads_its_answers_is_closed() {
+    let shards = limited(|limits| limits.backlog_bytes = 32 * 1024);
+    let mut client = Client::tcp(shards.v4());
+    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
+    buffer.expect("an option");
+    let request = client.build(Method::BINDING, |_| {});
+    let requests = request.repeat(100);
+    for _ in 0..20_000 {
+        if client.stream().write_all(&requests).is_err() {
+            break;
+        }
+    }
+    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Backlog), 1);
+    shards.stop();
+}
+
+#[test]
+fn a_stop_closes_connections() {
+    let shards = start(&Options::default());
+    let mut client = Client::tcp(shards.v4());
+    client.allocate();
+    let stats = shards.stop().remove(0);
+    assert!(is_closed(client.stream()));
+    let shutdown = Counter::ConnectionsClosed(ConnectionEnd::Shutdown);
+    assert_eq!(stats.get(shutdown), 1);
+    assert_eq!(stats.get(Counter::Connections), 0);
+}

@@ -1,0 +1,256 @@
+//! Requirement S16: whatever sequence of requests, time and events comes, each answer is the one that a
+//! simple table predicts, and in the end all is back where it began.
+
+mod request;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use turnstone::stun::{AttributeType, HEADER_LENGTH};
+use turnstone::time::Instant;
+use turnstone::turn::{
+    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Transport,
+};
+
+use crate::common::{Out, Response, World, policy, udp};
+use crate::coverage::{Coverage, answers};
+use crate::properties::Property;
+use crate::rng::Rng;
+use crate::seeds::each_seed;
+use request::{Body, Request, Signature, clients};
+use table::{Answer, Table};
+
+const PORTS: u16 = 4;
+const NONCE: Duration = Duration::from_secs(12);
+
+#[test]
+fn every_answer_is_the_one_that_the_table_predicts() {
+    let coverage = Coverage::new();
+    let runs = each_seed(400, |rng| {
+        let mut run = Run::new();
+        for _ in 0..150 {
+            run.step(rng);
+        }
+        run.end();
+        coverage.add(run.world.server.stats());
+    });
+    if runs >= 400 {
+        coverage.check(&every_answer());
+    }
+}
+
+fn every_answer() -> Vec<Counter> {
+    let all = [400, 401, 420, 437, 438];
+    [
+        answers(RequestMethod::Binding, &[420]),
+        answers(RequestMethod::Allocate, &all),
+        answers(RequestMethod::Allocate, &[440, 442, 486, 508]),
+        answers(RequestMethod::Refresh, &all),
+        answers(RequestMethod::Refresh, &[441, 443]),
+        answers(RequestMethod::CreatePermission, &all),
+        answers(RequestMethod::CreatePermission, &[403, 441, 443, 508]),
+        answers(RequestMethod::ChannelBind, &all),
+        answers(RequestMethod::ChannelBind, &[403, 441, 443, 508]),
+    ]
+    .concat()
+}
+
+/// The server, the table, and what the clients remember.
+struct Run {
+    world: World,
+    table: Table,
+    /// Each client's first nonce, and since when it has it.
+    nonces: BTreeMap<SocketAddr, (Instant, Vec<u8>)>,
+    /// The Allocate requests that succeeded, with their answers and the age of their nonce.
+    allocated: Vec<(FiveTuple, Vec<u8>, Response, Instant)>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let policy = short_policy();
+        let ports = usize::from(PORTS);
+        Self {
+            table: Table::new(policy.lifetimes, policy.limits, ports),
+            world: World::new(policy),
+            nonces: BTreeMap::new(),
+            allocated: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, rng: &mut Rng) {
+        match rng.below(10) {
+            0 | 1 => self.pass(rng.millis(1..9_000)),
+            2 if rng.chance(30) => {
+                let client = rng.pick(&clients());
+                self.world.client_gone(client);
+                self.table.remove(&client);
+                self.allocated.retain(|(from, ..)| *from != client);
+            }
+            3 => self.retransmit(rng),
+            _ => self.request(rng),
+        }
+        self.check_gauges();
+    }
+
+    /// Milliseconds are what nonces count.
+    fn pass(&mut self, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).expect("a short while");
+        self.world.pass(Duration::from_millis(millis));
+        self.table.expire(self.world.now.instant);
+    }
+
+    fn request(&mut self, rng: &mut Rng) {
+        let request = Request::random(rng, &self.table.relays());
+        let (since, nonce) = self.nonce(&request);
+        let id = self.world.transaction();
+        let message = request.encode(id, &nonce);
+        self.world.bind = match rng.below(20) {
+            0 => Err(true),
+            1 => Err(false),
+            _ => Ok(()),
+        };
+        let is_bare = message.len() == HEADER_LENGTH && request.body != Body::Binding;
+        if is_bare && !request.from.transport.is_stream() {
+            // No client sends that; answering only helps a reflector (S7).
+            return assert_eq!(self.world.send(request.from, &message), Out::Nothing);
+        }
+        let (now, bind) = (self.world.now, self.world.bind);
+        let is_good = now.instant.since(since) < NONCE
+            && !matches!(
+                request.signature,
+                Signature::ForgedNonce | Signature::ForeignNonce
+            );
+        let expected = self.table.answer(now, &request, is_good, bind);
+        let response = self.world.send(request.from, &message).response();
+        let answer = answer_in(&response);
+        Property::AnswersArePredicted.holds(answer == expected, || {
+            format!("{answer:?} instead of {expected:?} to {request:?}")
+        });
+        if matches!(request.body, Body::Allocate { .. }) && answer.is_ok() {
+            let relayed = response.xor_address(AttributeType::XOR_RELAYED_ADDRESS);
+            let relayed = relayed.expect("a relayed address");
+            self.table.relayed(&request.from, relayed);
+            self.allocated.retain(|(from, ..)| *from != request.from);
+            let entry = (request.from, message, response, since);
+            self.allocated.push(entry);
+        }
+    }
+
+    /// The nonce that the request is signed with, and when it was made.
+    fn nonce(&mut self, request: &Request) -> (Instant, Vec<u8>) {
+        let from = request.from;
+        let now = self.world.now.instant;
+        match request.signature {
+            Signature::OldNonce => {
+                let fresh = self.world.nonce(from);
+                let first = self.nonces.entry(from.client).or_insert((now, fresh));
+                first.clone()
+            }
+            Signature::ForgedNonce => (now, b"AAAAAAAAAAAAAAAAAAAAAAAA".to_vec()),
+            Signature::ForeignNonce => (now, self.world.nonce(udp("5.5.5.9:4000"))),
+            _ => (now, self.world.nonce(from)),
+        }
+    }
+
+    /// A request that made a live allocation gets the same answer again (S14).
+    fn retransmit(&mut self, rng: &mut Rng) {
+        let table = &self.table;
+        self.allocated.retain(|(from, _, response, _)| {
+            let relayed = response.xor_address(AttributeType::XOR_RELAYED_ADDRESS);
+            table.relay_of(from) == relayed
+        });
+        if self.allocated.is_empty() {
+            return;
+        }
+        let (from, message, first, since) = &self.allocated[rng.below(self.allocated.len())];
+        let is_fresh = self.world.now.instant.since(*since) < NONCE;
+        let again = self.world.send(*from, message).response();
+        let right = if is_fresh {
+            again == *first
+        } else {
+            again.code() == Some(438)
+        };
+        Property::AnswersArePredicted.holds(right, || {
+            format!("a retransmission of {from:?} got {:?}", again.code())
+        });
+    }
+
+    fn check_gauges(&self) {
+        let stats = self.world.server.stats();
+        let get = |counter| usize::try_from(stats.get(counter)).expect("few");
+        let allocations = |transport: &Transport| {
+            let of = |family| get(Counter::Allocations(*transport, family));
+            Family::ALL.map(of).iter().sum::<usize>()
+        };
+        let gauges = (
+            Transport::ALL.iter().map(allocations).sum::<usize>(),
+            get(Counter::Permissions),
+            get(Counter::Channels),
+        );
+        let census = self.table.census();
+        Property::GaugesTellTheTruth.holds(gauges == census, || {
+            format!("gauges {gauges:?}, table {census:?}")
+        });
+        let idle = self.world.shared.is_idle();
+        Property::GaugesTellTheTruth.holds(idle == (census.0 == 0), || "the quota".into());
+    }
+
+    /// Everything expires, and every port can be taken again.
+    fn end(&mut self) {
+        self.pass(Duration::from_secs(60));
+        self.check_gauges();
+        let world = &mut self.world;
+        let hold = |condition, what: &str| {
+            Property::EverythingReturns.holds(condition, || what.to_owned());
+        };
+        hold(world.relays.is_empty(), "relay sockets are open");
+        hold(world.shared.is_idle(), "quota is taken");
+        hold(world.server.poll_timeout().is_none(), "deadlines are left");
+        world.bind = Ok(());
+        let mut generous = short_policy();
+        generous.limits = Limits::default();
+        world.swap_policy(generous);
+        for family in [1, 2] {
+            for port in 0..PORTS {
+                let client = udp(&format!("5.5.7.{family}:{}", 5000 + port));
+                world.allocate_family(client, Some(family));
+            }
+        }
+        hold(
+            world.relays.len() == 2 * usize::from(PORTS),
+            "a port is missing",
+        );
+    }
+}
+
+/// The lifetime or the error code that a response carries.
+fn answer_in(response: &Response) -> Answer {
+    match response.code() {
+        Some(code) => Err(code),
+        None => Ok(response.lifetime()),
+    }
+}
+
+fn short_policy() -> Policy {
+    let seconds = Duration::from_secs;
+    let mut policy = policy();
+    policy.lifetimes = Lifetimes {
+        allocation: seconds(10),
+        allocation_max: seconds(40),
+        permission: seconds(7),
+        channel: seconds(11),
+        nonce: NONCE,
+    };
+    policy.limits = Limits {
+        allocations: 6,
+        allocations_per_user: 3,
+        allocations_per_source: 2,
+        permissions_per_allocation: 2,
+        channels_per_allocation: 2,
+        ..Limits::default()
+    };
+    policy.relay.ports = 50_000..=50_000 + PORTS - 1;
+    policy
+}
