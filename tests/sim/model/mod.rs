@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turnstone::stun::{AttributeType, HEADER_LENGTH};
+use turnstone::stun::{AttributeType, HEADER_LENGTH, Method};
 use turnstone::time::Instant;
 use turnstone::turn::{
     Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Transport,
 };
 
-use crate::common::{Out, Response, World, policy, udp};
+use crate::common::{Login, Out, Response, World, address, lifetime, policy, udp};
 use crate::coverage::{Coverage, answers};
 use crate::properties::Property;
 use crate::rng::Rng;
@@ -39,6 +39,23 @@ fn every_answer_is_the_one_that_the_table_predicts() {
     if runs >= 400 {
         coverage.check(&every_answer());
     }
+}
+
+/// A shard wakes some milliseconds after it wanted to; its answers must not tell.
+#[test]
+fn a_request_finds_nothing_that_has_expired_however_late_the_shard_wakes() {
+    let mut world = World::new(short_policy());
+    let (client, peer) = (udp("5.5.5.1:4000"), address("198.51.100.1:7"));
+    world.allocate(client);
+    world.now.instant = world.now.instant + Duration::from_secs(10);
+    let late = world.ask(&Login::alice(), client, Method::REFRESH, &[lifetime(40)]);
+    assert_eq!(late.code(), Some(437), "the allocation is over");
+    world.allocate(client);
+    let late = world.ask(&Login::alice(), client, Method::REFRESH, &[lifetime(40)]);
+    assert_eq!(late.code(), None);
+    assert_eq!(world.bind_channel(client, 0x4000, peer).code(), None);
+    world.now.instant = world.now.instant + Duration::from_secs(11);
+    assert_eq!(world.bind_channel(client, 0x4001, peer).code(), None);
 }
 
 fn every_answer() -> Vec<Counter> {

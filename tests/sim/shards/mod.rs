@@ -199,7 +199,7 @@ impl Shards {
                 let outputs = self.settle(now, shard, &[], None);
                 assert!(outputs.is_empty(), "a timeout sends nothing");
                 let is_late = self.rng.chance(self.faults.late);
-                let lag = self.rng.millis(0..u64::from(is_late) * 50 + 1);
+                let lag = self.rng.millis(0..u64::from(is_late) * 1500 + 1);
                 self.lags[shard] = if is_late { lag } else { Duration::ZERO };
             }
         }
