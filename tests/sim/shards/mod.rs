@@ -30,7 +30,7 @@ pub(crate) struct Faults {
     pub(crate) bind_slow: u64,
     /// A send buffer is full.
     pub(crate) send: u64,
-    /// A shard wakes some milliseconds after it wanted to.
+    /// A shard wakes up to 1.5 seconds after it wanted to.
     pub(crate) late: u64,
 }
 
