@@ -121,6 +121,7 @@ pub(crate) fn chaos(rng: &mut Rng) -> Scenario {
         bind_refused: 5,
         bind_slow: 30,
         send: 1,
+        late: 30,
     };
     scenario.access.loss = rng.between(0..25);
     scenario.access.duplicates = rng.between(0..10);
