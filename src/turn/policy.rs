@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::peer_filter::PeerFilter;
+use super::security::Security;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// What is offered beyond RFC 5389.
+    pub security: Security,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// Where relayed transport addresses come from.

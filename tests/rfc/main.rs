@@ -17,6 +17,7 @@ mod errors;
 mod fingerprint;
 mod lifetime;
 mod long_term;
+mod password_algorithms;
 mod refresh;
 mod retransmission;
 mod security;

@@ -277,9 +277,17 @@ pub(crate) fn generous(scenario: &Scenario) -> Policy {
 
 /// Short lifetimes, few ports, and the peer policy that an operator gets who says nothing.
 fn policy() -> Policy {
-    let mut credentials = Credentials::default();
+    let mut credentials = Credentials::new(REALM);
     for (user, password) in USERS {
-        credentials.add_user(user, StoredKey::derive(user, REALM, password));
+        credentials.add_user(
+            user,
+            StoredKey::derive(
+                turnstone::stun::PasswordAlgorithm::Md5,
+                user,
+                REALM,
+                password,
+            ),
+        );
     }
     credentials.add_secret(SharedSecret::new(SECRET));
     let seconds = Duration::from_secs;
@@ -287,6 +295,7 @@ fn policy() -> Policy {
         realm: REALM.into(),
         software: None,
         credentials,
+        security: turnstone::turn::Security::default(),
         lifetimes: Lifetimes {
             allocation: seconds(8),
             allocation_max: seconds(25),
