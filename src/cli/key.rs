@@ -4,7 +4,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use super::args::KeyArgs;
 use super::{Failure, output};
-use crate::turn::StoredKey;
+use crate::stun::PasswordAlgorithm;
+use crate::turn::{StoredKey, opaque_string};
 
 /// The longest password in bytes.
 const MAX_PASSWORD: u64 = 1024;
@@ -22,16 +23,23 @@ fn user_section(user: &str, realm: &str, password: &str) -> Result<String, Failu
     if user.is_empty() || user.len() > 508 || user.contains('\0') {
         return Err("--user: write a name of 1 to 508 bytes without NUL".to_owned());
     }
+    if !(1..=127).contains(&realm.chars().count()) {
+        return Err("--realm: write 1 to 127 characters (RFC 8489 §14.9)".to_owned());
+    }
     if password.is_empty() {
         return Err(
             "the password is empty; give it with --password or as a line of standard input"
                 .to_owned(),
         );
     }
-    let key = StoredKey::derive(user, realm, password).to_hex();
+    let key = |algorithm| {
+        let user = opaque_string(user);
+        StoredKey::derive(algorithm, &user, realm, password).to_hex()
+    };
+    let (md5, sha256) = (key(PasswordAlgorithm::Md5), key(PasswordAlgorithm::Sha256));
     let (user, realm) = (toml_string(user), toml_string(realm));
     Ok(format!(
-        "# Good in the realm {realm} only.\n[[auth.users]]\nname = {user}\nkey = \"{key}\""
+        "# Good in the realm {realm} only.\n[[auth.users]]\nname = {user}\nkey = \"{md5}\"\nkey_sha256 = \"{sha256}\""
     ))
 }
 
@@ -74,6 +82,19 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Overrides};
+
+    #[test]
+    fn what_the_server_would_refuse_gets_no_key() {
+        let long = "r".repeat(128);
+        for (user, realm, password) in [
+            ("", "turnstone", "pw"),
+            ("bob", "", "pw"),
+            ("bob", &long, "pw"),
+            ("bob", "turnstone", ""),
+        ] {
+            assert!(user_section(user, realm, password).is_err());
+        }
+    }
 
     #[test]
     fn hostile_names_survive_toml() {

@@ -12,6 +12,7 @@ use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_lifetimes, check_limits};
 use super::report::Report;
+use super::security::check_security;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
 use crate::turn::{External, Family};
 
@@ -44,6 +45,13 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
     let external = check_external(draft.external, &relay, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
+    let security = check_security(
+        draft.algorithms,
+        draft.userhash,
+        &users,
+        with_secrets,
+        report,
+    );
     Config {
         listen,
         udp,
@@ -51,6 +59,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
         users,
+        security,
         secrets: check_secrets(draft.secrets, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),

@@ -64,10 +64,14 @@ types! {
     ADDRESS_ERROR_CODE = 0x8001;
     /// RFC 8489 §14.11.
     PASSWORD_ALGORITHMS = 0x8002;
+    /// RFC 8489 §14.16.
+    ALTERNATE_DOMAIN = 0x8003;
     /// RFC 8656 §18.13.
     ICMP = 0x8004;
     /// RFC 8489 §14.14.
     SOFTWARE = 0x8022;
+    /// RFC 8489 §14.15.
+    ALTERNATE_SERVER = 0x8023;
     /// RFC 8489 §14.7.
     FINGERPRINT = 0x8028;
 }

@@ -10,10 +10,10 @@ use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
 use super::permission::Permissions;
 use super::relay::{Relay, Relays};
-use super::reply::{Missing, Reply};
+use super::reply::{Missing, Reply, Signature};
 use super::reservation::Token;
 use super::stats::RequestMethod;
-use crate::stun::TransactionId;
+use crate::stun::{Algorithm, TransactionId};
 use crate::time::{Instant, UnixTime};
 
 /// Names one allocation of one shard for ever: a slot and how often the slot was used before.
@@ -67,6 +67,8 @@ pub(super) struct Owner {
 pub(super) struct Origin {
     pub(super) transaction: TransactionId,
     pub(super) fingerprint: bool,
+    /// What the response is signed with.
+    pub(super) integrity: Algorithm,
     pub(super) lifetime: Duration,
     /// What becomes of the port above (EVEN-PORT).
     pub(super) neighbour: Neighbour,
@@ -130,6 +132,14 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
+    /// What the response to the request that made the allocation is signed with.
+    pub(super) fn signature(&self) -> Signature {
+        Signature {
+            algorithm: self.origin.integrity,
+            key: self.owner.key.clone(),
+        }
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.state == State::Live
     }

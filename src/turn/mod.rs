@@ -16,6 +16,7 @@ mod life;
 mod live_relays;
 mod network;
 mod nonce;
+mod opaque;
 mod opening;
 mod outcome;
 mod peer_filter;
@@ -29,6 +30,7 @@ mod relay;
 mod reply;
 mod request;
 mod reservation;
+mod security;
 mod server;
 mod stats;
 
@@ -37,9 +39,11 @@ pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use network::{Network, NetworkError};
+pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
+pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::peer_filter::PeerFilter;
+use super::security::Security;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// What is offered beyond RFC 5389.
+    pub security: Security,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// Where relayed transport addresses come from.
@@ -90,6 +93,16 @@ pub struct External {
     pub public: IpAddr,
 }
 
+impl External {
+    /// Whether it is the public face of the local address `local`.
+    pub fn stands_for(&self, local: IpAddr) -> bool {
+        match self.local {
+            Some(address) => address == local,
+            None => Family::of(self.public) == Family::of(local) && !local.is_loopback(),
+        }
+    }
+}
+
 impl RelayAddresses {
     /// Where addresses of `family` come from.
     pub fn source(&self, family: Family) -> &RelaySource {
@@ -101,13 +114,9 @@ impl RelayAddresses {
 
     /// The address that peers see for the relay address `local`.
     pub fn public(&self, local: IpAddr) -> IpAddr {
-        let stands_for = |external: &&External| match external.local {
-            Some(address) => address == local,
-            None => Family::of(external.public) == Family::of(local) && !local.is_loopback(),
-        };
-        self.external
-            .iter()
-            .find(stands_for)
+        let mut external = self.external.iter();
+        external
+            .find(|external| external.stands_for(local))
             .map_or(local, |external| external.public)
     }
 }

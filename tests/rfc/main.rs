@@ -21,6 +21,7 @@ mod fingerprint;
 mod icmp;
 mod lifetime;
 mod long_term;
+mod password_algorithms;
 mod refresh;
 mod reservation;
 mod retransmission;

@@ -235,6 +235,7 @@ impl Server {
         let origin = Origin {
             transaction: message.transaction(),
             fingerprint: message.has_fingerprint(),
+            integrity: user.signature().algorithm,
             lifetime,
             neighbour,
             missing: grant.missing,
