@@ -25,3 +25,4 @@ mod relaying;
 mod reservations;
 mod server;
 mod signalling;
+mod sizes;
