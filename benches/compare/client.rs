@@ -50,7 +50,12 @@ impl Client {
         let mut client = Self {
             socket,
             nonce: Vec::new(),
-            key: StoredKey::derive(USER, REALM, PASSWORD),
+            key: StoredKey::derive(
+                turnstone::stun::PasswordAlgorithm::Md5,
+                USER,
+                REALM,
+                PASSWORD,
+            ),
             relayed: server,
             transactions: 0,
         };

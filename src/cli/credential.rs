@@ -78,7 +78,7 @@ fn static_user(name: &str, login: &Login) -> Result<Credential, Failure> {
             password: password.clone(),
             expires: None,
         }),
-        Login::Key(_) => Err(format!(
+        Login::Keys(_) => Err(format!(
             "{name:?} has a stored key, from which no password follows; use the password that the key was made of"
         )),
     }

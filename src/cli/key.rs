@@ -4,7 +4,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use super::args::KeyArgs;
 use super::{Failure, output};
-use crate::turn::StoredKey;
+use crate::stun::PasswordAlgorithm;
+use crate::turn::{StoredKey, opaque_string};
 
 /// The longest password in bytes.
 const MAX_PASSWORD: u64 = 1024;
@@ -28,10 +29,14 @@ fn user_section(user: &str, realm: &str, password: &str) -> Result<String, Failu
                 .to_owned(),
         );
     }
-    let key = StoredKey::derive(user, realm, password).to_hex();
+    let key = |algorithm| {
+        let user = opaque_string(user);
+        StoredKey::derive(algorithm, &user, realm, password).to_hex()
+    };
+    let (md5, sha256) = (key(PasswordAlgorithm::Md5), key(PasswordAlgorithm::Sha256));
     let (user, realm) = (toml_string(user), toml_string(realm));
     Ok(format!(
-        "# Good in the realm {realm} only.\n[[auth.users]]\nname = {user}\nkey = \"{key}\""
+        "# Good in the realm {realm} only.\n[[auth.users]]\nname = {user}\nkey = \"{md5}\"\nkey_sha256 = \"{sha256}\""
     ))
 }
 

@@ -7,6 +7,7 @@ use super::draft::{DraftUser, Located};
 use super::file::read_text;
 use super::report::{Report, Spot};
 use super::user::{Login, PlainUser, User};
+use crate::stun::PasswordAlgorithm;
 use crate::turn::{SharedSecret, StoredKey, expiry_of};
 
 /// The longest USERNAME in bytes (RFC 8489 §14.3).
@@ -138,15 +139,21 @@ fn check_name(
 }
 
 fn check_login(user: &DraftUser, report: &mut Report) -> Option<Login> {
-    match (&user.password, &user.key) {
+    let keys = [
+        (&user.key, PasswordAlgorithm::Md5, 32),
+        (&user.key_sha256, PasswordAlgorithm::Sha256, 64),
+    ];
+    let first = user.key.as_ref().or(user.key_sha256.as_ref());
+    match (&user.password, first) {
         (Some(password), None) => check_password(password, report).map(Login::Password),
-        (None, Some(key)) => {
-            let stored = StoredKey::from_hex(&key.value);
-            if stored.is_none() {
-                let what = "not a stored key, which is 32 hexadecimal digits; make one with: turnstone key --user NAME";
-                report.error(&key.spot, what);
-            }
-            stored.map(Login::Key)
+        (None, Some(_)) => {
+            let written = keys
+                .into_iter()
+                .filter_map(|(key, algorithm, digits)| Some((key.as_ref()?, algorithm, digits)));
+            let stored: Option<Vec<StoredKey>> = written
+                .map(|(key, algorithm, digits)| check_key(key, algorithm, digits, report))
+                .collect();
+            stored.map(Login::Keys)
         }
         (Some(_), Some(key)) => {
             report.error(
@@ -163,6 +170,22 @@ fn check_login(user: &DraftUser, report: &mut Report) -> Option<Login> {
             None
         }
     }
+}
+
+fn check_key(
+    key: &Located<String>,
+    algorithm: PasswordAlgorithm,
+    digits: usize,
+    report: &mut Report,
+) -> Option<StoredKey> {
+    let stored = StoredKey::from_hex(&key.value).filter(|key| key.algorithm() == algorithm);
+    if stored.is_none() {
+        let what = format!(
+            "not a stored key, which is {digits} hexadecimal digits; make one with: turnstone key --user NAME"
+        );
+        report.error(&key.spot, what);
+    }
+    stored
 }
 
 fn check_password(password: &Located<String>, report: &mut Report) -> Option<String> {

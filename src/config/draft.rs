@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::report::Spot;
 use super::{Level, LogFormat};
+use crate::stun::PasswordAlgorithm;
 use crate::turn::{External, Rule};
 
 /// A value and where it was written.
@@ -47,6 +48,8 @@ pub(super) struct Draft {
     pub(super) workers: Key<u16>,
     pub(super) software: Key<String>,
     pub(super) realm: Key<String>,
+    pub(super) algorithms: Option<List<PasswordAlgorithm>>,
+    pub(super) userhash: Key<bool>,
     pub(super) users: Vec<DraftUser>,
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
@@ -99,6 +102,7 @@ pub(super) struct DraftUser {
     pub(super) name: Key<String>,
     pub(super) password: Key<String>,
     pub(super) key: Key<String>,
+    pub(super) key_sha256: Key<String>,
     /// The password was made at start and must be printed.
     pub(super) generated: bool,
 }

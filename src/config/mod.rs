@@ -15,6 +15,7 @@ mod reader;
 mod report;
 mod resolve;
 mod schema;
+mod security;
 mod units;
 mod user;
 
@@ -33,7 +34,7 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, SharedSecret};
+use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -53,6 +54,8 @@ pub struct Config {
     pub realm: String,
     /// Static users, names without duplicates.
     pub users: Vec<User>,
+    /// Password algorithms and names of users that are offered.
+    pub security: Security,
     /// Shared secrets of time-limited credentials, in the order in which they are tried.
     pub secrets: Vec<SharedSecret>,
     /// How long things live.
@@ -221,6 +224,7 @@ impl fmt::Debug for Config {
             .field("workers", &self.workers)
             .field("realm", &self.realm)
             .field("users", &self.users.len())
+            .field("security", &self.security)
             .field("secrets", &self.secrets.len())
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)

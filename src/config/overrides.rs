@@ -111,6 +111,7 @@ impl Overrides {
             name: Some(Located::new(user.name.clone(), Spot::flag("--user"))),
             password: Some(Located::new(user.password.clone(), Spot::flag("--user"))),
             key: None,
+            key_sha256: None,
             generated: user.generated,
         }));
     }

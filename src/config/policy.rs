@@ -27,6 +27,7 @@ impl Config {
             realm: self.realm.as_str().into(),
             software: self.software.as_deref().map(Into::into),
             credentials: self.credentials(),
+            security: self.security.clone(),
             lifetimes: self.lifetimes,
             relay: self.relay_addresses(host),
             peers: PeerFilter::new(&self.rules, &self.own_host(host)),
@@ -37,9 +38,11 @@ impl Config {
     }
 
     fn credentials(&self) -> Credentials {
-        let mut credentials = Credentials::default();
+        let mut credentials = Credentials::new(&self.realm);
         for user in &self.users {
-            credentials.add_user(&user.name, user.key(&self.realm));
+            for key in user.keys(&self.realm) {
+                credentials.add_user(&user.name, key);
+            }
         }
         for secret in &self.secrets {
             credentials.add_secret(secret.clone());

@@ -13,6 +13,7 @@ use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
+use super::security::check_security;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
 use crate::turn::{External, Family, NatDiscovery};
 
@@ -52,6 +53,13 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
     let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
+    let security = check_security(
+        draft.algorithms,
+        draft.userhash,
+        &users,
+        with_secrets,
+        report,
+    );
     Config {
         listen,
         udp,
@@ -59,6 +67,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
         users,
+        security,
         secrets: check_secrets(draft.secrets, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),

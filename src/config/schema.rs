@@ -11,14 +11,25 @@ use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located}
 use super::file::Source;
 use super::reader::Section;
 use super::report::Report;
+use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `auth.users` is an array of tables.
 const SECTIONS: [(&str, &[&str]); 13] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
-    ("auth", &["realm", "secrets", "secrets_files", "users"]),
-    ("auth.users", &["name", "password", "key"]),
+    (
+        "auth",
+        &[
+            "realm",
+            "secrets",
+            "secrets_files",
+            "algorithms",
+            "userhash",
+            "users",
+        ],
+    ),
+    ("auth.users", &["name", "password", "key", "key_sha256"]),
     ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
     ("peers", &["allow", "deny"]),
     (
@@ -125,6 +136,8 @@ fn read_auth(
             .secrets
             .extend(auth::read_secrets(&file, directory, report));
     }
+    draft.algorithms = section.list("algorithms", parse_algorithm, report);
+    draft.userhash = section.boolean("userhash", report);
     for (spot, user) in section.sections("users", report) {
         refuse_unknown_keys(&user, "auth.users", report);
         draft.users.push(DraftUser {
@@ -132,6 +145,7 @@ fn read_auth(
             name: user.string("name", report),
             password: user.string("password", report),
             key: user.string("key", report),
+            key_sha256: user.string("key_sha256", report),
             generated: false,
         });
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::turn::StoredKey;
+use crate::stun::PasswordAlgorithm;
+use crate::turn::{StoredKey, opaque_string};
 
 /// A user who stands in the configuration.
 #[derive(Clone)]
@@ -18,16 +19,28 @@ pub struct User {
 pub enum Login {
     /// The password itself.
     Password(String),
-    /// The key derived from name, realm and password (RFC 8489 §9.2.2).
-    Key(StoredKey),
+    /// Keys derived from name, realm and password, one for each algorithm that the user can choose
+    /// (RFC 8489 §9.2.2); never empty.
+    Keys(Vec<StoredKey>),
 }
 
 impl User {
-    /// The key that the user signs with in `realm`.
-    pub fn key(&self, realm: &str) -> StoredKey {
+    /// The keys that the user may sign with in `realm`.
+    pub fn keys(&self, realm: &str) -> Vec<StoredKey> {
+        let name = opaque_string(&self.name);
         match &self.login {
-            Login::Password(password) => StoredKey::derive(&self.name, realm, password),
-            Login::Key(key) => key.clone(),
+            Login::Password(password) => [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5]
+                .map(|algorithm| StoredKey::derive(algorithm, &name, realm, password))
+                .into(),
+            Login::Keys(keys) => keys.clone(),
+        }
+    }
+
+    /// Whether the user can sign with a key of `algorithm`.
+    pub fn has(&self, algorithm: PasswordAlgorithm) -> bool {
+        match &self.login {
+            Login::Password(_) => true,
+            Login::Keys(keys) => keys.iter().any(|key| key.algorithm() == algorithm),
         }
     }
 }

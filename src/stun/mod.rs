@@ -12,6 +12,7 @@ mod error;
 mod header;
 mod integrity;
 mod message;
+mod password;
 
 pub use attribute::{Attribute, AttributeType, Attributes};
 pub use builder::MessageBuilder;
@@ -21,6 +22,7 @@ pub use error::{DecodeError, DecodeErrorKind};
 pub use header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId};
 pub use integrity::{Algorithm, IntegrityError};
 pub use message::Message;
+pub use password::PasswordAlgorithm;
 
 /// What a datagram or frame is, by its first byte (RFC 8656 §12, table 3; RFC 7983).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

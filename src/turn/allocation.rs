@@ -10,9 +10,9 @@ use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
 use super::permission::Permissions;
-use super::reply::Reply;
+use super::reply::{Reply, Signature};
 use super::stats::RequestMethod;
-use crate::stun::TransactionId;
+use crate::stun::{Algorithm, TransactionId};
 use crate::time::{Instant, UnixTime};
 
 /// Names one allocation of one shard for ever: a slot and how often the slot was used before.
@@ -80,6 +80,8 @@ pub(super) struct Owner {
 pub(super) struct Origin {
     pub(super) transaction: TransactionId,
     pub(super) fingerprint: bool,
+    /// What the response is signed with.
+    pub(super) integrity: Algorithm,
     pub(super) lifetime: Duration,
 }
 
@@ -125,6 +127,14 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
+    /// What the response to the request that made the allocation is signed with.
+    pub(super) fn signature(&self) -> Signature {
+        Signature {
+            algorithm: self.origin.integrity,
+            key: self.owner.key.clone(),
+        }
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.state == State::Live
     }

@@ -2,9 +2,9 @@
 
 use super::allocation::{Allocation, Owner};
 use super::policy::Policy;
-use super::reply::Refusal;
+use super::reply::{Refusal, Signature};
 use super::stats::AuthFailure;
-use crate::stun::{Algorithm, AttributeType, IntegrityError, Message};
+use crate::stun::{Algorithm, AttributeType, Message, PasswordAlgorithm};
 use crate::time::Now;
 
 /// Longest USERNAME in bytes (RFC 8489 §14.3).
@@ -12,20 +12,31 @@ const MAX_USERNAME: usize = 508;
 
 /// Proof that a request was signed by its user. Only [`authenticate`] makes it.
 #[derive(Clone, Debug)]
-pub(super) struct Authenticated(Owner);
+pub(super) struct Authenticated {
+    owner: Owner,
+    response_integrity: Algorithm,
+}
 
 impl Authenticated {
     pub(super) fn owner(&self) -> &Owner {
-        &self.0
+        &self.owner
     }
 
     pub(super) fn into_owner(self) -> Owner {
-        self.0
+        self.owner
+    }
+
+    /// What the response is signed with.
+    pub(super) fn signature(&self) -> Signature {
+        Signature {
+            algorithm: self.response_integrity,
+            key: self.owner.key.clone(),
+        }
     }
 
     /// Whether the credential was time-limited and its time has passed (S12).
     pub(super) fn is_expired(&self, now: Now) -> bool {
-        self.0
+        self.owner
             .credential_expires
             .is_some_and(|expires| expires <= now.unix)
     }
@@ -34,11 +45,17 @@ impl Authenticated {
 /// Why a request is not authentic, and how the RFC answers it.
 pub(super) type Failure = (AuthFailure, Refusal);
 
+const UNKNOWN_USER: Failure = (AuthFailure::UnknownUser, Refusal::Unauthenticated);
+const BAD_REQUEST: Failure = (AuthFailure::Incomplete, Refusal::BadRequest);
+
 /// Whom a signed request claims to come from.
-struct Claim<'m> {
-    username: &'m str,
-    realm: &'m [u8],
-    nonce: &'m [u8],
+struct Claim<'a> {
+    username: &'a str,
+    password_algorithm: PasswordAlgorithm,
+    /// The algorithm of the integrity attribute that counts.
+    integrity: Algorithm,
+    /// What the response is signed with.
+    response_integrity: Algorithm,
 }
 
 /// Checks, in the order of RFC 8489 §9.2.4, that the request was signed by a user we know. The user of
@@ -50,46 +67,73 @@ pub(super) fn authenticate(
     allocation: Option<&Allocation>,
     nonce_is_valid: impl FnOnce(&[u8]) -> bool,
 ) -> Result<Authenticated, Failure> {
-    let claim = claim(message)?;
+    let integrity = integrity(message)?;
+    let value = |kind| message.attribute(kind).map(|attribute| attribute.value);
+    let (Some(realm), Some(nonce)) = (value(AttributeType::REALM), value(AttributeType::NONCE))
+    else {
+        return Err(BAD_REQUEST);
+    };
+    let has_name = message.has(AttributeType::USERNAME) || message.has(AttributeType::USERHASH);
+    if !has_name {
+        return Err(BAD_REQUEST);
+    }
+    let chosen = policy
+        .security
+        .chosen_algorithm(message, nonce)
+        .map_err(|_| BAD_REQUEST)?;
+    if realm != policy.realm.as_bytes() {
+        return Err(UNKNOWN_USER);
+    }
+    let claim = Claim {
+        username: username(message, policy)?,
+        password_algorithm: chosen.unwrap_or(PasswordAlgorithm::Md5),
+        integrity,
+        response_integrity: if chosen.is_some() {
+            Algorithm::Sha256
+        } else {
+            Algorithm::Sha1
+        },
+    };
     let owner = allocation.map(|allocation| &allocation.owner);
-    let owner = match owner.filter(|owner| is_signed_by(message, &claim, owner, policy)) {
+    let owner = match owner.filter(|owner| is_signed_by(message, &claim, owner)) {
         Some(owner) => owner.clone(),
         None => find_owner(message, &claim, now, policy)?,
     };
-    if !nonce_is_valid(claim.nonce) {
+    if !nonce_is_valid(nonce) {
         return Err((AuthFailure::StaleNonce, Refusal::StaleNonce));
     }
-    Ok(Authenticated(owner))
-}
-
-/// The claim of a request that carries a MESSAGE-INTEGRITY of an algorithm that we offer.
-fn claim<'m>(message: &Message<'m>) -> Result<Claim<'m>, Failure> {
-    if !message.has_integrity_by(Algorithm::Sha1) {
-        return Err((AuthFailure::NoCredentials, Refusal::Unauthenticated));
-    }
-    let value = |kind| message.attribute(kind);
-    let (Some(username), Some(realm), Some(nonce)) = (
-        value(AttributeType::USERNAME),
-        value(AttributeType::REALM),
-        value(AttributeType::NONCE),
-    ) else {
-        return Err((AuthFailure::Incomplete, Refusal::BadRequest));
-    };
-    // What is no name can be nobody's name.
-    let unknown = (AuthFailure::UnknownUser, Refusal::Unauthenticated);
-    let username = username.text(MAX_USERNAME).map_err(|_| unknown)?;
-    Ok(Claim {
-        username,
-        realm: realm.value,
-        nonce: nonce.value,
+    Ok(Authenticated {
+        owner,
+        response_integrity: claim.response_integrity,
     })
 }
 
-fn is_signed_by(message: &Message<'_>, claim: &Claim<'_>, owner: &Owner, policy: &Policy) -> bool {
-    claim.realm == policy.realm.as_bytes()
-        && claim.username == &*owner.username
+/// The stronger of the integrities that the request carries.
+fn integrity(message: &Message<'_>) -> Result<Algorithm, Failure> {
+    let carried = [Algorithm::Sha256, Algorithm::Sha1];
+    let strongest = carried
+        .into_iter()
+        .find(|algorithm| message.has_integrity_by(*algorithm));
+    strongest.ok_or((AuthFailure::NoCredentials, Refusal::Unauthenticated))
+}
+
+/// USERNAME, or the name that USERHASH stands for. What is no name can be nobody's name.
+fn username<'a>(message: &Message<'a>, policy: &'a Policy) -> Result<&'a str, Failure> {
+    if let Some(name) = message.attribute(AttributeType::USERNAME) {
+        return name.text(MAX_USERNAME).map_err(|_| UNKNOWN_USER);
+    }
+    let hash = message
+        .attribute(AttributeType::USERHASH)
+        .ok_or(BAD_REQUEST)?;
+    let hash = hash.bytes().map_err(|_| UNKNOWN_USER)?;
+    policy.credentials.user_of(&hash).ok_or(UNKNOWN_USER)
+}
+
+fn is_signed_by(message: &Message<'_>, claim: &Claim<'_>, owner: &Owner) -> bool {
+    claim.username == &*owner.username
+        && claim.password_algorithm == owner.key.algorithm()
         && message
-            .check_integrity(Algorithm::Sha1, owner.key.as_bytes())
+            .check_integrity(claim.integrity, owner.key.as_bytes())
             .is_ok()
 }
 
@@ -100,27 +144,26 @@ fn find_owner(
     now: Now,
     policy: &Policy,
 ) -> Result<Owner, Failure> {
-    if claim.realm != policy.realm.as_bytes() {
-        return Err((AuthFailure::UnknownUser, Refusal::Unauthenticated));
-    }
     let mut failure = AuthFailure::UnknownUser;
-    for (key, credential_expires) in policy.credentials.keys(claim.username, &policy.realm) {
-        if credential_expires.is_some_and(|expires| expires <= now.unix) {
+    for candidate in policy
+        .credentials
+        .candidates(claim.username, claim.password_algorithm)
+    {
+        if candidate.expires.is_some_and(|expires| expires <= now.unix) {
             failure = AuthFailure::Expired;
             break;
         }
-        match message.check_integrity(Algorithm::Sha1, key.as_bytes()) {
-            Ok(()) => {
-                return Ok(Owner {
-                    username: claim.username.into(),
-                    key,
-                    credential_expires,
-                });
-            }
-            Err(IntegrityError::Missing | IntegrityError::Mismatch) => {
-                failure = AuthFailure::WrongPassword;
-            }
+        if message
+            .check_integrity(claim.integrity, candidate.key.as_bytes())
+            .is_ok()
+        {
+            return Ok(Owner {
+                username: claim.username.into(),
+                key: candidate.key,
+                credential_expires: candidate.expires,
+            });
         }
+        failure = AuthFailure::WrongPassword;
     }
     Err((failure, Refusal::Unauthenticated))
 }

@@ -76,8 +76,13 @@ impl Server {
         };
         self.release_quota(&allocation);
         let reply = allocation.origin.reply(allocation.client);
-        let key = allocation.owner.key.as_bytes();
-        self.refuse(now, &reply, &Refusal::InsufficientCapacity, Some(key));
+        let signature = allocation.signature();
+        self.refuse(
+            now,
+            &reply,
+            &Refusal::InsufficientCapacity,
+            Some(&signature),
+        );
     }
 
     /// Ends the allocation of a client whose connection is gone.

@@ -16,6 +16,7 @@ mod live_relays;
 mod nat_discovery;
 mod network;
 mod nonce;
+mod opaque;
 mod outcome;
 mod peer_filter;
 mod permission;
@@ -26,6 +27,7 @@ mod random;
 mod rate_limit;
 mod reply;
 mod request;
+mod security;
 mod server;
 mod stats;
 
@@ -34,9 +36,11 @@ pub use five_tuple::{Family, FiveTuple, Transport};
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use nat_discovery::NatDiscovery;
 pub use network::{Network, NetworkError};
+pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
+pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,

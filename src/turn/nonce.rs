@@ -9,18 +9,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::security::COOKIE_LENGTH;
 use crate::time::Instant;
 
 /// Milliseconds in five bytes last 34 years.
 const STAMP: usize = 5;
 const HASH: usize = 13;
 
-/// The nonce cookie of RFC 8489 §9.2: its fixed text and, in base64, 24 security features, none of
-/// which is used.
-const COOKIE: [u8; 13] = *b"obMatJos2AAAA";
-
 /// Characters of a nonce.
-pub(super) const LENGTH: usize = COOKIE.len() + (STAMP + HASH) / 3 * 4;
+const LENGTH: usize = COOKIE_LENGTH + (STAMP + HASH) / 3 * 4;
 
 /// Makes nonces and recognises its own.
 pub(super) struct Nonces {
@@ -39,15 +36,21 @@ impl Nonces {
         Self { key }
     }
 
-    /// The nonce of `client` at `now`; no other address and port gets the same.
-    pub(super) fn make(&self, client: SocketAddr, now: Instant) -> [u8; LENGTH] {
-        let stamp = stamp(now);
+    /// The nonce of `client` at `now`; no other address and port gets the same. It begins with `cookie`,
+    /// which is protected by it (RFC 8489 §9.2.1).
+    pub(super) fn make(
+        &self,
+        client: SocketAddr,
+        now: Instant,
+        cookie: [u8; COOKIE_LENGTH],
+    ) -> [u8; LENGTH] {
         let mut raw = [0; STAMP + HASH];
-        raw[..STAMP].copy_from_slice(&stamp);
-        raw[STAMP..].copy_from_slice(&self.hash(stamp, client));
+        let (stamp, hash) = raw.split_at_mut(STAMP);
+        stamp.copy_from_slice(&encode(now));
+        hash.copy_from_slice(&self.hash(&cookie, stamp, client));
         let mut text = [0; LENGTH];
-        text[..COOKIE.len()].copy_from_slice(&COOKIE);
-        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(raw, &mut text[COOKIE.len()..]);
+        text[..COOKIE_LENGTH].copy_from_slice(&cookie);
+        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(raw, &mut text[COOKIE_LENGTH..]);
         text
     }
 
@@ -60,26 +63,22 @@ impl Nonces {
         lifetime: Duration,
     ) -> bool {
         let mut raw = [0; STAMP + HASH];
-        let Some(text) = nonce
-            .strip_prefix(&COOKIE)
-            .filter(|text| text.len() == LENGTH - COOKIE.len())
-        else {
+        let Some((cookie, text)) = nonce.split_at_checked(COOKIE_LENGTH) else {
             return false;
         };
-        if BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut raw).is_err() {
+        if nonce.len() != LENGTH || BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut raw).is_err() {
             return false;
         }
-        let Some((stamp, hash)) = raw.split_first_chunk::<STAMP>() else {
-            return false;
-        };
-        let age = millis(now).checked_sub(made_at(*stamp));
+        let (stamp, hash) = raw.split_at(STAMP);
+        let age = millis(now).checked_sub(decode(stamp));
         let is_fresh = age.is_some_and(|age| u128::from(age) < lifetime.as_millis());
-        is_fresh && bool::from(self.hash(*stamp, client).ct_eq(hash))
+        is_fresh && bool::from(self.hash(cookie, stamp, client).ct_eq(hash))
     }
 
-    fn hash(&self, stamp: [u8; STAMP], client: SocketAddr) -> [u8; HASH] {
+    fn hash(&self, cookie: &[u8], stamp: &[u8], client: SocketAddr) -> [u8; HASH] {
         let mut mac = self.key.clone();
-        mac.update(&stamp);
+        mac.update(cookie);
+        mac.update(stamp);
         match client.ip() {
             IpAddr::V4(v4) => mac.update(&v4.octets()),
             IpAddr::V6(v6) => mac.update(&v6.octets()),
@@ -96,12 +95,12 @@ fn millis(now: Instant) -> u64 {
     now.as_nanos() / 1_000_000
 }
 
-fn stamp(now: Instant) -> [u8; STAMP] {
+fn encode(now: Instant) -> [u8; STAMP] {
     let [_, _, _, stamp @ ..] = millis(now).to_be_bytes();
     stamp
 }
 
-fn made_at(stamp: [u8; STAMP]) -> u64 {
+fn decode(stamp: &[u8]) -> u64 {
     stamp
         .iter()
         .fold(0, |millis, byte| millis << 8 | u64::from(*byte))
@@ -111,13 +110,15 @@ fn made_at(stamp: [u8; STAMP]) -> u64 {
 mod tests {
     use super::*;
 
+    const COOKIE: [u8; COOKIE_LENGTH] = *b"obMatJos2wAAA";
+
     #[test]
     fn a_nonce_is_good_for_its_client_and_its_time_only() {
         let nonces = Nonces::new(&[1; 32]);
         let lifetime = Duration::from_secs(60);
         let client: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let start = Instant::ZERO + Duration::from_secs(1000);
-        let nonce = nonces.make(client, start);
+        let nonce = nonces.make(client, start, COOKIE);
         let valid = |client, at| nonces.is_valid(&nonce, client, at, lifetime);
         assert!(valid(client, start));
         assert!(valid(client, start + Duration::from_secs(59)));
@@ -126,15 +127,22 @@ mod tests {
         assert!(!valid("192.0.2.1:4001".parse().unwrap(), start));
         assert!(!valid("192.0.2.2:4000".parse().unwrap(), start));
         assert!(!Nonces::new(&[2; 32]).is_valid(&nonce, client, start, lifetime));
-        assert!(nonce.starts_with(b"obMatJos2AAAA"));
+        assert!(!nonces.is_valid(b"", client, start, lifetime));
+    }
+
+    #[test]
+    fn no_character_of_a_nonce_can_be_changed() {
+        let nonces = Nonces::new(&[1; 32]);
+        let client: SocketAddr = "[2001:db8::1]:4000".parse().unwrap();
+        let is_valid =
+            |nonce: &[u8]| nonces.is_valid(nonce, client, Instant::ZERO, Duration::from_secs(1));
+        let nonce = nonces.make(client, Instant::ZERO, COOKIE);
+        assert!(nonce.starts_with(&COOKIE) && is_valid(&nonce));
         for place in 0..LENGTH {
             let mut forged = nonce;
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert!(
-                !nonces.is_valid(&forged, client, start, lifetime),
-                "character {place}"
-            );
+            assert!(!is_valid(&forged), "character {place}");
         }
-        assert!(!nonces.is_valid(b"", client, start, lifetime));
+        assert!(!is_valid(&nonce[COOKIE_LENGTH..]), "the cookie is gone");
     }
 }

@@ -8,6 +8,7 @@ use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
 use super::peer_filter::PeerFilter;
+use super::security::Security;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// What is offered beyond RFC 5389.
+    pub security: Security,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// Where relayed transport addresses come from.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::five_tuple::FiveTuple;
+use super::keys::StoredKey;
 use super::stats::{RequestMethod, ResultCode};
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
@@ -156,12 +157,12 @@ impl Reply {
         self.close(&mut builder, close);
     }
 
-    /// Writes an error response; a challenge carries `realm` and `nonce`.
+    /// Writes an error response.
     pub(super) fn write_error(
         &self,
         buffer: &mut Vec<u8>,
         refusal: &Refusal,
-        challenge: Option<(&str, &[u8])>,
+        challenge: Option<&Challenge<'_>>,
         close: &Close<'_>,
     ) {
         let mut builder =
@@ -171,10 +172,8 @@ impl Reply {
         if let Refusal::UnknownAttributes(kinds) = refusal {
             builder.unknown_attributes(kinds);
         }
-        if let Some((realm, nonce)) = challenge {
-            builder
-                .attribute(AttributeType::REALM, realm.as_bytes())
-                .attribute(AttributeType::NONCE, nonce);
+        if let Some(challenge) = challenge {
+            challenge.write(&mut builder);
         }
         self.close(&mut builder, close);
     }
@@ -187,8 +186,8 @@ impl Reply {
         if let Some(software) = close.software.filter(|_| names_software) {
             builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
         }
-        if let Some(key) = close.key {
-            builder.integrity(Algorithm::Sha1, key);
+        if let Some(Signature { algorithm, key }) = close.signature {
+            builder.integrity(*algorithm, key.as_bytes());
         }
         if self.fingerprint {
             builder.fingerprint();
@@ -219,8 +218,34 @@ fn write_discovered(
 pub(super) struct Close<'a> {
     /// SOFTWARE, in Allocate and Refresh responses (RFC 8656 §5).
     pub(super) software: Option<&'a str>,
-    /// The key of MESSAGE-INTEGRITY.
-    pub(super) key: Option<&'a [u8]>,
+    /// The message integrity.
+    pub(super) signature: Option<&'a Signature>,
+}
+
+/// What makes a message integrity.
+#[derive(Clone, Debug)]
+pub(super) struct Signature {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: StoredKey,
+}
+
+/// What a client needs to sign its next request (RFC 8489 §9.2.4).
+pub(super) struct Challenge<'a> {
+    pub(super) realm: &'a str,
+    pub(super) nonce: &'a [u8],
+    /// The value of PASSWORD-ALGORITHMS; empty when it is not sent.
+    pub(super) algorithms: &'a [u8],
+}
+
+impl Challenge<'_> {
+    fn write(&self, builder: &mut MessageBuilder<'_>) {
+        builder
+            .attribute(AttributeType::REALM, self.realm.as_bytes())
+            .attribute(AttributeType::NONCE, self.nonce);
+        if !self.algorithms.is_empty() {
+            builder.attribute(AttributeType::PASSWORD_ALGORITHMS, self.algorithms);
+        }
+    }
 }
 
 /// A lifetime as LIFETIME carries it.

@@ -237,7 +237,11 @@ impl Server {
             Err(_) => return Err(Reason::Malformed),
         };
         match message.class() {
-            Class::Request => Ok(self.handle_request(now, from, &message)),
+            Class::Request => {
+                // An owner that wakes late must not show: a request finds nothing that has expired.
+                self.handle_timeout(now);
+                Ok(self.handle_request(now, from, &message))
+            }
             Class::Indication => self.handle_indication(now, &from, &message),
             Class::Success | Class::Error => Err(Reason::UnexpectedResponse),
         }

@@ -33,7 +33,7 @@ const ANYWHERE: &[&str] = &["*"];
 const WAITING: &[&str] = &["control", "credentials"];
 
 /// Every dependency and the rooms that may use it.
-const HOMES: [(&str, &[&str]); 23] = [
+const HOMES: [(&str, &[&str]); 24] = [
     ("axum", WAITING),
     ("base64", &["turn", "credentials"]),
     ("clap", &["cli"]),
@@ -45,6 +45,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("hyper_util", WAITING),
     ("libc", &["net"]),
     ("md5", &["turn"]),
+    ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
     ("serde_json", &["config", "credentials", "control", "cli"]),

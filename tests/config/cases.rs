@@ -133,6 +133,35 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[[auth.users]]\nname = \"a\"\nkey_sha256 = \"00\"",
+        &[
+            "3: auth.users[0].key_sha256: not a stored key, which is 64 hexadecimal digits; make one with: turnstone key --user NAME",
+        ],
+    ),
+    (
+        "[auth]\nalgorithms = []",
+        &["2: auth.algorithms: nobody can sign in; write at least one algorithm"],
+    ),
+    (
+        "[auth]\nalgorithms = [\"md5\", \"MD5\", \"SHA-1\"]",
+        &[
+            r#"2: auth.algorithms[2]: "SHA-1" is no password algorithm; write "SHA-256" or "MD5""#,
+            "2: auth.algorithms[1]: MD5 stands there twice; leave one",
+        ],
+    ),
+    (
+        "[auth]\nalgorithms = [\"SHA-256\"]\n[[auth.users]]\nname = \"a\"\nkey = \"00112233445566778899aabbccddeeff\"",
+        &[
+            r#"2: auth.algorithms[0]: the user "a" has no key for SHA-256; make one with: turnstone key --user NAME"#,
+        ],
+    ),
+    (
+        "[auth]\nuserhash = true\nsecrets = [\"north-wind-and-sun\"]",
+        &[
+            "2: auth.userhash: names of time-limited credentials cannot be found by their hash; leave userhash out, or the secrets",
+        ],
+    ),
+    (
         "[[auth.users]]\nname = \"a\"\npassword = \"b\"\nkey = \"00\"",
         &["4: auth.users[0].key: the user has a password as well; leave one of the two"],
     ),

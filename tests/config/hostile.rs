@@ -94,7 +94,7 @@ fn deep_and_wide_files() {
 fn only_user(config: &Config) -> (&str, &str) {
     match &config.users[0].login {
         Login::Password(password) => (&config.users[0].name, password),
-        Login::Key(_) => panic!("a password was configured"),
+        Login::Keys(_) => panic!("a password was configured"),
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
-use turnstone::turn::{External, NatDiscovery, RelaySource};
+use turnstone::stun::PasswordAlgorithm;
+use turnstone::turn::{External, NatDiscovery, RelaySource, Security};
 
 use super::{defaults, load, load_with};
 
@@ -58,9 +59,27 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| {
             c.users
                 .iter()
-                .any(|user| user.key(&c.realm).to_hex() == "000102030405060708090a0b0c0d0e0f")
+                .any(|user| user.keys(&c.realm)[0].to_hex() == "000102030405060708090a0b0c0d0e0f")
+                && c.security == Security::new(&[PasswordAlgorithm::Md5], true)
         },
     ),
+    (
+        "auth.users.key_sha256",
+        "[[auth.users]]\nname = \"a\"\nkey_sha256 = \"000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\"",
+        |c| {
+            c.users
+                .iter()
+                .all(|user| user.has(PasswordAlgorithm::Sha256))
+                && c.security == Security::new(&[PasswordAlgorithm::Sha256], true)
+        },
+    ),
+    ("auth.algorithms", "[auth]\nalgorithms = [\"md5\"]", |c| {
+        policy(c).security == Security::new(&[PasswordAlgorithm::Md5], true)
+    }),
+    ("auth.userhash", "[auth]\nuserhash = false", |c| {
+        let both = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
+        policy(c).security == Security::new(&both, false)
+    }),
     (
         "relay.addresses",
         "[relay]\naddresses = [\"192.0.2.1\"]",

@@ -88,7 +88,12 @@ fn all_derive_the_same_long_term_key() {
     let mut random = Random(9);
     for _ in 0..200 {
         let [user, realm, password] = [(); 3].map(|()| Field::text(&mut random, 40));
-        let ours = turnstone::turn::StoredKey::derive(&user, &realm, &password);
+        let ours = turnstone::turn::StoredKey::derive(
+            turnstone::stun::PasswordAlgorithm::Md5,
+            &user,
+            &realm,
+            &password,
+        );
         let other = stun::integrity::MessageIntegrity::new_long_term_integrity(
             user.clone(),
             realm.clone(),

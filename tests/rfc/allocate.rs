@@ -41,6 +41,22 @@ fn allocate_and_refresh_responses_name_the_software() {
     }
 }
 
+/// RFC 8656 §7.2 step 6, §18.7: the R bit is clear, so no reservation is asked for.
+#[test]
+fn an_even_port_is_even() {
+    for port in 4000..4020 {
+        let mut world = world();
+        let attributes = [
+            requested_transport(UDP),
+            (AttributeType::EVEN_PORT, vec![0x00]),
+        ];
+        let from = udp(&format!("203.0.113.7:{port}"));
+        let answer = world.ask(&Login::alice(), from, Method::ALLOCATE, &attributes);
+        let relayed = answer.xor_address(AttributeType::XOR_RELAYED_ADDRESS);
+        assert_eq!(relayed.unwrap().port() % 2, 0);
+    }
+}
+
 /// RFC 8656 §7.2 step 7: IPv4 unless the client asks for another, whatever family the client has.
 #[test]
 fn without_a_requested_family_the_relayed_address_is_ipv4() {

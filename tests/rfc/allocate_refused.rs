@@ -87,16 +87,35 @@ fn dont_fragment_is_an_unknown_attribute() {
 
 /// RFC 8489 §6.3.1: what is not served yet is refused, never silently left out.
 #[test]
-fn reservation_token_is_an_unknown_attribute() {
+fn reservations_are_unknown_attributes() {
+    for (attribute, code_point) in [
+        ((AttributeType::EVEN_PORT, vec![0x80]), vec![0x00, 0x18]),
+        (
+            (AttributeType::RESERVATION_TOKEN, vec![0; 8]),
+            vec![0x00, 0x22],
+        ),
+    ] {
+        let mut world = world();
+        let refusal = ask(
+            &mut world,
+            Method::ALLOCATE,
+            &[requested_transport(UDP), attribute],
+        );
+        assert_eq!(refusal.code(), Some(420));
+        let listed = refusal.value(AttributeType::UNKNOWN_ATTRIBUTES);
+        assert_eq!(listed, Some(code_point));
+    }
+}
+
+/// RFC 8656 §18.7.
+#[test]
+fn an_even_port_of_a_wrong_length_is_a_bad_request() {
     let mut world = world();
     let attributes = [
         requested_transport(UDP),
-        (AttributeType::RESERVATION_TOKEN, vec![0; 8]),
+        (AttributeType::EVEN_PORT, vec![0; 4]),
     ];
-    let refusal = ask(&mut world, Method::ALLOCATE, &attributes);
-    assert_eq!(refusal.code(), Some(420));
-    let listed = refusal.value(AttributeType::UNKNOWN_ATTRIBUTES);
-    assert_eq!(listed, Some(vec![0x00, 0x22]));
+    assert_eq!(code(&mut world, Method::ALLOCATE, &attributes), Some(400));
 }
 
 /// RFC 8656 §7.2 step 7.

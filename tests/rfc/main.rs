@@ -18,6 +18,7 @@ mod fingerprint;
 mod lifetime;
 mod long_term;
 mod nat_discovery;
+mod password_algorithms;
 mod refresh;
 mod retransmission;
 mod rfc3489;

@@ -150,7 +150,12 @@ fn sample_request_with_long_term_authentication() {
         "f//499k954d6OL34oL9FSTvy64sA"
     );
     assert_eq!(text(&message, AttributeType::REALM), "example.org");
-    let key = StoredKey::derive(MATRIX, "example.org", "TheMatrIX");
+    let key = StoredKey::derive(
+        turnstone::stun::PasswordAlgorithm::Md5,
+        MATRIX,
+        "example.org",
+        "TheMatrIX",
+    );
     assert_eq!(
         message.check_integrity(Algorithm::Sha1, key.as_bytes()),
         Ok(())
@@ -172,7 +177,12 @@ fn sample_request_with_long_term_authentication() {
 /// RFC 8489 §9.2.2.
 #[test]
 fn sample_key() {
-    let key = StoredKey::derive("user", "realm", "pass");
+    let key = StoredKey::derive(
+        turnstone::stun::PasswordAlgorithm::Md5,
+        "user",
+        "realm",
+        "pass",
+    );
     assert_eq!(key.to_hex(), "8493fbc53ba582fb4c044c456bdc40eb");
 }
 

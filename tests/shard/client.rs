@@ -133,7 +133,12 @@ impl Client {
         let mut builder = MessageBuilder::new(&mut bytes, Class::Request, method, transaction);
         add(&mut builder);
         if !self.nonce.is_empty() {
-            let key = StoredKey::derive(USER, REALM, PASSWORD);
+            let key = StoredKey::derive(
+                turnstone::stun::PasswordAlgorithm::Md5,
+                USER,
+                REALM,
+                PASSWORD,
+            );
             builder
                 .attribute(AttributeType::USERNAME, USER.as_bytes())
                 .attribute(AttributeType::REALM, REALM.as_bytes())

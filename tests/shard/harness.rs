@@ -105,8 +105,16 @@ pub fn start(options: &Options) -> Shards {
 
 /// Loopback peers are allowed, or there would be none to test with.
 pub fn policy(options: &Options) -> Policy {
-    let mut credentials = Credentials::default();
-    credentials.add_user(USER, StoredKey::derive(USER, REALM, PASSWORD));
+    let mut credentials = Credentials::new(REALM);
+    credentials.add_user(
+        USER,
+        StoredKey::derive(
+            turnstone::stun::PasswordAlgorithm::Md5,
+            USER,
+            REALM,
+            PASSWORD,
+        ),
+    );
     // ::1 reads as an IPv4-compatible address too.
     let loopback = ["127.0.0.0/8", "::1/128", "0.0.0.1/32"].map(|network| Rule {
         network: network.parse().expect("a network"),
@@ -117,6 +125,7 @@ pub fn policy(options: &Options) -> Policy {
         realm: REALM.into(),
         software: None,
         credentials,
+        security: turnstone::turn::Security::default(),
         lifetimes: Lifetimes::default(),
         relay: RelayAddresses {
             v4: as_reached.clone(),

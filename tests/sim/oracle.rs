@@ -113,13 +113,14 @@ impl Oracle {
         now: Instant,
         client: &FiveTuple,
         message: &[u8],
+        is_open: impl Fn(SocketAddr) -> bool,
     ) -> Option<ToPeer> {
         let grant = self.grant(now, client)?;
         let (peer, payload) = match message {
             [0x40..=0x4F, ..] => grant.channel_data(now, message)?,
             _ => send_indication(message)?,
         };
-        let may = grant.permits(now, peer) && self.is_reachable(now, peer);
+        let may = grant.permits(now, peer) && self.is_reachable(peer, is_open);
         may.then(|| ToPeer {
             relay: self.addresses.to_local(grant.relayed),
             peer: self.addresses.to_local(peer),
@@ -134,11 +135,12 @@ impl Oracle {
         relay: SocketAddr,
         peer: SocketAddr,
         payload: &[u8],
+        is_open: impl Fn(SocketAddr) -> bool,
     ) -> Option<ToClient> {
         let relayed = self.addresses.to_public(relay);
         let grant = self.live(now).find(|grant| grant.relayed == relayed)?;
         let peer = self.addresses.to_public(peer);
-        let may = grant.permits(now, peer) && self.is_reachable(now, peer);
+        let may = grant.permits(now, peer) && self.is_reachable(peer, is_open);
         may.then(|| ToClient {
             client: grant.client,
             by: grant
@@ -247,10 +249,10 @@ impl Oracle {
         grant.channels.insert(number, (peer, until));
     }
 
-    /// A relayed address of this very server can be reached while it lives; any other always.
-    fn is_reachable(&self, now: Instant, peer: SocketAddr) -> bool {
+    /// A relayed address of this very server can be reached while its socket is open; any other always.
+    fn is_reachable(&self, peer: SocketAddr, is_open: impl Fn(SocketAddr) -> bool) -> bool {
         let is_ours = self.addresses.public.contains(&peer.ip());
-        !is_ours || self.live(now).any(|grant| grant.relayed == peer)
+        !is_ours || is_open(self.addresses.to_local(peer))
     }
 
     fn live(&self, now: Instant) -> impl Iterator<Item = &Grant> {

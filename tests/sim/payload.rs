@@ -1,6 +1,6 @@
 //! Numbered application data that proves where it comes from and that nobody touched it.
 
-use crate::rng::{Rng, mix};
+use crate::rng::Rng;
 
 const MAGIC: [u8; 2] = *b"TS";
 const HEAD: usize = 2 + 2 + 2 + 4;
@@ -22,7 +22,7 @@ impl Payload {
         bytes.extend(self.origin.to_be_bytes());
         bytes.extend(self.through.to_be_bytes());
         bytes.extend(self.number.to_be_bytes());
-        let mut rng = Rng::new(mix(u64::from(self.origin) << 32 | u64::from(self.number)));
+        let mut rng = Rng::new(u64::from(self.origin) << 32 | u64::from(self.number));
         let length = rng.below(200);
         bytes.extend(rng.bytes(length));
         bytes

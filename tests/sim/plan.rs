@@ -121,6 +121,7 @@ pub(crate) fn chaos(rng: &mut Rng) -> Scenario {
         bind_refused: 5,
         bind_slow: 30,
         send: 1,
+        late: 30,
     };
     scenario.access.loss = rng.between(0..25);
     scenario.access.duplicates = rng.between(0..10);
@@ -273,9 +274,17 @@ pub(crate) fn generous(scenario: &Scenario) -> Policy {
 
 /// Short lifetimes, few ports, and the peer policy that an operator gets who says nothing.
 fn policy() -> Policy {
-    let mut credentials = Credentials::default();
+    let mut credentials = Credentials::new(REALM);
     for (user, password) in USERS {
-        credentials.add_user(user, StoredKey::derive(user, REALM, password));
+        credentials.add_user(
+            user,
+            StoredKey::derive(
+                turnstone::stun::PasswordAlgorithm::Md5,
+                user,
+                REALM,
+                password,
+            ),
+        );
     }
     credentials.add_secret(SharedSecret::new(SECRET));
     let seconds = Duration::from_secs;
@@ -283,6 +292,7 @@ fn policy() -> Policy {
         realm: REALM.into(),
         software: None,
         credentials,
+        security: turnstone::turn::Security::default(),
         lifetimes: Lifetimes {
             allocation: seconds(8),
             allocation_max: seconds(25),

@@ -3,28 +3,29 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// SplitMix64.
+use crate::common::random::Random;
+
+/// Draws what simulations need.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub(crate) struct Rng(Random);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x7475_726E_7374_6F6E)
+        Self(Random(seed))
     }
 
     /// A generator of its own for a part of the simulation, so that parts do not disturb each other.
     pub(crate) fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self::new(self.next())
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0)
+        self.0.next()
     }
 
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
+        self.0.below(bound)
     }
 
     pub(crate) fn between(&mut self, range: Range<u64>) -> u64 {
@@ -46,14 +47,6 @@ impl Rng {
     }
 
     pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next().to_be_bytes()[0]).collect()
+        (0..length).map(|_| self.0.byte()).collect()
     }
-}
-
-/// Spreads the bits of `value` over all bits of the result.
-pub(crate) fn mix(value: u64) -> u64 {
-    let mut z = value;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

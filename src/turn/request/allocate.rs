@@ -106,12 +106,14 @@ impl Server {
     ) -> AllocationKey {
         let transaction = request.message.transaction();
         let fingerprint = request.message.has_fingerprint();
+        let integrity = user.signature().algorithm;
         let key = self.allocations.insert(Allocation {
             client: request.from,
             owner: user.into_owner(),
             origin: Origin {
                 transaction,
                 fingerprint,
+                integrity,
                 lifetime,
             },
             relay,

@@ -8,11 +8,11 @@ mod refresh;
 
 use std::time::Duration;
 
-use super::allocation::{Allocation, AllocationKey, Owner};
+use super::allocation::{Allocation, AllocationKey};
 use super::auth::{Authenticated, Failure, authenticate};
 use super::five_tuple::{Family, FiveTuple};
 use super::outcome::{Reason, Verdict};
-use super::reply::{Close, Refusal, Reply, Success};
+use super::reply::{Challenge, Close, Refusal, Reply, Signature, Success};
 use super::server::Server;
 use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
 use crate::stun::{AttributeType, Message, Method};
@@ -34,6 +34,8 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::REQUESTED_ADDRESS_FAMILY,
     AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
+    AttributeType::PASSWORD_ALGORITHM,
+    AttributeType::USERHASH,
     AttributeType::XOR_MAPPED_ADDRESS,
 ];
 
@@ -114,7 +116,7 @@ impl Server {
         reply: &Reply,
         user: Authenticated,
     ) -> Verdict<'p> {
-        let key = user.owner().key.clone();
+        let signature = user.signature();
         let handled = check_known(request.message).and_then(|()| match reply.method {
             RequestMethod::Allocate => self.handle_allocate(request, user),
             RequestMethod::Refresh => self.handle_refresh(request, &user),
@@ -123,11 +125,11 @@ impl Server {
             RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
         });
         match handled {
-            Ok(Handled::Answer(success)) => self.succeed(reply, success, key.as_bytes()),
+            Ok(Handled::Answer(success)) => self.succeed(reply, success, &signature),
             Ok(Handled::Repeat(allocation)) => self.answer_allocate(allocation),
             Ok(Handled::Park) => Verdict::Park,
             Ok(Handled::Pending) => Verdict::Discard(Reason::AnswerPending),
-            Err(refusal) => self.refuse(request.now, reply, &refusal, Some(key.as_bytes())),
+            Err(refusal) => self.refuse(request.now, reply, &refusal, Some(&signature)),
         }
     }
 
@@ -156,34 +158,50 @@ impl Server {
             .map(|allocation| (key, allocation))
     }
 
-    fn succeed<'p>(&mut self, reply: &Reply, success: Success, key: &[u8]) -> Verdict<'p> {
+    fn succeed<'p>(
+        &mut self,
+        reply: &Reply,
+        success: Success,
+        signature: &Signature,
+    ) -> Verdict<'p> {
+        let software = self.policy.software.as_deref();
         let close = Close {
-            software: self.policy.software.as_deref(),
-            key: Some(key),
+            software,
+            signature: Some(signature),
         };
         reply.write_success(&mut self.response, success, &close);
         self.answer(reply, ResultCode::SUCCESS)
     }
 
-    /// Answers with an error response; without a `key` the request was not authentic.
+    /// Answers with an error response; without a `signature` the request was not authentic.
     pub(super) fn refuse<'p>(
         &mut self,
         now: Now,
         reply: &Reply,
         refusal: &Refusal,
-        key: Option<&[u8]>,
+        signature: Option<&Signature>,
     ) -> Verdict<'p> {
-        let nonce = self.nonces.make(reply.to.client, now.instant);
-        let challenge = (&*self.policy.realm, &nonce[..]);
-        let challenge = Some(challenge).filter(|_| refusal.is_challenge());
-        let software = self.policy.software.as_deref().filter(|_| key.is_some());
-        let close = Close {
-            software,
-            key: key.filter(|_| !refusal.is_challenge()),
+        let security = &self.policy.security;
+        let nonce = self
+            .nonces
+            .make(reply.to.client, now.instant, security.cookie());
+        let challenge = Challenge {
+            realm: &self.policy.realm,
+            nonce: &nonce,
+            algorithms: security.password_algorithms(),
         };
+        let close = Close {
+            software: self
+                .policy
+                .software
+                .as_deref()
+                .filter(|_| signature.is_some()),
+            signature: signature.filter(|_| !refusal.is_challenge()),
+        };
+        let challenge = Some(&challenge).filter(|_| refusal.is_challenge());
         reply.write_error(&mut self.response, refusal, challenge, &close);
         // Only who knows the password is told that the nonce is stale.
-        if key.is_some() || *refusal == Refusal::StaleNonce {
+        if signature.is_some() || *refusal == Refusal::StaleNonce {
             self.answer(reply, refusal.result())
         } else {
             self.answer_unauthenticated(now, reply, refusal.result())
@@ -225,8 +243,8 @@ impl Server {
             relayed: allocation.relay.public,
             lifetime: allocation.origin.lifetime,
         };
-        let Owner { key, .. } = allocation.owner.clone();
-        self.succeed(&reply, success, key.as_bytes())
+        let signature = allocation.signature();
+        self.succeed(&reply, success, &signature)
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Handled, Request, allocate};
 use crate::turn::allocation::Owner;
 use crate::turn::auth::Authenticated;
-use crate::turn::policy::Policy;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;
 use crate::turn::stats::{AllocationEnd, AuthFailure, Counter};
@@ -45,12 +44,10 @@ impl Server {
         user: &Authenticated,
     ) -> Result<(), Refusal> {
         let Owner { username, key, .. } = user.owner();
-        let Policy {
-            credentials, realm, ..
-        } = &*self.policy;
+        let credentials = &self.policy.credentials;
         let failure = if user.is_expired(request.now) {
             AuthFailure::Expired
-        } else if !credentials.hold(username, realm, key) {
+        } else if !credentials.hold(username, key) {
             AuthFailure::UnknownUser
         } else {
             return Ok(());

@@ -2,6 +2,7 @@
 //! always well-behaved.
 
 mod requests;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::plan::{Ending, Plan, Whom};
 use crate::properties::Property;
 use crate::rng::Rng;
 use crate::transaction::{Ask, Transaction};
+use target::Target;
 
 /// The relayed transport addresses that clients told each other outside of TURN.
 pub(crate) type Book = BTreeMap<u16, SocketAddr>;
@@ -28,19 +30,6 @@ pub(crate) enum Sent {
     Message(Vec<u8>),
     /// The end of the connection from this address.
     End(SocketAddr),
-}
-
-/// Somebody to exchange data with.
-#[derive(Debug)]
-struct Target {
-    whom: Whom,
-    /// Its address, once known.
-    peer: Option<SocketAddr>,
-    wants_channel: bool,
-    channel: Option<u16>,
-    /// When permission (and channel) end unless renewed.
-    until: Instant,
-    renew: Instant,
 }
 
 /// The allocation, as far as the client knows.
@@ -85,14 +74,6 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(id: u16, plan: Plan, lifetimes: Lifetimes, rng: Rng) -> Self {
-        let target = |(whom, wants_channel): &(Whom, bool)| Target {
-            whom: *whom,
-            peer: None,
-            wants_channel: *wants_channel,
-            channel: None,
-            until: Instant::ZERO,
-            renew: Instant::ZERO,
-        };
         Self {
             id,
             address: plan.address,
@@ -104,7 +85,7 @@ impl Client {
             challenges: 0,
             held: None,
             transactions: Vec::new(),
-            targets: plan.targets.iter().map(target).collect(),
+            targets: plan.targets.iter().map(Target::new).collect(),
             channels: BTreeSet::new(),
             ports: BTreeSet::new(),
             tick: plan.start,
@@ -398,26 +379,6 @@ impl Client {
 
     fn asks(&self, is_it: impl Fn(Ask) -> bool) -> bool {
         self.transactions.iter().any(|t| is_it(t.ask))
-    }
-}
-
-impl Target {
-    /// Learns where the other client's relay is now; a new place needs leave of its own.
-    fn find(&mut self, book: &Book) {
-        let peer = match self.whom {
-            Whom::Peer(peer) => Some(peer),
-            Whom::Client(id) => book.get(&id).copied(),
-        };
-        if self.peer != peer {
-            self.peer = peer;
-            self.lose();
-        }
-    }
-
-    fn lose(&mut self) {
-        self.channel = None;
-        self.until = Instant::ZERO;
-        self.renew = Instant::ZERO;
     }
 }
 

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turnstone::stun::{AttributeType, HEADER_LENGTH};
+use turnstone::stun::{AttributeType, HEADER_LENGTH, Method};
 use turnstone::time::Instant;
 use turnstone::turn::{
     Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Transport,
 };
 
-use crate::common::{Out, Response, World, policy, udp};
+use crate::common::{
+    Login, Out, Response, World, address, lifetime, policy, requested_transport, udp,
+};
 use crate::coverage::{Coverage, answers};
 use crate::properties::Property;
 use crate::rng::Rng;
@@ -30,7 +32,7 @@ fn every_answer_is_the_one_that_the_table_predicts() {
     let coverage = Coverage::new();
     let runs = each_seed(400, |rng| {
         let mut run = Run::new();
-        for _ in 0..150 {
+        for _ in 0..250 {
             run.step(rng);
         }
         run.end();
@@ -39,6 +41,23 @@ fn every_answer_is_the_one_that_the_table_predicts() {
     if runs >= 400 {
         coverage.check(&every_answer());
     }
+}
+
+/// A shard wakes some milliseconds after it wanted to; its answers must not tell.
+#[test]
+fn a_request_finds_nothing_that_has_expired_however_late_the_shard_wakes() {
+    let mut world = World::new(short_policy());
+    let (client, peer) = (udp("5.5.5.1:4000"), address("198.51.100.1:7"));
+    world.allocate(client);
+    world.now.instant = world.now.instant + Duration::from_secs(10);
+    let late = world.ask(&Login::alice(), client, Method::REFRESH, &[lifetime(40)]);
+    assert_eq!(late.code(), Some(437), "the allocation is over");
+    world.allocate(client);
+    let late = world.ask(&Login::alice(), client, Method::REFRESH, &[lifetime(40)]);
+    assert_eq!(late.code(), None);
+    assert_eq!(world.bind_channel(client, 0x4000, peer).code(), None);
+    world.now.instant = world.now.instant + Duration::from_secs(7);
+    assert_eq!(world.bind_channel(client, 0x4001, peer).code(), None);
 }
 
 fn every_answer() -> Vec<Counter> {
@@ -81,7 +100,7 @@ impl Run {
 
     fn step(&mut self, rng: &mut Rng) {
         match rng.below(10) {
-            0 | 1 => self.pass(rng.millis(1..9_000)),
+            0 | 1 => self.pass(rng.millis(1..5_000)),
             2 if rng.chance(30) => {
                 let client = rng.pick(&clients());
                 self.world.client_gone(client);
@@ -149,12 +168,16 @@ impl Run {
                 first.clone()
             }
             Signature::ForgedNonce => (now, b"AAAAAAAAAAAAAAAAAAAAAAAA".to_vec()),
-            Signature::ForeignNonce => (now, self.world.nonce(udp("5.5.5.9:4000"))),
+            Signature::ForeignNonce => {
+                let mut other = from;
+                other.client.set_port(4999);
+                (now, self.world.nonce(other))
+            }
             _ => (now, self.world.nonce(from)),
         }
     }
 
-    /// A request that made a live allocation gets the same answer again (S14).
+    /// A request that made a live allocation gets the same answer again (S14), and nobody else does.
     fn retransmit(&mut self, rng: &mut Rng) {
         let table = &self.table;
         self.allocated.retain(|(from, _, response, _)| {
@@ -164,16 +187,36 @@ impl Run {
         if self.allocated.is_empty() {
             return;
         }
-        let (from, message, first, since) = &self.allocated[rng.below(self.allocated.len())];
-        let is_fresh = self.world.now.instant.since(*since) < NONCE;
-        let again = self.world.send(*from, message).response();
+        let place = rng.below(self.allocated.len());
+        let (from, message, first, since) = self.allocated[place].clone();
+        if rng.chance(30) {
+            return self.imitate(from, &first);
+        }
+        let is_fresh = self.world.now.instant.since(since) < NONCE;
+        let again = self.world.send(from, &message).response();
         let right = if is_fresh {
-            again == *first
+            again == first
         } else {
             again.code() == Some(438)
         };
         Property::AnswersArePredicted.holds(right, || {
             format!("a retransmission of {from:?} got {:?}", again.code())
+        });
+    }
+
+    /// Another user sends an Allocate request with the transaction id of the first.
+    fn imitate(&mut self, from: FiveTuple, first: &Response) {
+        let owner = self.table.owner_of(&from);
+        let logins = [Login::alice(), Login::bob()];
+        let mut others = logins.into_iter();
+        let other = others.find(|login| Some(&*login.username) != owner);
+        let other = other.expect("two users");
+        let nonce = self.world.nonce(from);
+        let id = first.message().transaction();
+        let request = other.sign(id, Method::ALLOCATE, &[requested_transport(17)], &nonce);
+        let code = self.world.send(from, &request).response().code();
+        Property::AnswersArePredicted.holds(code == Some(437), || {
+            format!("an imitation of {from:?} got {code:?}")
         });
     }
 
@@ -239,8 +282,8 @@ fn short_policy() -> Policy {
     policy.lifetimes = Lifetimes {
         allocation: seconds(10),
         allocation_max: seconds(40),
-        permission: seconds(7),
-        channel: seconds(11),
+        permission: seconds(5),
+        channel: seconds(7),
         nonce: NONCE,
     };
     policy.limits = Limits {

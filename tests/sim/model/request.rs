@@ -125,7 +125,7 @@ impl Request {
         let from = rng.pick(&clients);
         // A client mostly uses the same login, so that its requests mostly get through.
         let usual = clients.iter().position(|client| *client == from);
-        let login = if rng.chance(85) {
+        let login = if rng.chance(92) {
             usual.unwrap_or(0) % 4
         } else {
             rng.below(4)
@@ -194,7 +194,7 @@ impl Request {
 }
 
 fn signature(rng: &mut Rng) -> Signature {
-    if rng.chance(80) {
+    if rng.chance(88) {
         return Signature::Right;
     }
     rng.pick(&[
@@ -211,7 +211,11 @@ fn signature(rng: &mut Rng) -> Signature {
 
 impl Body {
     fn random(rng: &mut Rng, relays: &[SocketAddr]) -> Self {
-        let peers = peers(relays);
+        let mut peers = peers(relays);
+        if rng.chance(60) {
+            // Few peers, so that bindings are refreshed, renewed and in each other's way.
+            peers.truncate(3);
+        }
         let is_faulty = rng.chance(15);
         match rng.below(20) {
             0 => Self::Binding,
@@ -261,7 +265,7 @@ impl Body {
     }
 
     fn channel_bind(rng: &mut Rng, all: &[SocketAddr], is_faulty: bool) -> Self {
-        let mut number = Value::Is(rng.pick(&[0x4000, 0x4001, 0x4002, 0x4003, 0x4FFF]));
+        let mut number = Value::Is(rng.pick(&[0x4000, 0x4001, 0x4FFF]));
         let mut peer = Value::Is(rng.pick(all));
         match rng.below(2) {
             _ if !is_faulty => {}

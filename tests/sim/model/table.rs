@@ -79,9 +79,11 @@ impl Table {
     }
 
     pub(super) fn relay_of(&self, client: &FiveTuple) -> Option<SocketAddr> {
-        let mut entries = self.entries.iter();
-        let (_, entry) = entries.find(|(known, _)| known == client)?;
-        entry.relayed
+        self.get(client)?.relayed
+    }
+
+    pub(super) fn owner_of(&self, client: &FiveTuple) -> Option<&str> {
+        self.get(client).map(|entry| &*entry.username)
     }
 
     /// How many allocations, permissions and channels there are.
@@ -268,6 +270,12 @@ impl Table {
         let entry = self.entry(&request.from).ok_or(437_u16)?;
         check(entry.username == request.login.username, 441)?;
         Ok(entry)
+    }
+
+    fn get(&self, client: &FiveTuple) -> Option<&Entry> {
+        let mut entries = self.entries.iter();
+        let (_, entry) = entries.find(|(known, _)| known == client)?;
+        Some(entry)
     }
 
     fn entry(&mut self, client: &FiveTuple) -> Option<&mut Entry> {

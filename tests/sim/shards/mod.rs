@@ -1,23 +1,23 @@
 //! The server: shards of the pure core, their relay sockets played by the simulation and failing at
 //! times. Each packet is held against the oracle.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use turnstone::stun::AttributeType;
 use turnstone::time::{Instant, Now};
 use turnstone::turn::{
-    Action, AllocationKey, Counter, Direction, Event, Family, FiveTuple, Policy, Reason, Server,
-    Setup, Shared, Source, Stats, Transport, Verdict,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Policy, Reason, Server, Setup,
+    Shared, Stats, Verdict,
 };
 
-use crate::common::Response;
-use crate::oracle::{By, Oracle, ToClient, ToPeer};
+use crate::oracle::{Census, Oracle, ToPeer};
 use crate::properties::Property;
-use crate::rng::{Rng, mix};
+use crate::rng::Rng;
 
 /// How often, in percent, the operating system fails.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) bind_slow: u64,
     /// A send buffer is full.
     pub(crate) send: u64,
+    /// A shard wakes up to 1.5 seconds after it wanted to.
+    pub(crate) late: u64,
 }
 
 /// What leaves the server.
@@ -57,6 +59,10 @@ pub(crate) struct Shards {
     sockets: BTreeMap<SocketAddr, (usize, AllocationKey)>,
     /// Those that are being opened.
     opening: BTreeMap<(usize, AllocationKey), SocketAddr>,
+    /// Those that were closed; the poller may have seen datagrams before.
+    closed: BTreeMap<SocketAddr, (usize, AllocationKey)>,
+    /// How late each shard wakes next.
+    lags: Vec<Duration>,
     faults: Faults,
     rng: Rng,
     digest: DefaultHasher,
@@ -90,6 +96,8 @@ impl Shards {
             oracle,
             sockets: BTreeMap::new(),
             opening: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            lags: vec![Duration::ZERO; count.into()],
             faults,
             rng,
             digest: DefaultHasher::new(),
@@ -99,7 +107,8 @@ impl Shards {
     /// A message of a client, which lands on a shard by the hash of its address.
     pub(crate) fn hear_client(&mut self, now: Now, from: FiveTuple, message: &[u8]) -> Vec<Output> {
         let shard = self.shard_of(&from);
-        let expected = self.oracle.to_peer(now.instant, &from, message);
+        let is_open = |relay| self.sockets.contains_key(&relay);
+        let expected = self.oracle.to_peer(now.instant, &from, message, is_open);
         let verdict = self.servers[shard].handle_client(now, from, message);
         let relayed = match verdict {
             Verdict::ToPeer {
@@ -114,13 +123,13 @@ impl Shards {
             Verdict::ToClient { .. } => panic!("a client's message went to a client"),
             Verdict::Respond | Verdict::Park | Verdict::Discard(_) => None,
         };
-        judge(&relayed, &expected, |to| &to.payload, message);
+        audit::judge(&relayed, &expected, |to| &to.payload, message);
         let relayed = relayed.filter(|to| !self.send_fails(shard, Direction::ToPeer, &to.payload));
         let relayed = relayed.map(Output::ToPeer);
         self.settle(now, shard, message, relayed)
     }
 
-    /// A datagram of `peer` at the relay socket bound at `relay`, if that is still open.
+    /// A datagram of `peer` at the relay socket bound at `relay`, if that is open or was until lately.
     pub(crate) fn hear_peer(
         &mut self,
         now: Now,
@@ -128,10 +137,15 @@ impl Shards {
         peer: SocketAddr,
         payload: &[u8],
     ) -> Vec<Output> {
-        let Some((shard, key)) = self.sockets.get(&relay).copied() else {
+        let socket = self.sockets.get(&relay);
+        let socket = socket.copied().or_else(|| self.closed.remove(&relay));
+        let Some((shard, key)) = socket else {
             return Vec::new();
         };
-        let expected = self.oracle.to_client(now.instant, relay, peer, payload);
+        let is_open = |relay| self.sockets.contains_key(&relay);
+        let expected = self
+            .oracle
+            .to_client(now.instant, relay, peer, payload, is_open);
         let verdict = self.servers[shard].handle_peer(now, key, peer, payload);
         let message = match verdict {
             Verdict::ToClient {
@@ -146,8 +160,10 @@ impl Shards {
             Verdict::Discard(_) => None,
             other => panic!("a peer's datagram ended in {other:?}"),
         };
-        let relayed = message.as_ref().map(|(to, message)| read(*to, message));
-        judge(&relayed, &expected, |to| &to.payload, payload);
+        let relayed = message
+            .as_ref()
+            .map(|(to, message)| audit::read(*to, message));
+        audit::judge(&relayed, &expected, |to| &to.payload, payload);
         let message = message.filter(|_| !self.send_fails(shard, Direction::ToClient, payload));
         let message = message.map(|(to, message)| Output::ToClient { to, message });
         self.settle(now, shard, &[], message)
@@ -169,21 +185,29 @@ impl Shards {
         self.settle(now, shard, &[], None)
     }
 
-    /// When a shard wants to be woken next.
+    /// When a shard wakes next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.servers.iter().filter_map(Server::poll_timeout).min()
+        let shards = 0..self.servers.len();
+        shards.filter_map(|shard| self.wakes_at(shard)).min()
     }
 
     /// Wakes the shards whose time has come.
     pub(crate) fn handle_timeouts(&mut self, now: Now) {
         for shard in 0..self.servers.len() {
-            let due = self.servers[shard].poll_timeout();
-            if due.is_some_and(|due| due <= now.instant) {
+            if self.wakes_at(shard).is_some_and(|at| at <= now.instant) {
                 self.servers[shard].handle_timeout(now);
                 let outputs = self.settle(now, shard, &[], None);
                 assert!(outputs.is_empty(), "a timeout sends nothing");
+                let is_late = self.rng.chance(self.faults.late);
+                let lag = self.rng.millis(0..u64::from(is_late) * 1500 + 1);
+                self.lags[shard] = if is_late { lag } else { Duration::ZERO };
             }
         }
+    }
+
+    fn wakes_at(&self, shard: usize) -> Option<Instant> {
+        let due = self.servers[shard].poll_timeout()?;
+        Some(due + self.lags[shard])
     }
 
     pub(crate) fn is_open(&self, relay: SocketAddr) -> bool {
@@ -193,8 +217,7 @@ impl Shards {
     pub(crate) fn shard_of(&self, client: &FiveTuple) -> usize {
         let mut hash = DefaultHasher::new();
         client.client.hash(&mut hash);
-        let count = self.servers.len() as u64;
-        usize::try_from(mix(hash.finish()) % count).expect("a small number")
+        Rng::new(hash.finish()).below(self.servers.len())
     }
 
     /// Everything that left the server so far, and when, as one number.
@@ -209,6 +232,7 @@ impl Shards {
     /// From now on nothing fails and `policy` holds.
     pub(crate) fn relax(&mut self, now: Now, policy: Policy) {
         self.faults = Faults::default();
+        self.lags.fill(Duration::ZERO);
         let policy = Arc::new(policy);
         for server in &mut self.servers {
             server.handle_event(now, Event::Policy(Arc::clone(&policy)));
@@ -228,7 +252,7 @@ impl Shards {
         );
         hold(self.poll_timeout().is_none(), "deadlines are left");
         for stats in self.stats() {
-            hold(gauges(stats) == (0, 0, 0, 0), "a gauge is not zero");
+            audit::check_gauges(stats, &Census::default());
         }
     }
 
@@ -267,13 +291,13 @@ impl Shards {
             }
             Action::OpenRelay { key, local } => self.bind(now, shard, key, local),
             Action::CloseRelay { key, family } => {
-                let open = self.sockets.len() + self.opening.len();
-                let is_it = |at: &SocketAddr| Family::of(at.ip()) == family;
-                self.sockets
-                    .retain(|at, open| *open != (shard, key) || !is_it(at));
-                self.opening.remove(&(shard, key));
-                let closed = open - self.sockets.len() - self.opening.len();
-                assert_eq!(closed, 1, "one socket is closed");
+                let is_opening = self.opening.remove(&(shard, key)).is_some();
+                if !is_opening {
+                    let local = self.socket(shard, key);
+                    assert_eq!(Family::of(local.ip()), family, "the socket's family");
+                    self.sockets.remove(&local);
+                    self.closed.insert(local, (shard, key));
+                }
             }
         }
         None
@@ -312,21 +336,12 @@ impl Shards {
     }
 
     fn check(&mut self, now: Now, shard: usize) {
-        let stats = self.servers[shard].stats();
-        let (received, ended) = (received(stats), ended(stats));
-        Property::EveryPacketHasOneOutcome.holds(received == ended, || {
-            format!("{received} received, {ended} accounted for")
-        });
-        let census = self.oracle.census(now.instant, shard);
-        let granted = (census.allocations, census.permissions, census.channels);
-        let (allocations, permissions, channels, ports) = gauges(stats);
-        let right = granted == (allocations, permissions, channels) && ports == allocations;
-        Property::GaugesTellTheTruth.holds(right, || {
-            format!(
-                "{census:?} on shard {shard}, but gauges {:?}",
-                gauges(stats)
-            )
-        });
+        let server = &self.servers[shard];
+        audit::check_outcomes(server.stats());
+        let is_overdue = server.poll_timeout().is_some_and(|due| due <= now.instant);
+        if !is_overdue {
+            audit::check_gauges(server.stats(), &self.oracle.census(now.instant, shard));
+        }
     }
 
     fn note(&mut self, now: Now, outputs: &[Output]) {
@@ -339,77 +354,4 @@ impl Shards {
             }
         }
     }
-}
-
-/// Holds what the server did with application data against what it has to do.
-fn judge<T: PartialEq + std::fmt::Debug>(
-    did: &Option<T>,
-    expected: &Option<T>,
-    payload: impl Fn(&T) -> &Vec<u8>,
-    message: &[u8],
-) {
-    let property = match (did, expected) {
-        (Some(_), None) if matches!(message, [0x40..=0x4F, ..]) => Property::ChannelsAreBound,
-        (Some(_), None) => Property::RelaysOnlyWhatIsPermitted,
-        (Some(did), Some(wanted)) if payload(did) != payload(wanted) => {
-            Property::PayloadsArriveUnaltered
-        }
-        (Some(_), Some(_)) => Property::DataReachesItsClientAlone,
-        (None, _) => Property::RelaysAllThatIsPermitted,
-    };
-    property.holds(did == expected, || {
-        format!("{did:?} instead of {expected:?}")
-    });
-}
-
-/// Application data as its client finds it.
-fn read(client: FiveTuple, message: &[u8]) -> ToClient {
-    if let [n0 @ 0x40..=0x4F, n1, l0, l1, rest @ ..] = message {
-        let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-        let whole = if client.transport.is_stream() {
-            length.next_multiple_of(4)
-        } else {
-            length
-        };
-        assert_eq!(rest.len(), whole, "ChannelData is framed right");
-        return ToClient {
-            client,
-            by: By::Channel(u16::from_be_bytes([*n0, *n1])),
-            payload: rest[..length].to_vec(),
-        };
-    }
-    let data = Response(message.to_vec());
-    let peer = data.xor_address(AttributeType::XOR_PEER_ADDRESS);
-    ToClient {
-        client,
-        by: By::Indication(peer.expect("a peer")),
-        payload: data.value(AttributeType::DATA).expect("data"),
-    }
-}
-
-fn received(stats: &Stats) -> u64 {
-    let sources = Source::ALL.iter();
-    sources
-        .map(|source| stats.get(Counter::ReceivedPackets(*source)))
-        .sum()
-}
-
-fn ended(stats: &Stats) -> u64 {
-    let relayed = Direction::ALL.iter().map(|d| Counter::RelayedPackets(*d));
-    let dropped = Reason::ALL.iter().map(|reason| Counter::Dropped(*reason));
-    let answered = [Counter::Answered, Counter::Parked].into_iter();
-    let all = relayed.chain(dropped).chain(answered);
-    all.map(|counter| stats.get(counter)).sum()
-}
-
-/// Allocations, permissions, channels and relay ports.
-fn gauges(stats: &Stats) -> (u64, u64, u64, u64) {
-    let transports = Transport::ALL.iter();
-    let each = transports.flat_map(|t| Family::ALL.iter().map(|f| Counter::Allocations(*t, *f)));
-    (
-        each.map(|counter| stats.get(counter)).sum(),
-        stats.get(Counter::Permissions),
-        stats.get(Counter::Channels),
-        stats.get(Counter::RelayPorts),
-    )
 }

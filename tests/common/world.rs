@@ -1,0 +1,278 @@
+//! A server of the pure core on virtual time, its sockets played by the test.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
+use turnstone::time::{Now, UnixTime};
+use turnstone::turn::{
+    Action, AllocationKey, Event, Family, FiveTuple, Policy, Server, Setup, Shared, Verdict,
+};
+
+use super::{
+    Login, Response, START, channel_number, requested_family, requested_transport, xor_peer_address,
+};
+
+/// A server with the test's clock and sockets.
+pub struct World {
+    pub server: Server,
+    pub now: Now,
+    pub shared: Arc<Shared>,
+    /// The relay sockets that are open.
+    pub relays: BTreeMap<SocketAddr, AllocationKey>,
+    /// What binding a relay socket ends in: ok, or an error that another port may mend or not.
+    pub bind: Result<(), Retry>,
+    transactions: u64,
+}
+
+pub type Retry = bool;
+
+/// What came out of one packet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Out {
+    ToPeer {
+        from: SocketAddr,
+        peer: SocketAddr,
+        payload: Vec<u8>,
+    },
+    ToClient {
+        to: FiveTuple,
+        message: Vec<u8>,
+    },
+    Nothing,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        Self::with_seed(policy, 7)
+    }
+
+    pub fn with_seed(policy: Policy, seed: u8) -> Self {
+        let shared = Arc::new(Shared::default());
+        let server = Server::new(Setup {
+            shard: 0,
+            shards: 1,
+            seed: [seed; 32],
+            nonce_key: [seed; 32],
+            policy: Arc::new(policy),
+            shared: Arc::clone(&shared),
+        });
+        let now = Now {
+            unix: UnixTime(START),
+            ..Now::default()
+        };
+        let relays = BTreeMap::new();
+        Self {
+            server,
+            now,
+            shared,
+            relays,
+            bind: Ok(()),
+            transactions: 0,
+        }
+    }
+
+    /// Lets time pass, ending what expires on the way.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now.instant + duration;
+        while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
+            self.advance(due.since(self.now.instant));
+            self.server.handle_timeout(self.now);
+            let _ = self.drain();
+        }
+        self.advance(end.since(self.now.instant));
+    }
+
+    fn advance(&mut self, duration: Duration) {
+        let before = self.now.instant.as_secs();
+        self.now.instant = self.now.instant + duration;
+        self.now.unix.0 += self.now.instant.as_secs() - before;
+    }
+
+    pub fn swap_policy(&mut self, policy: Policy) {
+        self.server
+            .handle_event(self.now, Event::Policy(Arc::new(policy)));
+    }
+
+    pub fn client_gone(&mut self, client: FiveTuple) {
+        self.server
+            .handle_event(self.now, Event::ClientGone { client });
+        let _ = self.drain();
+    }
+
+    /// A packet from a client, and what comes out.
+    pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
+        let out = match self.server.handle_client(self.now, from, packet) {
+            Verdict::ToPeer {
+                from,
+                peer,
+                payload,
+            } => {
+                let relay = self
+                    .relays
+                    .iter()
+                    .find(|(address, key)| **key == from && address.is_ipv4() == peer.is_ipv4());
+                let from = *relay.expect("an open relay socket").0;
+                Out::ToPeer {
+                    from,
+                    peer,
+                    payload: payload.to_vec(),
+                }
+            }
+            other => to_client(other),
+        };
+        self.drain().unwrap_or(out)
+    }
+
+    /// A datagram from `peer` to the relay socket bound at `relay`, and what comes out.
+    pub fn peer_sends(&mut self, relay: SocketAddr, peer: SocketAddr, payload: &[u8]) -> Out {
+        let key = *self.relays.get(&relay).expect("an open relay socket");
+        let out = to_client(self.server.handle_peer(self.now, key, peer, payload));
+        self.drain().unwrap_or(out)
+    }
+
+    /// Does what the server asks for; the response that waits, if any.
+    fn drain(&mut self) -> Option<Out> {
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::OpenRelay { key, local } => self.open(key, local),
+                Action::CloseRelay { key, family } => {
+                    self.relays
+                        .retain(|at, open| *open != key || Family::of(at.ip()) != family);
+                }
+            }
+        }
+        let (to, message) = self.server.poll_response()?;
+        Some(Out::ToClient {
+            to,
+            message: message.to_vec(),
+        })
+    }
+
+    fn open(&mut self, key: AllocationKey, local: SocketAddr) {
+        let family = Family::of(local.ip());
+        let event = match self.bind {
+            Ok(()) => {
+                assert!(
+                    self.relays.insert(local, key).is_none(),
+                    "{local} is bound twice"
+                );
+                Event::RelayOpened { key, family }
+            }
+            Err(retry) => Event::RelayFailed { key, family, retry },
+        };
+        self.server.handle_event(self.now, event);
+    }
+
+    pub fn transaction(&mut self) -> TransactionId {
+        self.transactions += 1;
+        let mut id = [0; 12];
+        id[4..].copy_from_slice(&self.transactions.to_be_bytes());
+        TransactionId(id)
+    }
+
+    /// An unsigned request with `attributes`.
+    pub fn request(&mut self, method: Method, attributes: &[(AttributeType, Vec<u8>)]) -> Vec<u8> {
+        let transaction = self.transaction();
+        let mut buffer = Vec::new();
+        let mut builder = MessageBuilder::new(&mut buffer, Class::Request, method, transaction);
+        for (kind, value) in attributes {
+            builder.attribute(*kind, value);
+        }
+        buffer
+    }
+
+    /// A request signed by `login` with a nonce that is fresh for `from`.
+    pub fn signed(
+        &mut self,
+        login: &Login,
+        from: FiveTuple,
+        method: Method,
+        attributes: &[(AttributeType, Vec<u8>)],
+    ) -> Vec<u8> {
+        let nonce = self.nonce(from);
+        let transaction = self.transaction();
+        login.sign(transaction, method, attributes, &nonce)
+    }
+
+    /// The nonce of a challenge to `from`.
+    pub fn nonce(&mut self, from: FiveTuple) -> Vec<u8> {
+        let request = self.request(Method::ALLOCATE, &[requested_transport(17)]);
+        let response = self.send(from, &request).response();
+        response.value(AttributeType::NONCE).expect("a nonce")
+    }
+
+    /// Sends a signed request; the response.
+    pub fn ask(
+        &mut self,
+        login: &Login,
+        from: FiveTuple,
+        method: Method,
+        attributes: &[(AttributeType, Vec<u8>)],
+    ) -> Response {
+        let request = self.signed(login, from, method, attributes);
+        self.send(from, &request).response()
+    }
+
+    /// Allocates as alice; the relayed transport address.
+    pub fn allocate(&mut self, from: FiveTuple) -> SocketAddr {
+        self.allocate_family(from, None)
+    }
+
+    pub fn allocate_family(&mut self, from: FiveTuple, family: Option<u8>) -> SocketAddr {
+        let mut attributes = vec![requested_transport(17)];
+        attributes.extend(family.map(requested_family));
+        let response = self.ask(&Login::alice(), from, Method::ALLOCATE, &attributes);
+        assert_eq!(response.code(), None, "allocation refused");
+        response
+            .xor_address(AttributeType::XOR_RELAYED_ADDRESS)
+            .expect("a relayed address")
+    }
+
+    pub fn permit(&mut self, from: FiveTuple, peer: SocketAddr) -> Response {
+        let peer = self.xor_peer(peer);
+        self.ask(&Login::alice(), from, Method::CREATE_PERMISSION, &[peer])
+    }
+
+    pub fn bind_channel(&mut self, from: FiveTuple, number: u16, peer: SocketAddr) -> Response {
+        let attributes = [channel_number(number), self.xor_peer(peer)];
+        self.ask(&Login::alice(), from, Method::CHANNEL_BIND, &attributes)
+    }
+
+    /// XOR-PEER-ADDRESS for the next signed request. [`nonce`](Self::nonce) uses one transaction id
+    /// before it, and an IPv6 address is XORed with the id of the message it stands in.
+    pub fn xor_peer(&self, peer: SocketAddr) -> (AttributeType, Vec<u8>) {
+        let mut id = [0; 12];
+        id[4..].copy_from_slice(&(self.transactions + 2).to_be_bytes());
+        xor_peer_address(peer, TransactionId(id))
+    }
+}
+
+fn to_client(verdict: Verdict<'_>) -> Out {
+    match verdict {
+        Verdict::ToClient {
+            to,
+            prefix,
+            payload,
+        } => {
+            let mut message = prefix.as_bytes().to_vec();
+            message.extend_from_slice(payload);
+            message.resize(message.len() + prefix.padding(), 0);
+            Out::ToClient { to, message }
+        }
+        Verdict::ToPeer { .. } => panic!("a peer's packet went to a peer"),
+        Verdict::Respond | Verdict::Park | Verdict::Discard(_) => Out::Nothing,
+    }
+}
+
+impl Out {
+    /// The response that must have come out.
+    pub fn response(self) -> Response {
+        match self {
+            Self::ToClient { message, .. } => Response(message),
+            other => panic!("no response but {other:?}"),
+        }
+    }
+}
