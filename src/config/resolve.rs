@@ -47,7 +47,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         ipv6: or(&draft.ipv6, true),
     };
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
-    let external = check_external(draft.external, &relay, report);
+    let discovers = discovery.address.is_some();
+    let external = check_external(draft.external, &relay, discovers, report);
     let nat_discovery = check_nat_discovery(&discovery, &listen, udp, &external, report);
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
@@ -281,6 +282,7 @@ fn check_families(relay: &Relay, ipv4: &Key<bool>, ipv6: &Key<bool>, report: &mu
 fn check_external(
     external: Option<List<External>>,
     relay: &Relay,
+    discovers: bool,
     report: &mut Report,
 ) -> Vec<External> {
     let mut seen = HashSet::new();
@@ -296,7 +298,9 @@ fn check_external(
                 format_args!("a second public address for {whose}; leave one"),
             );
         }
-        if let Some(local) = value.local.filter(|local| !can_relay_from(relay, *local)) {
+        // NAT discovery names the public faces of addresses that nothing is relayed from.
+        let is_idle = |local: &IpAddr| !discovers && !can_relay_from(relay, *local);
+        if let Some(local) = value.local.filter(is_idle) {
             report.warning(
                 &spot,
                 format_args!(
