@@ -79,7 +79,9 @@ fn wanted_descriptors(config: &Config) -> u64 {
 }
 
 fn own_descriptors(config: &Config) -> u64 {
-    OWN_DESCRIPTORS + u64::from(config.workers.get()) * SHARD_DESCRIPTORS
+    let added = config.endpoints().len() - config.listen.len();
+    let of_shard = SHARD_DESCRIPTORS + 2 * added as u64;
+    OWN_DESCRIPTORS + u64::from(config.workers.get()) * of_shard
 }
 
 /// How many relay ports `policy` has to give on the host of `facts` whose clients reach `listen`.

@@ -89,7 +89,7 @@ fn bind_clients(config: &Config) -> Result<BoundGroup, BindError> {
         receive_buffer: config.buffers.listener,
         send_buffer: config.buffers.listener,
     };
-    let mut listen = config.listen.clone();
+    let mut listen = config.endpoints();
     loop {
         match net::bind_group(&listen, config.workers.get().into(), &options) {
             Err(error) if is_dispensable(&error, &listen) => {

@@ -1,6 +1,7 @@
 //! Requests: authentication, then one handler per method, each a list of checks in RFC order.
 
 mod allocate;
+mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
@@ -96,18 +97,6 @@ impl Server {
                 self.stats.increment(Counter::AuthFailures(failure));
                 self.refuse(now, &reply, &refusal, None)
             }
-        }
-    }
-
-    /// Binding asks for no credentials (RFC 8489 §6.3.1).
-    fn handle_binding<'p>(&mut self, request: &Request<'_, 'p>) -> Verdict<'p> {
-        let reply = Reply::to(request.message, RequestMethod::Binding, request.from);
-        match check_known(request.message) {
-            Ok(()) => {
-                reply.write_success(&mut self.response, Success::Mapped, &Close::default());
-                self.answer_unauthenticated(request.now, &reply, ResultCode::SUCCESS)
-            }
-            Err(refusal) => self.refuse(request.now, &reply, &refusal, None),
         }
     }
 
@@ -221,7 +210,7 @@ impl Server {
     }
 
     /// Answers when the source can be trusted or has drawn little so far (S7).
-    fn answer_unauthenticated<'p>(
+    pub(super) fn answer_unauthenticated<'p>(
         &mut self,
         now: Now,
         reply: &Reply,
