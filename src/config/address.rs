@@ -62,6 +62,11 @@ pub(super) fn parse_relay_address(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
+/// The second address of this host.
+pub(super) fn parse_alternate_address(text: &str) -> Result<IpAddr, String> {
+    parse_specific(text)
+}
+
 /// `203.0.113.5`, or `203.0.113.5/10.0.0.5`: public address, then local.
 pub(super) fn parse_external(text: &str) -> Result<External, String> {
     let (public, local) = match text.split_once('/') {

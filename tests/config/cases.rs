@@ -321,6 +321,54 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"2: nat_discovery.alternate_address: needs another single IPv4 address in server.listen, and clients reach all of them now; write: listen = ["ADDRESS:3478"]"#,
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.11:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"4: nat_discovery.alternate_address: needs another single IPv4 address in server.listen; write: listen = ["ADDRESS:3478"]"#,
+        ],
+    ),
+    (
+        "[nat_discovery]\nalternate_port = 3479",
+        &[
+            "2: nat_discovery.alternate_port: says nothing without alternate_address; add the second address of this host",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:3479\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "4: nat_discovery.alternate_address: 192.0.2.10:3479 has the alternate port already; set alternate_port to another",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:0\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "4: nat_discovery.alternate_address: 192.0.2.10:0 in server.listen names no port; write one",
+        ],
+    ),
+    (
+        "[server]\nudp = false\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "5: nat_discovery.alternate_address: works over UDP only; set server.udp to true, or leave it out",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:3478\"]\n[relay]\nexternal = [\"203.0.113.5\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"6: nat_discovery.alternate_address: relay.external shows 192.0.2.10 and 192.0.2.11 as one address; name both: external = ["PUBLIC/192.0.2.10", "PUBLIC/192.0.2.11"]"#,
+        ],
+    ),
+    (
+        "[nat_discovery]\nalternate_address = \"0.0.0.0\"",
+        &[
+            r#"2: nat_discovery.alternate_address: "0.0.0.0" names no address; write the address itself"#,
+        ],
+    ),
+    (
         "[log]\nlevel = \"loud\"",
         &[r#"2: log.level: "loud" is not a level; write error, warn, info, debug or trace"#],
     ),

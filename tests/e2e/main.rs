@@ -19,6 +19,7 @@ mod icmp;
 mod metrics;
 mod mutation;
 mod namespace;
+mod nat_discovery;
 mod operator;
 mod process;
 mod relaying;

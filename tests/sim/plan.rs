@@ -311,6 +311,8 @@ fn policy() -> Policy {
         },
         peers: PeerFilter::new(&[], &own_host()),
         limits: Limits::default(),
+        nat_discovery: None,
+        rfc3489: false,
     }
 }
 

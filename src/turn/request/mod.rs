@@ -2,6 +2,7 @@
 
 mod allocate;
 mod asked;
+mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
@@ -100,18 +101,6 @@ impl Server {
                 self.stats.increment(Counter::AuthFailures(failure));
                 self.refuse(now, &reply, &refusal, None)
             }
-        }
-    }
-
-    /// Binding asks for no credentials (RFC 8489 §6.3.1).
-    fn handle_binding<'p>(&mut self, request: &Request<'_, 'p>) -> Verdict<'p> {
-        let reply = Reply::to(request.message, RequestMethod::Binding, request.from);
-        match check_known(request.message) {
-            Ok(()) => {
-                reply.write_success(&mut self.response, Success::Mapped, &Close::default());
-                self.answer_unauthenticated(request.now, &reply, ResultCode::SUCCESS)
-            }
-            Err(refusal) => self.refuse(request.now, &reply, &refusal, None),
         }
     }
 
@@ -225,7 +214,7 @@ impl Server {
     }
 
     /// Answers when the source can be trusted or has drawn little so far (S7).
-    fn answer_unauthenticated<'p>(
+    pub(super) fn answer_unauthenticated<'p>(
         &mut self,
         now: Now,
         reply: &Reply,
