@@ -31,6 +31,7 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
     let group = bind_clients(config).map_err(StartError::Bind)?;
+    try_relay_addresses(config)?;
     let (listen, sockets) = (group.addresses, group.shards);
     let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
@@ -59,17 +60,22 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// Serves `metrics` and returns where.
 fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> Option<SocketAddr> {
     let address = listener.local_addr().ok()?;
-    if !address.ip().is_loopback() {
-        warn!(
-            "whoever reaches {address} can read the metrics; let only your Prometheus server through"
-        );
-    }
     let shown = Shown {
         metrics: Arc::new(metrics),
         readiness,
     };
     tokio::spawn(http::serve(listener, shown));
     Some(address)
+}
+
+/// Binds a relay socket on each configured address and lets go again: a wrong one would refuse every
+/// allocation.
+fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
+    for address in &config.relay.addresses {
+        net::open_relay(SocketAddr::new(*address, 0), config.buffers.relay)
+            .map_err(|error| StartError::Relay(*address, error))?;
+    }
+    Ok(())
 }
 
 /// Binds every address for clients. All IPv6 addresses are none on a host without IPv6.

@@ -101,13 +101,17 @@ pub struct External {
 impl External {
     /// The address under which the NATs `all` show `local`; itself where there is none.
     pub fn public_of(local: IpAddr, all: &[Self]) -> IpAddr {
-        let stands_for = |external: &&Self| match external.local {
-            Some(address) => address == local,
-            None => Family::of(external.public) == Family::of(local) && !local.is_loopback(),
-        };
         all.iter()
-            .find(stands_for)
+            .find(|external| external.stands_for(local))
             .map_or(local, |external| external.public)
+    }
+
+    /// Whether it is the public face of the local address `local`.
+    pub fn stands_for(&self, local: IpAddr) -> bool {
+        match self.local {
+            Some(address) => address == local,
+            None => Family::of(self.public) == Family::of(local) && !local.is_loopback(),
+        }
     }
 }
 

@@ -309,6 +309,12 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &[r#"2: metrics.listen: "127.0.0.1" has no port; write "127.0.0.1:9641" or "off""#],
     ),
     (
+        "[metrics]\nlisten = \"yes\"",
+        &[
+            r#"2: metrics.listen: "yes" is not an address and port; write "127.0.0.1:9641" or "off""#,
+        ],
+    ),
+    (
         "[metrics]\nlisten = \"127.0.0.1:3478\"",
         &[
             "2: metrics.listen: 127.0.0.1:3478 is where clients are served over TCP; take another port",

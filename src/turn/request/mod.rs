@@ -200,8 +200,9 @@ impl Server {
         };
         let challenge = Some(&challenge).filter(|_| refusal.is_challenge());
         reply.write_error(&mut self.response, refusal, challenge, &close);
-        // Only who knows the password is told that the nonce is stale.
-        if signature.is_some() || *refusal == Refusal::StaleNonce {
+        // A nonce proves the address and is what went stale; an allocation proves it too.
+        let is_known = || *refusal == Refusal::StaleNonce && self.has_allocation(&reply.to);
+        if signature.is_some() || is_known() {
             self.answer(reply, refusal.result())
         } else {
             self.answer_unauthenticated(now, reply, refusal.result())
