@@ -8,7 +8,7 @@ use super::error::StartError;
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
-use crate::shard::{self, ShardHandle, ShardSetup, StreamLimits};
+use crate::shard::{self, HeldSockets, ShardHandle, ShardSetup, StreamLimits};
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -16,25 +16,31 @@ pub(super) struct Shards<'c> {
     config: &'c Config,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
+    held: Arc<HeldSockets>,
     nonce_key: [u8; 32],
     clock: Clock,
+    /// TCP connections of all shards.
+    connections: u32,
     ended: UnboundedSender<u16>,
 }
 
 impl<'c> Shards<'c> {
-    /// Shards of a server as `config` and `policy` describe it; `ended` hears the index of each whose
-    /// thread ends.
+    /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
+    /// in all; `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
+        connections: u32,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
             config,
             policy: Arc::new(policy),
             shared: Arc::default(),
+            held: Arc::default(),
             nonce_key: random_bytes()?,
             clock: Clock::start(),
+            connections,
             ended,
         })
     }
@@ -76,6 +82,7 @@ impl<'c> Shards<'c> {
             server: self.server(index)?,
             streams: self.stream_limits(),
             relay_buffer: self.config.buffers.relay,
+            held: Arc::clone(&self.held),
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };
@@ -98,7 +105,7 @@ impl<'c> Shards<'c> {
         let streams = self.config.streams;
         let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
         StreamLimits {
-            connections: share(streams.connections),
+            connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,

@@ -9,7 +9,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 
 use super::error::StartError;
-use super::facts::{host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit};
+use super::facts::{
+    connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
+};
 use super::http::{self, Readiness, Shown};
 use super::shards::Shards;
 use super::{VERSION, banner};
@@ -40,7 +42,8 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
 
     let (sender, ended) = unbounded_channel();
-    let shards = Shards::new(config, policy, sender)?.spawn(sockets, &pages)?;
+    let connections = connections(config, descriptors);
+    let shards = Shards::new(config, policy, connections, sender)?.spawn(sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
     let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));

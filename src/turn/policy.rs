@@ -99,19 +99,19 @@ pub struct External {
 }
 
 impl External {
-    /// The address under which the NATs `all` show `local`; itself where there is none.
-    pub fn public_of(local: IpAddr, all: &[Self]) -> IpAddr {
-        all.iter()
-            .find(|external| external.stands_for(local))
-            .map_or(local, |external| external.public)
-    }
-
     /// Whether it is the public face of the local address `local`.
     pub fn stands_for(&self, local: IpAddr) -> bool {
         match self.local {
             Some(address) => address == local,
             None => Family::of(self.public) == Family::of(local) && !local.is_loopback(),
         }
+    }
+
+    /// The address under which the NATs `all` show `local`; itself where there is none.
+    pub fn public_of(local: IpAddr, all: &[Self]) -> IpAddr {
+        all.iter()
+            .find(|external| external.stands_for(local))
+            .map_or(local, |external| external.public)
     }
 }
 
