@@ -8,4 +8,5 @@ mod nat;
 mod transaction;
 
 pub use findings::{Behaviour, Findings, ProbeError};
-pub use nat::{NatProbe, Setup, Transmit, Via};
+pub use nat::{NatProbe, Setup, Transmit};
+pub use transaction::Via;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::findings::{Behaviour, Findings, ProbeError};
-use super::transaction::{Answer, Pace, State, Transaction};
+use super::transaction::{Answer, Pace, State, Transaction, Via};
 use crate::stun::{Class, Message, TransactionId};
 use crate::time::Instant;
 
@@ -17,15 +17,6 @@ const SPACING: Duration = Duration::from_millis(100);
 /// The flags of CHANGE-REQUEST (RFC 5780 §7.2).
 const CHANGE_PORT: u32 = 0x2;
 const CHANGE_BOTH: u32 = 0x6;
-
-/// One of the two sockets of a probe, on one local address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Via {
-    /// The one whose mapping is looked at.
-    Main,
-    /// The one that knocks from inside.
-    Second,
-}
 
 /// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::nat::Via;
 use crate::stun::{AttributeType, Class, Message, MessageBuilder, Method, TransactionId};
 use crate::time::Instant;
+
+/// One of the two sockets of a probe, on one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// The one whose mapping is looked at.
+    Main,
+    /// The one that knocks from inside.
+    Second,
+}
 
 /// How often a request is sent.
 const RC: u32 = 7;

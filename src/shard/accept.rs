@@ -7,35 +7,13 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::event_loop::Shard;
 use super::token::Token;
-use crate::net::{Fault, Interest, TcpListener};
-use crate::time::Instant;
+use crate::net::{Fault, Interest};
 use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
 
 /// Connections that one pass accepts from one listener.
 const ACCEPTS: usize = 64;
 /// How long nothing is accepted after descriptors ran out; the listener stays ready all the while.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The shard's TCP listeners.
-#[derive(Debug)]
-pub(super) struct Acceptors {
-    listeners: Vec<TcpListener>,
-    paused_until: Option<Instant>,
-}
-
-impl Acceptors {
-    pub(super) const fn new(listeners: Vec<TcpListener>) -> Self {
-        Self {
-            listeners,
-            paused_until: None,
-        }
-    }
-
-    /// When accepting goes on after a pause.
-    pub(super) const fn resumes_at(&self) -> Option<Instant> {
-        self.paused_until
-    }
-}
 
 impl Shard {
     pub(super) fn accept_connections(&mut self, listener: usize) {

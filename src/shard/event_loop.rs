@@ -6,10 +6,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::ShardSetup;
-use super::accept::Acceptors;
+use super::acceptors::Acceptors;
 use super::connections::Connections;
-use super::handle::Message;
 use super::held::HeldSockets;
+use super::mailbox::Message;
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;

@@ -9,16 +9,10 @@ use std::thread::{self, JoinHandle};
 
 use super::ShardSetup;
 use super::event_loop::Shard;
+use super::mailbox::Message;
 use super::token::Token;
 use crate::net::{Epoll, Interest, Waker};
 use crate::turn::{Policy, Stats};
-
-/// What control says to a shard.
-#[derive(Debug)]
-pub(super) enum Message {
-    SetPolicy(Arc<Policy>),
-    Stop,
-}
 
 /// A shard that runs on its own thread.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! Nothing on the way of a packet is shared, allocated, locked or logged.
 
 mod accept;
+mod acceptors;
 mod backlog;
 mod connection;
 mod connections;
@@ -14,6 +15,7 @@ mod event_loop;
 mod flush;
 mod handle;
 mod held;
+mod mailbox;
 mod outbox;
 mod publisher;
 mod relays;

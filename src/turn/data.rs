@@ -4,7 +4,8 @@
 
 use std::net::SocketAddr;
 
-use super::allocation::{Allocation, AllocationKey};
+use super::allocation::Allocation;
+use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
 use super::outcome::{Prefix, Reason, Verdict};
 use super::server::Server;

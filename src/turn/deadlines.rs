@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::allocation::AllocationKey;
+use super::allocation_key::AllocationKey;
 use crate::time::Instant;
 
 /// How many stale entries are no reason to look for them.

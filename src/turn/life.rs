@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::allocation::{Allocation, AllocationKey, Neighbour};
+use super::allocation::{Allocation, Neighbour};
+use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::peer_filter::Scope;
 use super::relay::Relay;

@@ -5,12 +5,15 @@
 //! asks `poll_timeout`. Time never goes back. The same inputs and seed give the same outputs.
 
 mod allocation;
+mod allocation_key;
 mod auth;
 mod channel;
+mod comprehension;
 mod data;
 mod deadlines;
 mod five_tuple;
 mod icmp;
+mod icmp_report;
 mod keys;
 mod life;
 mod live_relays;
@@ -35,7 +38,7 @@ mod security;
 mod server;
 mod stats;
 
-pub use allocation::AllocationKey;
+pub use allocation_key::AllocationKey;
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};

@@ -1,6 +1,7 @@
 //! How allocations begin: their relay sockets are opened, and the port above reserved (RFC 8656 §7.2).
 
-use super::allocation::{Allocation, AllocationKey, Neighbour, State};
+use super::allocation::{Allocation, Neighbour, State};
+use super::allocation_key::AllocationKey;
 use super::five_tuple::Family;
 use super::life::account_of;
 use super::ports::Parity;

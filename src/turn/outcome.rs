@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::allocation::AllocationKey;
+use super::allocation_key::AllocationKey;
 use super::five_tuple::FiveTuple;
 
 /// The one thing that the server decided to do with a packet.

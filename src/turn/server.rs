@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::allocation::{AllocationKey, Allocations};
+use super::allocation::Allocations;
+use super::allocation_key::AllocationKey;
+use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::icmp::Icmp;
@@ -16,7 +18,6 @@ use super::ports::Ports;
 use super::quota::Quota;
 use super::random::Random;
 use super::rate_limit::RateLimit;
-use super::request::has_only_known;
 use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
 use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};

@@ -1,10 +1,11 @@
 //! Binding (RFC 8489 §3), NAT behaviour discovery (RFC 5780 §6) and clients of RFC 3489.
 
-use super::{KNOWN, Request, check_known};
+use super::{Request, check_known};
 use crate::stun::{
     AttributeType, Class, ClassicRequest, ClassicTransactionId, Message, MessageBuilder,
 };
 use crate::time::Now;
+use crate::turn::comprehension::unknown_required;
 use crate::turn::five_tuple::{FiveTuple, Transport};
 use crate::turn::nat_discovery::{Corner, NatDiscovery};
 use crate::turn::outcome::{Reason, Verdict};
@@ -137,7 +138,7 @@ impl Server {
 fn check_known_to_discovery(request: &Request<'_, '_>) -> Result<(), Refusal> {
     let is_known =
         |kind: &AttributeType| request.from.transport == Transport::Udp && DISCOVERY.contains(kind);
-    let unknown = request.message.unknown_required(KNOWN);
+    let unknown = unknown_required(request.message);
     let unknown: Vec<_> = unknown.filter(|kind| !is_known(kind)).collect();
     if unknown.is_empty() {
         Ok(())

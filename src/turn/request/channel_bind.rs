@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Handled, Request};
 use crate::stun::{AttributeType, ChannelNumber, Message};
-use crate::turn::allocation::AllocationKey;
+use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Handled, Request};
 use crate::stun::{AttributeType, Message};
-use crate::turn::allocation::AllocationKey;
+use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::five_tuple::Family;
 use crate::turn::peer_filter::Scope;

@@ -9,8 +9,10 @@ mod refresh;
 
 use std::time::Duration;
 
-use super::allocation::{Allocation, AllocationKey, Neighbour};
+use super::allocation::{Allocation, Neighbour};
+use super::allocation_key::AllocationKey;
 use super::auth::{Authenticated, Failure, authenticate};
+use super::comprehension::unknown_required;
 use super::five_tuple::{Family, FiveTuple};
 use super::outcome::{Reason, Verdict};
 use super::reply::{Challenge, Close, Refusal, Reply, Signature, Success};
@@ -19,38 +21,9 @@ use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
 use crate::stun::{AttributeType, Message, Method};
 use crate::time::Now;
 
-/// The comprehension-required attributes that a message may carry; in a request any other is answered
-/// with 420. DONT-FRAGMENT is among them: Linux can set the DF bit (RFC 8656 §7.2 step 4).
-const KNOWN: &[AttributeType] = &[
-    AttributeType::MAPPED_ADDRESS,
-    AttributeType::USERNAME,
-    AttributeType::ERROR_CODE,
-    AttributeType::UNKNOWN_ATTRIBUTES,
-    AttributeType::CHANNEL_NUMBER,
-    AttributeType::LIFETIME,
-    AttributeType::XOR_PEER_ADDRESS,
-    AttributeType::DATA,
-    AttributeType::REALM,
-    AttributeType::NONCE,
-    AttributeType::XOR_RELAYED_ADDRESS,
-    AttributeType::REQUESTED_ADDRESS_FAMILY,
-    AttributeType::EVEN_PORT,
-    AttributeType::REQUESTED_TRANSPORT,
-    AttributeType::PASSWORD_ALGORITHM,
-    AttributeType::USERHASH,
-    AttributeType::XOR_MAPPED_ADDRESS,
-    AttributeType::DONT_FRAGMENT,
-    AttributeType::RESERVATION_TOKEN,
-];
-
-/// Whether every comprehension-required attribute of the message is known (RFC 8489 §6.3.2).
-pub(super) fn has_only_known(message: &Message<'_>) -> bool {
-    message.unknown_required(KNOWN).next().is_none()
-}
-
 /// 420 with the unknown comprehension-required attributes of the message (RFC 8489 §6.3.1).
 fn check_known(message: &Message<'_>) -> Result<(), Refusal> {
-    let unknown: Vec<AttributeType> = message.unknown_required(KNOWN).collect();
+    let unknown: Vec<AttributeType> = unknown_required(message).collect();
     if unknown.is_empty() {
         Ok(())
     } else {
