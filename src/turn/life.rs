@@ -79,6 +79,7 @@ impl Server {
 
     /// A dual allocation counts in both families.
     fn count_ended(&mut self, transport: Transport, relay: &Relay, how: AllocationEnd) {
+        tracing::debug!(relayed = %relay.public, why = how.label(), "allocation ended");
         self.shared.live.remove(relay.public, relay.local);
         self.stats.increment(Counter::AllocationsEnded(how));
         self.stats

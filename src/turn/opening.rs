@@ -46,6 +46,12 @@ impl Server {
             self.stats
                 .increment(Counter::Allocations(transport, family));
             self.stats.increment(Counter::RelayPorts);
+            tracing::debug!(
+                client = %allocation.client.client,
+                user = ?allocation.owner.username,
+                relayed = %relay.public,
+                "allocation begun"
+            );
         }
         self.reserve_neighbour(now.instant, key);
         self.set_expiry(key, None, now.instant + lifetime);

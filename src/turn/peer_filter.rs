@@ -125,8 +125,24 @@ impl PeerFilter {
             (true, false) => Ok(Scope::Anywhere),
             (true, true) => Ok(Scope::OwnHost { allowed }),
             (false, _) if is_relay => Ok(Scope::OwnHost { allowed }),
-            (false, _) => Err(Forbidden),
+            (false, _) => {
+                tracing::trace!(%peer, rule = self.refusing_rule(peer), "peer refused");
+                Err(Forbidden)
+            }
         }
+    }
+
+    /// Which rule refuses `peer`, for the log (S4).
+    fn refusing_rule(&self, peer: IpAddr) -> String {
+        let denies = |ip: &IpAddr| {
+            let rule = first_match(&self.rules, *ip)?;
+            (rule.action == RuleAction::Deny).then_some(rule.network)
+        };
+        let embedded = embedded(peer).map(IpAddr::from);
+        let rule = std::iter::once(peer)
+            .chain(embedded)
+            .find_map(|ip| denies(&ip));
+        rule.map_or_else(|| "own network".to_owned(), |network| network.to_string())
     }
 
     /// Where a packet for `peer` is sent under a permission of `scope`: a live relay behind a 1:1 NAT
@@ -153,11 +169,7 @@ impl PeerFilter {
             Some(rule) => rule.action == RuleAction::Allow,
             None => !self.is_own_place(ip),
         };
-        let embedded = match peer {
-            IpAddr::V6(v6) => embedded_v4(v6),
-            IpAddr::V4(_) => [None; 4],
-        };
-        allows(peer) && embedded.into_iter().flatten().all(|v4| allows(v4.into()))
+        allows(peer) && embedded(peer).all(|v4| allows(v4.into()))
     }
 
     /// Whether `ip` is an address of this host or of a network that it is in.
@@ -213,6 +225,15 @@ fn sorted(mut rules: Vec<Rule>) -> Vec<Rule> {
 
 fn first_match(rules: &[Rule], ip: IpAddr) -> Option<&Rule> {
     rules.iter().find(|rule| rule.network.contains(ip))
+}
+
+/// The IPv4 addresses that `peer` may be an encoding of (S2).
+fn embedded(peer: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let embedded = match peer {
+        IpAddr::V6(v6) => embedded_v4(v6),
+        IpAddr::V4(_) => [None; 4],
+    };
+    embedded.into_iter().flatten()
 }
 
 /// The IPv4 addresses that `v6` may stand for: IPv4-mapped, -compatible and -translated, NAT64 (also

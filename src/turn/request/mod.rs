@@ -72,6 +72,7 @@ impl Server {
             Ok(user) => self.handle_authenticated(&request, &reply, user),
             Err((failure, refusal)) => {
                 self.stats.increment(Counter::AuthFailures(failure));
+                tracing::trace!(client = %from.client, why = failure.label(), "not authentic");
                 self.refuse(now, &reply, &refusal, None)
             }
         }
