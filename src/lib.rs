@@ -6,7 +6,7 @@
 //! 5  main, cli
 //! 4  control                                     may wait: HTTP, signals
 //! 3  shard                                       one thread per core; never waits
-//! 2  transport · net · metrics · credentials · config
+//! 2  transport · net · metrics · credentials · config · probe
 //! 1  turn                                        the rules
 //! 0  stun · time                                 the wire; values
 //! ```
@@ -17,6 +17,7 @@ pub mod control;
 pub mod credentials;
 pub mod metrics;
 pub mod net;
+pub mod probe;
 pub mod shard;
 pub mod stun;
 pub mod time;

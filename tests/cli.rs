@@ -187,6 +187,20 @@ fn a_stored_key_is_that_of_turnadmin_and_goes_into_the_file() {
 }
 
 #[test]
+fn nat_names_what_is_wrong_with_the_server() {
+    for server in ["", "a:b", "host:99999"] {
+        let output = output("", &["nat", server]);
+        assert_eq!((output.status.code(), stdout(&output)), (FAILED, ""));
+        assert!(stderr(&output).contains("write HOST or HOST:PORT"));
+        assert_eq!(stderr(&output).lines().count(), 1);
+    }
+    for timeout in ["0", "2m", "soon"] {
+        let output = output("", &["nat", "--timeout", timeout]);
+        assert_eq!(output.status.code(), USAGE);
+    }
+}
+
+#[test]
 fn nobody_reading_is_no_panic() {
     let directory = directory_with("");
     let mut child = turnstone(

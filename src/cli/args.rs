@@ -17,6 +17,8 @@ Examples:
       Run behind a 1:1 NAT with one user.
   turnstone check turnserver.toml
       Show everything that is wrong with the file.
+  turnstone nat stun.example.org
+      Tell how the NAT between here and that server behaves.
 
 Every key of the file is described in turnserver.toml of the distribution.
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -39,6 +41,7 @@ pub(super) enum Command {
     Check(CheckArgs),
     Credential(CredentialArgs),
     Key(KeyArgs),
+    Nat(NatArgs),
 }
 
 /// What a server is started with.
@@ -162,6 +165,38 @@ pub(super) struct KeyArgs {
     /// this machine cannot see it.
     #[arg(long, value_name = "PASSWORD")]
     pub(super) password: Option<String>,
+}
+
+/// Tell how the NAT between here and a STUN server behaves, by RFC 5780.
+///
+/// Says how the NAT maps and filters (endpoint-independent, address-dependent or
+/// address-and-port-dependent), whether it hairpins, and what follows for WebRTC. The server needs a
+/// second address; Turnstone has it with [nat_discovery] in its file. Fails when nothing answers, or
+/// when the server cannot tell everything.
+#[derive(Args)]
+pub(super) struct NatArgs {
+    /// The server: a name or address, with a port unless it is 3478.
+    #[arg(value_name = "SERVER[:PORT]", default_value = "127.0.0.1")]
+    pub(super) server: String,
+
+    /// Give a request up after this time: seconds, or a number with s or m, up to 1m. Default: 39.5 s,
+    /// as RFC 8489 has it; silence of a NAT is taken for an answer earlier when the server is near.
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Print one JSON object: server, alternate, local, mapped, nat, mapping, filtering and
+    /// hairpinning; null is not known.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    if (1..=60).contains(&timeout.as_secs()) {
+        Ok(timeout)
+    } else {
+        Err(format!("{text:?} is out of range; write 1s to 1m"))
+    }
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

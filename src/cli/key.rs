@@ -23,6 +23,9 @@ fn user_section(user: &str, realm: &str, password: &str) -> Result<String, Failu
     if user.is_empty() || user.len() > 508 || user.contains('\0') {
         return Err("--user: write a name of 1 to 508 bytes without NUL".to_owned());
     }
+    if !(1..=127).contains(&realm.chars().count()) {
+        return Err("--realm: write 1 to 127 characters (RFC 8489 §14.9)".to_owned());
+    }
     if password.is_empty() {
         return Err(
             "the password is empty; give it with --password or as a line of standard input"
@@ -79,6 +82,19 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Overrides};
+
+    #[test]
+    fn what_the_server_would_refuse_gets_no_key() {
+        let long = "r".repeat(128);
+        for (user, realm, password) in [
+            ("", "turnstone", "pw"),
+            ("bob", "", "pw"),
+            ("bob", &long, "pw"),
+            ("bob", "turnstone", ""),
+        ] {
+            assert!(user_section(user, realm, password).is_err());
+        }
+    }
 
     #[test]
     fn hostile_names_survive_toml() {

@@ -4,6 +4,8 @@ mod args;
 mod check;
 mod credential;
 mod key;
+mod nat;
+mod nat_text;
 mod output;
 mod run;
 mod utc;
@@ -28,6 +30,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Credential(args)) => credential::credential(&args),
         Some(Command::Key(args)) => key::key(&args),
+        Some(Command::Nat(args)) => nat::nat(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,13 +39,15 @@ pub(super) fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    match parse_endpoint(text) {
-        Ok(endpoint) => Ok(Some(endpoint)),
-        Err(_) if text.parse::<IpAddr>().is_ok() => Err(format!(
-            "{text:?} has no port; write \"127.0.0.1:9641\" or \"off\""
-        )),
-        Err(why) => Err(format!("{why}, or \"off\"")),
+    let remedy = "write \"127.0.0.1:9641\" or \"off\"";
+    if text.parse::<IpAddr>().is_ok() {
+        return Err(format!("{text:?} has no port; {remedy}"));
     }
+    let endpoint: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an address and port; {remedy}"))?;
+    check_local(text, endpoint.ip())?;
+    Ok(Some(endpoint))
 }
 
 /// A local address that relay sockets can bind.
@@ -58,6 +60,11 @@ pub(super) fn parse_relay_address(text: &str) -> Result<IpAddr, String> {
     }
     check_local(text, address)?;
     Ok(address)
+}
+
+/// The second address of this host.
+pub(super) fn parse_alternate_address(text: &str) -> Result<IpAddr, String> {
+    parse_specific(text)
 }
 
 /// `203.0.113.5`, or `203.0.113.5/10.0.0.5`: public address, then local.

@@ -8,6 +8,7 @@ mod auth;
 mod draft;
 mod file;
 mod limits;
+mod nat_discovery;
 mod overrides;
 mod policy;
 mod reader;
@@ -33,7 +34,7 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, Rule, Security, SharedSecret};
+use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -77,6 +78,10 @@ pub struct Config {
     pub buffers: Buffers,
     /// The SOFTWARE attribute; none to keep it to ourselves.
     pub software: Option<String>,
+    /// The four addresses of NAT behaviour discovery (RFC 5780), if it is on.
+    pub nat_discovery: Option<NatDiscovery>,
+    /// Whether clients of RFC 3489 get a Binding response.
+    pub rfc3489: bool,
     /// A user whose password was made at start and lives only in this process: print it once.
     pub zero_config_user: Option<PlainUser>,
     /// What is odd but allowed, in the order of the file.
@@ -183,6 +188,17 @@ impl Config {
         })
     }
 
+    /// Every address to listen on: those of `listen`, and those that NAT behaviour discovery adds.
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        let mut endpoints = self.listen.clone();
+        for address in self.nat_discovery.iter().flat_map(NatDiscovery::addresses) {
+            if !endpoints.contains(&address) {
+                endpoints.push(address);
+            }
+        }
+        endpoints
+    }
+
     /// Whether nobody can allocate: no user and no secret is configured.
     pub fn needs_user(&self) -> bool {
         self.users.is_empty() && self.secrets.is_empty()
@@ -220,6 +236,8 @@ impl fmt::Debug for Config {
             .field("streams", &self.streams)
             .field("buffers", &self.buffers)
             .field("software", &self.software)
+            .field("nat_discovery", &self.nat_discovery)
+            .field("rfc3489", &self.rfc3489)
             .finish_non_exhaustive()
     }
 }

@@ -11,10 +11,11 @@ use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_lifetimes, check_limits};
+use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
 use super::security::check_security;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
-use crate::turn::{External, Family};
+use crate::turn::{External, Family, NatDiscovery};
 
 /// The port of STUN and TURN (RFC 8656 §5).
 const DEFAULT_PORT: u16 = 3478;
@@ -34,7 +35,10 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let (udp, tcp) = check_transports(&draft, report);
     let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
     let listen = check_listen(draft.listen, report);
-    let metrics = check_metrics(draft.metrics, &listen, tcp, report);
+    let discovery = DraftDiscovery {
+        address: draft.alternate_address,
+        port: draft.alternate_port,
+    };
     let with_secrets = !draft.secrets.is_empty();
     let relay = Relay {
         addresses: distinct("relay.addresses", draft.relay_addresses, report),
@@ -43,7 +47,12 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         ipv6: or(&draft.ipv6, true),
     };
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
-    let external = check_external(draft.external, &relay, report);
+    let discovers = discovery.address.is_some();
+    let external = check_external(draft.external, &relay, discovers, report);
+    let nat_discovery = check_nat_discovery(&discovery, &listen, udp, &external, report);
+    let mut endpoints = listen.clone();
+    endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
+    let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
     let security = check_security(
         draft.algorithms,
@@ -71,6 +80,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         streams,
         buffers,
         software: check_software(draft.software, report),
+        nat_discovery,
+        rfc3489: or(&draft.rfc3489, true),
         zero_config_user,
         warnings: Vec::new(),
     }
@@ -271,6 +282,7 @@ fn check_families(relay: &Relay, ipv4: &Key<bool>, ipv6: &Key<bool>, report: &mu
 fn check_external(
     external: Option<List<External>>,
     relay: &Relay,
+    discovers: bool,
     report: &mut Report,
 ) -> Vec<External> {
     let mut seen = HashSet::new();
@@ -286,7 +298,9 @@ fn check_external(
                 format_args!("a second public address for {whose}; leave one"),
             );
         }
-        if let Some(local) = value.local.filter(|local| !can_relay_from(relay, *local)) {
+        // NAT discovery names the public faces of addresses that nothing is relayed from.
+        let is_idle = |local: &IpAddr| !discovers && !can_relay_from(relay, *local);
+        if let Some(local) = value.local.filter(is_idle) {
             report.warning(
                 &spot,
                 format_args!(

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::address::{
-    parse_endpoint, parse_external, parse_format, parse_level, parse_metrics, parse_relay_address,
-    parse_rule,
+    parse_alternate_address, parse_endpoint, parse_external, parse_format, parse_level,
+    parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
 use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
@@ -16,7 +16,7 @@ use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 11] = [
+const SECTIONS: [(&str, &[&str]); 13] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -64,6 +64,8 @@ const SECTIONS: [(&str, &[&str]); 11] = [
         ],
     ),
     ("buffers", &["listener", "relay"]),
+    ("nat_discovery", &["alternate_address", "alternate_port"]),
+    ("compatibility", &["rfc3489"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -202,6 +204,11 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     let buffers = open(root, "buffers", report);
     draft.listener_buffer = buffers.size("listener", 64 * KIB..=64 * MIB, report);
     draft.relay_buffer = buffers.size("relay", 64 * KIB..=64 * MIB, report);
+    let discovery = open(root, "nat_discovery", report);
+    draft.alternate_address =
+        discovery.parsed("alternate_address", parse_alternate_address, report);
+    draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
+    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);

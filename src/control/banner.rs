@@ -67,15 +67,19 @@ fn places(config: &Config, listen: &[SocketAddr]) -> String {
     format!("{} ({protocols})", addresses.join(" and "))
 }
 
-/// Where clients reach the server, best first, as URIs write it.
+/// Where clients reach the server, best first, as URIs write it. What NAT behaviour discovery listens
+/// on besides is left out: each further URI makes browsers slower.
 fn hosts(config: &Config, facts: &HostFacts, listen: &[SocketAddr]) -> Vec<String> {
+    let added = &config.endpoints()[config.listen.len()..];
+    let is_meant = |address: &&SocketAddr| !added.contains(address);
+    let listen: Vec<SocketAddr> = listen.iter().filter(is_meant).copied().collect();
     let interfaces: Vec<IpAddr> = facts
         .interfaces
         .iter()
         .map(|(address, _)| *address)
         .collect();
     let reach = Reach {
-        listen,
+        listen: &listen,
         interfaces: &interfaces,
         default_v4: facts.default_v4,
         default_v6: facts.default_v6,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::facts::TooFewDescriptors;
 use crate::metrics;
-use crate::net::BindError;
+use crate::net::{BindError, RelayError};
 
 /// Why the server did not start. Nothing of it runs then.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) enum StartError {
     Http(SocketAddr, io::Error),
     /// An address for clients cannot be bound.
     Bind(BindError),
+    /// Relay sockets cannot be bound to a configured address.
+    Relay(IpAddr, RelayError),
     /// The host's addresses cannot be read, so that peers on them could not be refused.
     Interfaces(io::Error),
     /// The metrics contradict one another.
@@ -50,6 +52,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Bind(error) => error.fmt(f),
+            Self::Relay(address, error) => write!(f, "cannot relay from {address}: {error}"),
             Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),

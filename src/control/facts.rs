@@ -61,6 +61,14 @@ pub(super) fn warn_of_descriptor_limit(config: &Config, limit: u64) {
     }
 }
 
+/// How many TCP connections there may be: as many as configured, but half of the descriptors stay for
+/// relay sockets, whatever strangers connect.
+pub(super) fn connections(config: &Config, limit: u64) -> u32 {
+    let half = limit.saturating_sub(own_descriptors(config)) / 2;
+    let half = u32::try_from(half).unwrap_or(u32::MAX);
+    config.streams.connections.min(half)
+}
+
 fn wanted_descriptors(config: &Config) -> u64 {
     let connections = if config.tcp {
         config.streams.connections
@@ -71,7 +79,9 @@ fn wanted_descriptors(config: &Config) -> u64 {
 }
 
 fn own_descriptors(config: &Config) -> u64 {
-    OWN_DESCRIPTORS + u64::from(config.workers.get()) * SHARD_DESCRIPTORS
+    let added = config.endpoints().len() - config.listen.len();
+    let of_shard = SHARD_DESCRIPTORS + 2 * added as u64;
+    OWN_DESCRIPTORS + u64::from(config.workers.get()) * of_shard
 }
 
 /// How many relay ports `policy` has to give on the host of `facts` whose clients reach `listen`.
@@ -138,6 +148,16 @@ mod tests {
         check_relay_ports(&config, &["192.0.2.1:3478", "192.0.2.1:3479"], 1);
         config.relay.addresses = vec![[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         check_relay_ports(&config, &["0.0.0.0:3478"], 2);
+    }
+
+    #[test]
+    fn connections_leave_half_of_the_descriptors_to_relays() {
+        let mut config = config();
+        config.streams.connections = 1000;
+        let own = own_descriptors(&config);
+        assert_eq!(connections(&config, own + 4000), 1000);
+        assert_eq!(connections(&config, own + 400), 200);
+        assert_eq!(connections(&config, 0), 0);
     }
 
     #[test]

@@ -18,15 +18,18 @@ pub(super) struct Shards<'c> {
     shared: Arc<Shared>,
     nonce_key: [u8; 32],
     clock: Clock,
+    /// TCP connections of all shards.
+    connections: u32,
     ended: UnboundedSender<u16>,
 }
 
 impl<'c> Shards<'c> {
-    /// Shards of a server as `config` and `policy` describe it; `ended` hears the index of each whose
-    /// thread ends.
+    /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
+    /// in all; `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
+        connections: u32,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -35,6 +38,7 @@ impl<'c> Shards<'c> {
             shared: Arc::default(),
             nonce_key: random_bytes()?,
             clock: Clock::start(),
+            connections,
             ended,
         })
     }
@@ -98,7 +102,7 @@ impl<'c> Shards<'c> {
         let streams = self.config.streams;
         let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
         StreamLimits {
-            connections: share(streams.connections),
+            connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,

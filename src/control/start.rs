@@ -9,7 +9,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 
 use super::error::StartError;
-use super::facts::{host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit};
+use super::facts::{
+    connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
+};
 use super::http::{self, Readiness, Shown};
 use super::shards::Shards;
 use super::{VERSION, banner};
@@ -31,6 +33,7 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
     let group = bind_clients(config).map_err(StartError::Bind)?;
+    try_relay_addresses(config)?;
     let (listen, sockets) = (group.addresses, group.shards);
     let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
@@ -39,7 +42,8 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
 
     let (sender, ended) = unbounded_channel();
-    let shards = Shards::new(config, policy, sender)?.spawn(sockets, &pages)?;
+    let connections = connections(config, descriptors);
+    let shards = Shards::new(config, policy, connections, sender)?.spawn(sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
     let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));
@@ -59,17 +63,22 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// Serves `metrics` and returns where.
 fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> Option<SocketAddr> {
     let address = listener.local_addr().ok()?;
-    if !address.ip().is_loopback() {
-        warn!(
-            "whoever reaches {address} can read the metrics; let only your Prometheus server through"
-        );
-    }
     let shown = Shown {
         metrics: Arc::new(metrics),
         readiness,
     };
     tokio::spawn(http::serve(listener, shown));
     Some(address)
+}
+
+/// Binds a relay socket on each configured address and lets go again: a wrong one would refuse every
+/// allocation.
+fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
+    for address in &config.relay.addresses {
+        net::open_relay(SocketAddr::new(*address, 0), config.buffers.relay)
+            .map_err(|error| StartError::Relay(*address, error))?;
+    }
+    Ok(())
 }
 
 /// Binds every address for clients. All IPv6 addresses are none on a host without IPv6.
@@ -80,7 +89,7 @@ fn bind_clients(config: &Config) -> Result<BoundGroup, BindError> {
         receive_buffer: config.buffers.listener,
         send_buffer: config.buffers.listener,
     };
-    let mut listen = config.listen.clone();
+    let mut listen = config.endpoints();
     loop {
         match net::bind_group(&listen, config.workers.get().into(), &options) {
             Err(error) if is_dispensable(&error, &listen) => {

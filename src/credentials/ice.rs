@@ -120,11 +120,8 @@ impl Reach<'_> {
 
     /// What the world sees of the address `local`.
     fn face(&self, local: IpAddr) -> (Rank, IpAddr) {
-        let stands_for = |external: &&External| match external.local {
-            Some(address) => address == local,
-            None => Family::of(external.public) == Family::of(local) && !local.is_loopback(),
-        };
-        match self.external.iter().find(stands_for) {
+        let mut external = self.external.iter();
+        match external.find(|external| external.stands_for(local)) {
             Some(external) => (Rank::External, external.public),
             None if local.is_loopback() => (Rank::Loopback, local),
             None => (Rank::Local, local),

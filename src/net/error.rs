@@ -86,7 +86,8 @@ impl fmt::Display for BindError {
             }
             BindCause::Permission => f.write_str(
                 "permission denied; ports under 1024 need CAP_NET_BIND_SERVICE (under systemd: \
-                 AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose a higher port",
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE, and PrivateUsers=no), or choose a higher \
+                 port",
             ),
             BindCause::NotLocal => f.write_str(
                 "not an address of this host; `ip address` lists them, and 0.0.0.0 or [::] \

@@ -12,6 +12,9 @@ use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
 
 /// The most bytes that one pass reads from one connection.
 const READ: usize = 16 * 1024;
+/// The most bytes of half a message that are kept for a client without an allocation; no request of
+/// an honest one is as long.
+const STRANGERS_SHARE: usize = 4096;
 
 /// What was found in the bytes of one read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +76,8 @@ impl Shard {
         if found.queued {
             self.buffers.take(1);
         }
-        if found.garbled {
+        let is_stranger = || !self.server.has_allocation(&five_tuple);
+        if found.garbled || framer.waiting() > STRANGERS_SHARE && is_stranger() {
             self.doomed.push((id, ConnectionEnd::Garbled));
         }
         let now = self.now.instant;

@@ -1,4 +1,4 @@
-//! Attribute types (RFC 8489 §18.3, RFC 8656 §18) and attributes as they stand in a message.
+//! Attribute types (RFC 8489 §18.3, RFC 8656 §18, RFC 5780 §7) and attributes as they stand in a message.
 
 use super::error::{DecodeError, DecodeErrorKind};
 use super::padded;
@@ -18,6 +18,8 @@ macro_rules! types {
 types! {
     /// RFC 8489 §14.1.
     MAPPED_ADDRESS = 0x0001;
+    /// RFC 5780 §7.2.
+    CHANGE_REQUEST = 0x0003;
     /// RFC 8489 §14.3.
     USERNAME = 0x0006;
     /// RFC 8489 §14.5.
@@ -58,6 +60,10 @@ types! {
     XOR_MAPPED_ADDRESS = 0x0020;
     /// RFC 8656 §18.10.
     RESERVATION_TOKEN = 0x0022;
+    /// RFC 5780 §7.6.
+    PADDING = 0x0026;
+    /// RFC 5780 §7.5.
+    RESPONSE_PORT = 0x0027;
     /// RFC 8656 §18.11.
     ADDITIONAL_ADDRESS_FAMILY = 0x8000;
     /// RFC 8489 §14.11.
@@ -70,6 +76,10 @@ types! {
     ALTERNATE_SERVER = 0x8023;
     /// RFC 8489 §14.7.
     FINGERPRINT = 0x8028;
+    /// RFC 5780 §7.3.
+    RESPONSE_ORIGIN = 0x802B;
+    /// RFC 5780 §7.4.
+    OTHER_ADDRESS = 0x802C;
 }
 
 impl AttributeType {

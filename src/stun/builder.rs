@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::address;
 use super::attribute::AttributeType;
+use super::classic::ClassicTransactionId;
 use super::header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, encode_type};
 use super::integrity::{Algorithm, fingerprint};
 use super::padded;
@@ -38,11 +39,31 @@ impl<'b> MessageBuilder<'b> {
         }
     }
 
+    /// Starts a Binding response to a client of RFC 3489: what stands in the place of the magic cookie
+    /// belongs to its transaction id. No attribute may be XORed and none may protect the message.
+    pub fn classic(
+        buffer: &'b mut Vec<u8>,
+        class: Class,
+        transaction: ClassicTransactionId,
+    ) -> Self {
+        let [c0, c1, c2, c3, rest @ ..] = transaction.0;
+        let builder = Self::new(buffer, class, Method::BINDING, TransactionId(rest));
+        builder.buffer[4..8].copy_from_slice(&[c0, c1, c2, c3]);
+        builder
+    }
+
     /// Appends an attribute with `value`, of at most 65 535 bytes; padding is zero.
     pub fn attribute(&mut self, kind: AttributeType, value: &[u8]) -> &mut Self {
         self.head(kind, value.len());
         self.buffer.extend_from_slice(value);
         self.buffer.resize(padded(self.buffer.len()), 0);
+        self.set_length(self.buffer.len())
+    }
+
+    /// Appends an attribute with a value of `length` zero bytes, at most 65 535.
+    pub fn zeros(&mut self, kind: AttributeType, length: usize) -> &mut Self {
+        self.head(kind, length);
+        self.buffer.resize(padded(self.buffer.len() + length), 0);
         self.set_length(self.buffer.len())
     }
 

@@ -63,7 +63,12 @@ impl Framer {
 
     /// Whether the beginning of a frame waits for its rest.
     pub fn is_partial(&self) -> bool {
-        !self.returned && !self.held.is_empty()
+        self.waiting() > 0
+    }
+
+    /// How many bytes of a frame wait for its rest.
+    pub fn waiting(&self) -> usize {
+        if self.returned { 0 } else { self.held.len() }
     }
 
     /// Goes on with the held frame.

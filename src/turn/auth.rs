@@ -165,5 +165,9 @@ fn find_owner(
         }
         failure = AuthFailure::WrongPassword;
     }
+    if failure == AuthFailure::UnknownUser {
+        // As much work as for a known user, so that time does not tell who is one.
+        let _ = message.check_integrity(claim.integrity, &[0; 16]);
+    }
     Err((failure, Refusal::Unauthenticated))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::five_tuple::Family;
 use super::keys::Credentials;
+use super::nat_discovery::NatDiscovery;
 use super::peer_filter::PeerFilter;
 use super::security::Security;
 
@@ -28,6 +29,10 @@ pub struct Policy {
     pub peers: PeerFilter,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// NAT behaviour discovery (RFC 5780), if the server has a second address.
+    pub nat_discovery: Option<NatDiscovery>,
+    /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).
+    pub rfc3489: bool,
 }
 
 /// How long things live. All in whole seconds, at least one.
@@ -93,6 +98,23 @@ pub struct External {
     pub public: IpAddr,
 }
 
+impl External {
+    /// Whether it is the public face of the local address `local`.
+    pub fn stands_for(&self, local: IpAddr) -> bool {
+        match self.local {
+            Some(address) => address == local,
+            None => Family::of(self.public) == Family::of(local) && !local.is_loopback(),
+        }
+    }
+
+    /// The address under which the NATs `all` show `local`; itself where there is none.
+    pub fn public_of(local: IpAddr, all: &[Self]) -> IpAddr {
+        all.iter()
+            .find(|external| external.stands_for(local))
+            .map_or(local, |external| external.public)
+    }
+}
+
 impl RelayAddresses {
     /// Where addresses of `family` come from.
     pub fn source(&self, family: Family) -> &RelaySource {
@@ -104,14 +126,7 @@ impl RelayAddresses {
 
     /// The address that peers see for the relay address `local`.
     pub fn public(&self, local: IpAddr) -> IpAddr {
-        let stands_for = |external: &&External| match external.local {
-            Some(address) => address == local,
-            None => Family::of(external.public) == Family::of(local) && !local.is_loopback(),
-        };
-        self.external
-            .iter()
-            .find(stands_for)
-            .map_or(local, |external| external.public)
+        External::public_of(local, &self.external)
     }
 }
 

@@ -43,7 +43,8 @@ impl RateLimit {
         let start = self.recovered[bucket].max(now).as_nanos();
         let cost = (bytes as u64).saturating_mul(NANOS_PER_SECOND) / u64::from(rate);
         let end = start.saturating_add(cost);
-        if end - now.as_nanos() > NANOS_PER_SECOND {
+        // A bucket that is whole takes any one answer, or a low rate would let nobody in.
+        if start > now.as_nanos() && end - now.as_nanos() > NANOS_PER_SECOND {
             return false;
         }
         self.recovered[bucket] = Instant::from_nanos(end);

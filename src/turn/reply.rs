@@ -61,6 +61,14 @@ impl Refusal {
 pub(super) enum Success {
     /// Binding (RFC 8489 §6.3.1.1).
     Mapped,
+    /// Binding at one of the four addresses of NAT behaviour discovery (RFC 5780 §6.1).
+    Discovered {
+        /// The source of the request; the response may go to another port.
+        mapped: SocketAddr,
+        origin: Origin,
+        /// Bytes of PADDING, a multiple of four.
+        padding: Option<usize>,
+    },
     /// Allocate (RFC 8656 §7.2).
     Allocated {
         relayed: SocketAddr,
@@ -70,6 +78,15 @@ pub(super) enum Success {
     Refreshed { lifetime: Duration },
     /// CreatePermission and ChannelBind require nothing.
     Done,
+}
+
+/// Where a response of NAT behaviour discovery comes from, as clients see it (RFC 5780 §7.3, §7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// RESPONSE-ORIGIN.
+    pub(super) response: SocketAddr,
+    /// OTHER-ADDRESS.
+    pub(super) other: SocketAddr,
 }
 
 /// What a response repeats of its request.
@@ -93,6 +110,16 @@ impl Reply {
         }
     }
 
+    /// To a client of RFC 3489, whose transaction id is written apart.
+    pub(super) const fn to_classic(to: FiveTuple) -> Self {
+        Self {
+            to,
+            method: RequestMethod::Binding,
+            transaction: TransactionId([0; 12]),
+            fingerprint: false,
+        }
+    }
+
     fn wire_method(&self) -> Method {
         match self.method {
             RequestMethod::Binding => Method::BINDING,
@@ -111,6 +138,11 @@ impl Reply {
             Success::Mapped => {
                 builder.xor_address(AttributeType::XOR_MAPPED_ADDRESS, self.to.client);
             }
+            Success::Discovered {
+                mapped,
+                origin,
+                padding,
+            } => write_discovered(&mut builder, mapped, origin, padding),
             Success::Allocated { relayed, lifetime } => {
                 builder
                     .xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed)
@@ -160,6 +192,23 @@ impl Reply {
         if self.fingerprint {
             builder.fingerprint();
         }
+    }
+}
+
+/// The attributes that RFC 5780 §6.1 obliges to.
+fn write_discovered(
+    builder: &mut MessageBuilder<'_>,
+    mapped: SocketAddr,
+    origin: Origin,
+    padding: Option<usize>,
+) {
+    builder
+        .xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped)
+        .address(AttributeType::MAPPED_ADDRESS, mapped)
+        .address(AttributeType::RESPONSE_ORIGIN, origin.response)
+        .address(AttributeType::OTHER_ADDRESS, origin.other);
+    if let Some(length) = padding {
+        builder.zeros(AttributeType::PADDING, length);
     }
 }
 

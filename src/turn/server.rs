@@ -226,10 +226,16 @@ impl Server {
         from: FiveTuple,
         packet: &'p [u8],
     ) -> Result<Verdict<'p>, Reason> {
-        let message = Message::parse(packet).map_err(|error| match error.kind {
-            DecodeErrorKind::WrongFingerprint => Reason::BadFingerprint,
-            _ => Reason::Malformed,
-        })?;
+        let message = match Message::parse(packet) {
+            Ok(message) => message,
+            Err(error) if error.kind == DecodeErrorKind::NoMagicCookie => {
+                return self.handle_classic(now, from, packet);
+            }
+            Err(error) if error.kind == DecodeErrorKind::WrongFingerprint => {
+                return Err(Reason::BadFingerprint);
+            }
+            Err(_) => return Err(Reason::Malformed),
+        };
         match message.class() {
             Class::Request => {
                 // An owner that wakes late must not show: a request finds nothing that has expired.

@@ -77,7 +77,8 @@ pub enum AllocationEnd {
 pub enum ConnectionEnd {
     /// The client closed it, or the network did.
     Closed,
-    /// Its bytes are not STUN or ChannelData.
+    /// Its bytes are not STUN or ChannelData, or a longer message than a client without an allocation
+    /// has to send.
     Garbled,
     /// It sent no whole message for too long.
     Silent,

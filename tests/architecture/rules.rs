@@ -5,7 +5,7 @@ use std::fmt;
 use super::source::{Path, Source};
 
 /// Every room and its rung; a room imports from lower rungs only.
-const LADDER: [(&str, u8); 13] = [
+const LADDER: [(&str, u8); 14] = [
     ("stun", 0),
     ("time", 0),
     ("turn", 1),
@@ -15,6 +15,7 @@ const LADDER: [(&str, u8); 13] = [
     ("metrics", 2),
     ("credentials", 2),
     ("config", 2),
+    ("probe", 2),
     ("shard", 3),
     ("control", 4),
     ("cli", 5),
@@ -26,7 +27,7 @@ pub(crate) const WITHIN_RUNG: [(&str, &str, &str); 1] =
     [("main", "cli", "main does nothing but hand over to cli")];
 
 /// Rooms that own no socket, clock, thread, file or random source.
-const PURE: [&str; 3] = ["stun", "turn", "time"];
+const PURE: [&str; 4] = ["stun", "turn", "time", "probe"];
 
 const ANYWHERE: &[&str] = &["*"];
 const WAITING: &[&str] = &["control", "credentials"];

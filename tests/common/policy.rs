@@ -35,6 +35,8 @@ pub fn policy() -> Policy {
         },
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),
+        nat_discovery: None,
+        rfc3489: false,
     }
 }
 

@@ -309,9 +309,63 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &[r#"2: metrics.listen: "127.0.0.1" has no port; write "127.0.0.1:9641" or "off""#],
     ),
     (
+        "[metrics]\nlisten = \"yes\"",
+        &[
+            r#"2: metrics.listen: "yes" is not an address and port; write "127.0.0.1:9641" or "off""#,
+        ],
+    ),
+    (
         "[metrics]\nlisten = \"127.0.0.1:3478\"",
         &[
             "2: metrics.listen: 127.0.0.1:3478 is where clients are served over TCP; take another port",
+        ],
+    ),
+    (
+        "[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"2: nat_discovery.alternate_address: needs another single IPv4 address in server.listen, and clients reach all of them now; write: listen = ["ADDRESS:3478"]"#,
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.11:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"4: nat_discovery.alternate_address: needs another single IPv4 address in server.listen; write: listen = ["ADDRESS:3478"]"#,
+        ],
+    ),
+    (
+        "[nat_discovery]\nalternate_port = 3479",
+        &[
+            "2: nat_discovery.alternate_port: says nothing without alternate_address; add the second address of this host",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:3479\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "4: nat_discovery.alternate_address: 192.0.2.10:3479 has the alternate port already; set alternate_port to another",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:0\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "4: nat_discovery.alternate_address: 192.0.2.10:0 in server.listen names no port; write one",
+        ],
+    ),
+    (
+        "[server]\nudp = false\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            "5: nat_discovery.alternate_address: works over UDP only; set server.udp to true, or leave it out",
+        ],
+    ),
+    (
+        "[server]\nlisten = [\"192.0.2.10:3478\"]\n[relay]\nexternal = [\"203.0.113.5\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        &[
+            r#"6: nat_discovery.alternate_address: relay.external shows 192.0.2.10 and 192.0.2.11 as one address; name both: external = ["PUBLIC/192.0.2.10", "PUBLIC/192.0.2.11"]"#,
+        ],
+    ),
+    (
+        "[nat_discovery]\nalternate_address = \"0.0.0.0\"",
+        &[
+            r#"2: nat_discovery.alternate_address: "0.0.0.0" names no address; write the address itself"#,
         ],
     ),
     (

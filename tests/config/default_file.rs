@@ -14,7 +14,11 @@ fn uncommented() -> String {
         Some(key) if !key.is_empty() && !key.starts_with(' ') => format!("{key}\n"),
         _ => format!("{line}\n"),
     };
-    FILE.lines().map(line).collect()
+    let text: String = FILE.lines().map(line).collect();
+    // NAT discovery needs an address of its own to listen on.
+    let everywhere = r#"["0.0.0.0:3478", "[::]:3478"]"#;
+    assert!(text.contains(everywhere));
+    text.replace(everywhere, r#"["192.0.2.10:3478", "[::]:3478"]"#)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
 use turnstone::stun::PasswordAlgorithm;
-use turnstone::turn::{External, RelaySource, Security};
+use turnstone::turn::{External, NatDiscovery, RelaySource, Security};
 
 use super::{defaults, load, load_with};
 
@@ -155,6 +155,21 @@ const CASES: &[(&str, &str, Check)] = &[
         "[limits]\nreflection_bytes_per_second = \"2KiB\"",
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
     ),
+    (
+        "nat_discovery.alternate_address",
+        "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
+        |c| four(c).contains(&at("192.0.2.11:3479")) && c.endpoints().len() == 4,
+    ),
+    (
+        "nat_discovery.alternate_port",
+        "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"\nalternate_port = 9",
+        |c| four(c).contains(&at("192.0.2.10:9")),
+    ),
+    (
+        "compatibility.rfc3489",
+        "[compatibility]\nrfc3489 = false",
+        |c| !policy(c).rfc3489,
+    ),
     ("streams.connections", "[streams]\nconnections = 7", |c| {
         c.streams.connections == 7
     }),
@@ -203,6 +218,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// The addresses of NAT discovery.
+fn four(config: &Config) -> Vec<SocketAddr> {
+    let four = policy(config).nat_discovery;
+    four.iter().flat_map(NatDiscovery::addresses).collect()
 }
 
 fn policy(config: &Config) -> turnstone::turn::Policy {

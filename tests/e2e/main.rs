@@ -16,6 +16,7 @@ mod http;
 mod metrics;
 mod mutation;
 mod namespace;
+mod nat_discovery;
 mod operator;
 mod process;
 mod relaying;

@@ -88,6 +88,19 @@ fn a_taken_metrics_port_is_one_clear_line() {
 }
 
 #[test]
+fn a_relay_address_of_another_host_is_one_clear_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("turnserver.toml");
+    std::fs::write(&file, "[relay]\naddresses = [\"192.0.2.77\"]\n").unwrap();
+    let mut command = Command::new(binary());
+    command
+        .args(["--listen", &loopback().to_string(), "--metrics", "off"])
+        .arg("--config")
+        .arg(&file);
+    assert_one_line(&fails(&mut command), "cannot relay from 192.0.2.77");
+}
+
+#[test]
 fn a_missing_file_is_one_clear_line() {
     let stderr = fails(Command::new(binary()).args(["--config", "no-such-file.toml"]));
     let (line, summary) = stderr.split_once('\n').unwrap();

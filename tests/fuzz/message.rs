@@ -1,10 +1,11 @@
 //! Any bytes as a STUN message: read without panic, and what is read can be written again.
 
-use turnstone::stun::{Algorithm, Attribute, Message, MessageBuilder};
+use turnstone::stun::{Algorithm, Attribute, ClassicRequest, Message, MessageBuilder};
 
 /// One input; panics when a rule does not hold.
 #[expect(unreachable_pub, reason = "a fuzzer calls it from a crate of its own")]
 pub fn target(data: &[u8]) {
+    read_classic(data);
     match Message::parse(data) {
         Ok(message) => {
             read_all(&message, data);
@@ -12,6 +13,19 @@ pub fn target(data: &[u8]) {
         }
         Err(error) => assert!(error.offset <= data.len(), "{error}"),
     }
+}
+
+/// A request of RFC 3489 ends where its last attribute does.
+fn read_classic(data: &[u8]) {
+    let Some(request) = ClassicRequest::parse(data) else {
+        return;
+    };
+    assert_eq!(request.transaction().0, data[4..20]);
+    let end =
+        |attribute: Attribute<'_>| attribute.offset + 4 + attribute.value.len().next_multiple_of(4);
+    assert_eq!(request.attributes().last().map_or(20, end), data.len());
+    let unsupported = request.unsupported();
+    assert!(unsupported.is_none_or(|kind| kind.is_comprehension_required()));
 }
 
 /// Every accessor; no value reaches past the message.

@@ -153,6 +153,34 @@ fn s7_the_limit_is_for_the_unauthenticated_alone() {
     }
 }
 
+/// S7: who signs with a nonce that is not for its address has not proven the address: a password in the
+/// hands of a page's visitors must not make a reflector. An allocation's five-tuple is proven.
+#[test]
+fn s7_a_stale_nonce_is_told_within_the_limit_unless_an_allocation_lives() {
+    let (mut world, _) = allocated();
+    let mut strict = policy();
+    strict.limits.reflection_bytes_per_second = 0;
+    world.swap_policy(strict);
+    let id = world.transaction();
+    let stale = Login::alice().sign(id, Method::REFRESH, &[], b"stale");
+    assert_eq!(world.send(client(), &stale).response().code(), Some(438));
+    let forged = udp("203.0.113.99:53");
+    assert_eq!(world.send(forged, &stale), Out::Nothing);
+    assert_eq!(dropped(&world, Reason::RateLimited), 1);
+}
+
+/// S7: however small its share, a shard answers one request at a time, or nobody could ever get in.
+#[test]
+fn s7_the_smallest_limit_lets_one_answer_through() {
+    let mut world = world_with(|policy| policy.limits.reflection_bytes_per_second = 1);
+    let first = world.send(client(), &raw(0x0003, &[TRANSPORT]));
+    assert_eq!(first.response().code(), Some(401));
+    assert_dropped(&mut world, &raw(0x0003, &[TRANSPORT]), Reason::RateLimited);
+    world.pass(seconds(120));
+    let later = world.send(client(), &raw(0x0003, &[TRANSPORT]));
+    assert_eq!(later.response().code(), Some(401));
+}
+
 /// S7: never two datagrams for one.
 #[test]
 fn s7_one_datagram_draws_one_answer() {

@@ -135,6 +135,8 @@ pub fn policy(options: &Options) -> Policy {
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
+        nat_discovery: None,
+        rfc3489: false,
     }
 }
 

@@ -97,6 +97,25 @@ fn a_garbled_stream_is_closed_and_its_neighbour_is_not() {
     shards.stop();
 }
 
+/// Requirement S18: half a message of a stranger costs little memory.
+#[test]
+fn a_long_message_is_for_clients_with_an_allocation() {
+    let shards = start(&Options::default());
+    let head = [0x40, 0, 0xFF, 0xFC];
+    let mut stranger = Client::tcp(shards.v4());
+    stranger.ping();
+    stranger.send(&[&head[..], &[0; 4000]].concat());
+    let mut client = Client::tcp(shards.v4());
+    client.allocate();
+    client.send(&[&head[..], &[0; 60_000]].concat());
+    stranger.send(&[0; 200]);
+    assert!(is_closed(stranger.stream()));
+    client.send(&[0; 65_532 - 60_000]);
+    client.ping();
+    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Garbled), 1);
+    shards.stop();
+}
+
 #[test]
 fn the_answer_before_the_garble_is_sent() {
     let shards = start(&Options::default());

@@ -123,6 +123,9 @@ pub(crate) fn chaos(rng: &mut Rng) -> Scenario {
         send: 1,
         late: 30,
     };
+    let lifetimes = &mut scenario.policy.lifetimes;
+    lifetimes.permission = Duration::from_secs(rng.pick(&[3, 6, 12]));
+    lifetimes.channel = Duration::from_secs(rng.pick(&[3, 6, 9]));
     scenario.access.loss = rng.between(0..25);
     scenario.access.duplicates = rng.between(0..10);
     scenario.access.latency = 1..rng.between(5..400);
@@ -308,6 +311,8 @@ fn policy() -> Policy {
         },
         peers: PeerFilter::new(&[], &own_host()),
         limits: Limits::default(),
+        nat_discovery: None,
+        rfc3489: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests: authentication, then one handler per method, each a list of checks in RFC order.
 
 mod allocate;
+mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
@@ -96,18 +97,6 @@ impl Server {
                 self.stats.increment(Counter::AuthFailures(failure));
                 self.refuse(now, &reply, &refusal, None)
             }
-        }
-    }
-
-    /// Binding asks for no credentials (RFC 8489 §6.3.1).
-    fn handle_binding<'p>(&mut self, request: &Request<'_, 'p>) -> Verdict<'p> {
-        let reply = Reply::to(request.message, RequestMethod::Binding, request.from);
-        match check_known(request.message) {
-            Ok(()) => {
-                reply.write_success(&mut self.response, Success::Mapped, &Close::default());
-                self.answer_unauthenticated(request.now, &reply, ResultCode::SUCCESS)
-            }
-            Err(refusal) => self.refuse(request.now, &reply, &refusal, None),
         }
     }
 
@@ -211,8 +200,9 @@ impl Server {
         };
         let challenge = Some(&challenge).filter(|_| refusal.is_challenge());
         reply.write_error(&mut self.response, refusal, challenge, &close);
-        // Only who knows the password is told that the nonce is stale.
-        if signature.is_some() || *refusal == Refusal::StaleNonce {
+        // A nonce proves the address and is what went stale; an allocation proves it too.
+        let is_known = || *refusal == Refusal::StaleNonce && self.has_allocation(&reply.to);
+        if signature.is_some() || is_known() {
             self.answer(reply, refusal.result())
         } else {
             self.answer_unauthenticated(now, reply, refusal.result())
@@ -220,7 +210,7 @@ impl Server {
     }
 
     /// Answers when the source can be trusted or has drawn little so far (S7).
-    fn answer_unauthenticated<'p>(
+    pub(super) fn answer_unauthenticated<'p>(
         &mut self,
         now: Now,
         reply: &Reply,

@@ -310,7 +310,9 @@ impl Client {
         for place in 0..self.targets.len() {
             let Some(held) = self.held else { return };
             let target = &self.targets[place];
-            let Some(peer) = target.peer.filter(|_| now < target.until) else {
+            // Who misbehaves also overstays.
+            let until = target.until + Duration::from_secs(self.plan.mischief / 10);
+            let Some(peer) = target.peer.filter(|_| now < until) else {
                 continue;
             };
             let (through, is_echoed) = match target.whom {
