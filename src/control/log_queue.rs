@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -15,6 +15,8 @@ use crate::config::LogFormat;
 const LINES: usize = 4096;
 /// How long a flush waits for a reader that does not read.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it rests between two looks at a full queue.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A bounded queue of lines and the thread that writes them.
 #[derive(Clone, Debug)]
@@ -47,10 +49,15 @@ impl LogQueue {
     /// Waits, for a second at most, until every line so far is written.
     pub(super) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.sender.try_send(Item::Flush(done)).is_ok() {
-            // An error is a reader that does not read; there is nobody left to tell.
-            let _ = wait.recv_timeout(PATIENCE);
+        let deadline = Instant::now() + PATIENCE;
+        while self.sender.try_send(Item::Flush(done.clone())).is_err() {
+            if Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(PAUSE);
         }
+        // An error is a reader that does not read; there is nobody left to tell.
+        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -179,7 +186,8 @@ mod tests {
         {
             thread::yield_now();
         }
-        queue.flush();
-        assert!(memory.text().contains("log lines lost"));
+        while !memory.text().contains("log lines lost") {
+            thread::yield_now();
+        }
     }
 }

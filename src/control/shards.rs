@@ -8,7 +8,7 @@ use super::error::StartError;
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
-use crate::shard::{self, ShardHandle, ShardSetup, StreamLimits};
+use crate::shard::{self, HeldSockets, ShardHandle, ShardSetup, StreamLimits};
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -16,6 +16,7 @@ pub(super) struct Shards<'c> {
     config: &'c Config,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
+    held: Arc<HeldSockets>,
     nonce_key: [u8; 32],
     clock: Clock,
     /// TCP connections of all shards.
@@ -36,6 +37,7 @@ impl<'c> Shards<'c> {
             config,
             policy: Arc::new(policy),
             shared: Arc::default(),
+            held: Arc::default(),
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
@@ -80,6 +82,7 @@ impl<'c> Shards<'c> {
             server: self.server(index)?,
             streams: self.stream_limits(),
             relay_buffer: self.config.buffers.relay,
+            held: Arc::clone(&self.held),
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };

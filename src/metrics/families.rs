@@ -130,6 +130,11 @@ fn allocations() -> Vec<Family> {
             "Relay sockets that could not be opened.",
         )
         .one(Counter::RelayFailures),
+        counter(
+            "turnstone_icmp_reports_total",
+            "ICMP errors about relayed datagrams that clients were told of.",
+        )
+        .one(Counter::IcmpReports),
     ]
 }
 

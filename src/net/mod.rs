@@ -14,12 +14,13 @@ pub use clock::Clock;
 pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
 pub use fault::Fault;
 pub use linux::{
-    BATCH, Epoll, Events, Interest, Interface, Outgoing, Readiness, ReceiveBatch, Received,
-    SendBatch, Waker, descriptor_limit, interfaces, raise_descriptor_limit,
+    BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness, ReceiveBatch,
+    Received, SendBatch, Waker, descriptor_limit, interfaces, next_icmp_error,
+    raise_descriptor_limit,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
     prepare_connection,
 };
-pub use relay::{RelayError, open_relay};
+pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;

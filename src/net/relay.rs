@@ -52,7 +52,8 @@ impl fmt::Display for RelayError {
 }
 
 /// Binds a relay socket to `local`, non-blocking, with `buffer` bytes each way as far as the kernel
-/// gives them. The port is exclusive, and datagrams may be fragmented.
+/// gives them. The port is exclusive, datagrams may be fragmented, and ICMP errors are kept for
+/// [`next_icmp_error`](super::next_icmp_error).
 ///
 /// # Errors
 /// The port is in use, or the host lacks something.
@@ -63,8 +64,26 @@ pub fn open_relay(local: SocketAddr, buffer: usize) -> Result<UdpSocket, RelayEr
     }
     socket.bind(&local.into())?;
     linux::allow_fragmentation(socket.as_fd(), Family::of(local.ip()))?;
+    linux::keep_icmp_errors(socket.as_fd(), Family::of(local.ip()))?;
     grow_buffers(&socket, buffer, buffer)?;
     Ok(socket.into())
+}
+
+/// Sends `bytes` from a relay socket to `to` with the DF bit set (RFC 8656 §14); what the socket sends
+/// otherwise may be fragmented as before.
+///
+/// # Errors
+/// `EMSGSIZE` when the datagram does not fit the MTU of the interface; whatever else the kernel says.
+pub fn send_unfragmented(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let family = Family::of(to.ip());
+    linux::forbid_fragmentation(socket.as_fd(), family, true)?;
+    let mut sent = socket.send_to(bytes, to);
+    if sent.is_err() {
+        // It may be an error that an earlier datagram left on the socket; reading it has cleared it.
+        sent = socket.send_to(bytes, to);
+    }
+    linux::forbid_fragmentation(socket.as_fd(), family, false)?;
+    sent.map(|_| ())
 }
 
 /// Sets both buffers, beyond the host's limit where the process may do that.
@@ -106,5 +125,22 @@ mod tests {
             from.send_to(&large, to.local_addr().unwrap()).ok(),
             Some(65_507)
         );
+    }
+
+    #[test]
+    fn only_the_datagram_that_asks_for_it_is_kept_whole() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let from = open_relay(local.parse().unwrap(), 1 << 20).expect("a port");
+            let to = UdpSocket::bind(local).unwrap();
+            let at = to.local_addr().unwrap();
+            let mut buffer = vec![0; 65_536];
+            for _ in 0..2 {
+                send_unfragmented(&from, at, b"whole").unwrap();
+                assert_eq!(to.recv(&mut buffer).ok(), Some(5));
+                let large = vec![1; 65_507];
+                assert_eq!(from.send_to(&large, at).ok(), Some(65_507));
+                assert_eq!(to.recv(&mut buffer).ok(), Some(65_507));
+            }
+        }
     }
 }

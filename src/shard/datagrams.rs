@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 
 use super::dispatch::Route;
 use super::event_loop::Shard;
-use crate::net::{BATCH, Received};
-use crate::turn::{AllocationKey, Family, FiveTuple, Transport};
+use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
+use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 
 /// Batches that one pass receives from one listener.
 const BATCHES: usize = 4;
 /// Datagrams that one pass receives from one relay socket.
 const DATAGRAMS: usize = 16;
+/// ICMP errors that one pass takes from one relay socket.
+const ERRORS: usize = 16;
 /// The longest message that the core answers with.
 const LONGEST_RESPONSE: usize = 65_552;
 
@@ -88,16 +90,50 @@ impl Shard {
                     self.handle_peer_datagram(key, peer, length);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if i == 1 {
-                        relay.had_only_one();
+                    match i {
+                        // Nothing to read: it was an error that woke us.
+                        0 => self.read_errors(key, family),
+                        1 => relay.had_only_one(),
+                        _ => {}
                     }
                     return;
                 }
-                Err(_) => {}
+                Err(_) => self.read_errors(key, family),
             }
             if !busy {
                 return;
             }
+        }
+    }
+
+    /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.
+    fn read_errors(&mut self, key: AllocationKey, family: Family) {
+        for _ in 0..ERRORS {
+            let relay = self.relays.get(key, family);
+            let Some(Ok(next)) = relay.map(|relay| next_icmp_error(&relay.socket)) else {
+                return;
+            };
+            let Some(IcmpError {
+                to,
+                kind,
+                code,
+                info,
+            }) = next
+            else {
+                continue;
+            };
+            let error = Icmp {
+                kind,
+                code,
+                mtu: info,
+            };
+            let event = Event::Icmp {
+                key,
+                peer: to,
+                error,
+            };
+            self.server.handle_event(self.now, event);
+            self.drain();
         }
     }
 

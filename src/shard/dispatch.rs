@@ -1,12 +1,13 @@
 //! What the core decides, and what it asks for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::event_loop::{Intake, Shard};
+use super::flush::reason;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
-use crate::net::{Interest, RelayError, Span, open_relay};
+use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
 use crate::turn::{
     Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
 };
@@ -15,6 +16,7 @@ use crate::turn::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Route {
     ToPeer(AllocationKey, SocketAddr, Span),
+    ToPeerUnfragmented(AllocationKey, SocketAddr, Span),
     ToClient(FiveTuple, Prefix, Span),
     /// Nothing to send, but it meant something: answered, parked, a keep-alive.
     Heard,
@@ -30,6 +32,13 @@ impl Route {
                 peer,
                 payload,
             } => place(payload).map_or(Self::Dropped, |span| Self::ToPeer(*from, *peer, span)),
+            Verdict::ToPeerUnfragmented {
+                from,
+                peer,
+                payload,
+            } => place(payload).map_or(Self::Dropped, |span| {
+                Self::ToPeerUnfragmented(*from, *peer, span)
+            }),
             Verdict::ToClient {
                 to,
                 prefix,
@@ -46,6 +55,9 @@ impl Shard {
     pub(super) fn follow(&mut self, route: Route) {
         match route {
             Route::ToPeer(from, peer, span) => self.queue_to_peer(from, peer, span),
+            Route::ToPeerUnfragmented(from, peer, span) => {
+                self.send_unfragmented(from, peer, span);
+            }
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
             Route::Heard | Route::Dropped => {}
         }
@@ -63,6 +75,20 @@ impl Shard {
                 bytes: span.len(),
             }),
         });
+    }
+
+    /// Sends at once, behind what is queued: the DF bit is an option of the socket.
+    fn send_unfragmented(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
+        self.flush();
+        let Some(relay) = self.relays.get(from, Family::of(peer.ip())) else {
+            let stats = self.server.stats_mut();
+            return stats.relay_failed(Direction::ToPeer, span.len(), Reason::SendFailed);
+        };
+        let bytes = self.buffers.bytes(span);
+        if let Err(error) = send_unfragmented(&relay.socket, peer, bytes) {
+            let stats = self.server.stats_mut();
+            stats.relay_failed(Direction::ToPeer, span.len(), reason(&error));
+        }
     }
 
     fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
@@ -114,10 +140,10 @@ impl Shard {
     pub(super) fn drain(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => {
-                    self.queue_responses();
-                    self.open_relay(key, local);
-                }
+                Action::OpenRelay { key, local } => self.provide(key, local, Self::bind_relay),
+                Action::OpenPair { key, local } => self.provide(key, local, Self::bind_pair),
+                Action::OpenReserved { key, local } => self.provide(key, local, Self::take_held),
+                Action::DropReserved { local } => drop(self.held.take(local)),
                 Action::CloseRelay { key, family } => {
                     // What it still has to send goes first.
                     self.flush();
@@ -140,9 +166,16 @@ impl Shard {
         }
     }
 
-    fn open_relay(&mut self, key: AllocationKey, local: SocketAddr) {
+    /// Opens a relay socket by `bind` and tells the core how it went.
+    fn provide(
+        &mut self,
+        key: AllocationKey,
+        local: SocketAddr,
+        bind: fn(&mut Self, AllocationKey, SocketAddr) -> Result<(), RelayError>,
+    ) {
+        self.queue_responses();
         let family = Family::of(local.ip());
-        let event = match self.bind_relay(key, local, family) {
+        let event = match bind(self, key, local) {
             Ok(()) => Event::RelayOpened { key, family },
             Err(error) => {
                 self.warn_of(error, local);
@@ -153,16 +186,36 @@ impl Shard {
         self.server.handle_event(self.now, event);
     }
 
-    fn bind_relay(
+    fn bind_relay(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let socket = open_relay(local, self.relay_buffer)?;
+        self.watch_relay(key, local, socket)
+    }
+
+    /// Two sockets or none; the one on the port above is held for whoever redeems its token.
+    fn bind_pair(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let port = local.port().checked_add(1).ok_or(RelayError::InUse)?;
+        let above = SocketAddr::new(local.ip(), port);
+        let next = open_relay(above, self.relay_buffer)?;
+        self.bind_relay(key, local)?;
+        self.held.hold(above, next);
+        Ok(())
+    }
+
+    fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
+        let socket = self.held.take(local).ok_or(RelayError::InUse)?;
+        self.watch_relay(key, local, socket)
+    }
+
+    fn watch_relay(
         &mut self,
         key: AllocationKey,
         local: SocketAddr,
-        family: Family,
+        socket: UdpSocket,
     ) -> Result<(), RelayError> {
         if !Relays::can_hold(key) {
             return Err(RelayError::Exhausted);
         }
-        let socket = open_relay(local, self.relay_buffer)?;
+        let family = Family::of(local.ip());
         let token = Token::Relay(key, family).to_bits();
         self.poller.add(&socket, token, Interest::Read)?;
         self.relays.insert(key, family, socket);

@@ -9,6 +9,7 @@ use super::ShardSetup;
 use super::accept::Acceptors;
 use super::connections::Connections;
 use super::handle::Message;
+use super::held::HeldSockets;
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
@@ -48,6 +49,7 @@ pub(super) struct Shard {
     pub(super) acceptors: Acceptors,
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
+    pub(super) held: Arc<HeldSockets>,
     pub(super) connections: Connections,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
@@ -86,6 +88,7 @@ impl Shard {
             acceptors: Acceptors::new(setup.sockets.tcp),
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
+            held: setup.held,
             connections: Connections::new(setup.streams),
             doomed: Vec::new(),
             buffers: Buffers::default(),

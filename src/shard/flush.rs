@@ -112,7 +112,7 @@ fn count_failure(message: &Message, error: &io::Error, stats: &mut Stats) {
     }
 }
 
-fn reason(error: &io::Error) -> Reason {
+pub(super) fn reason(error: &io::Error) -> Reason {
     match Fault::of(error) {
         Fault::Full | Fault::Exhausted => Reason::SocketFull,
         Fault::TooLarge => Reason::TooLarge,

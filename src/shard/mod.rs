@@ -13,6 +13,7 @@ mod dispatch;
 mod event_loop;
 mod flush;
 mod handle;
+mod held;
 mod outbox;
 mod publisher;
 mod relays;
@@ -20,9 +21,11 @@ mod streams;
 mod throttle;
 mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use handle::{ShardError, ShardHandle, spawn};
+pub use held::HeldSockets;
 
 use crate::net;
 use crate::turn::{self, Stats};
@@ -70,6 +73,8 @@ pub struct ShardSetup {
     pub streams: StreamLimits,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.
     pub relay_buffer: usize,
+    /// The reserved sockets; the same for all shards of a process.
+    pub held: Arc<HeldSockets>,
     /// Takes the counters.
     pub publish: Publish,
     /// The clock that all shards share.

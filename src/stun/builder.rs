@@ -86,10 +86,20 @@ impl<'b> MessageBuilder<'b> {
 
     /// Appends ERROR-CODE with `code`, 300 to 699, and its reason phrase (RFC 8489 §14.8).
     pub fn error_code(&mut self, code: u16, reason: &str) -> &mut Self {
+        self.code(AttributeType::ERROR_CODE, 0, code, reason)
+    }
+
+    /// Appends ADDRESS-ERROR-CODE: why there is no relayed transport address of `family`, 0x01 for IPv4
+    /// or 0x02 for IPv6 (RFC 8656 §18.12).
+    pub fn address_error_code(&mut self, family: u8, code: u16, reason: &str) -> &mut Self {
+        self.code(AttributeType::ADDRESS_ERROR_CODE, family, code, reason)
+    }
+
+    fn code(&mut self, kind: AttributeType, first: u8, code: u16, reason: &str) -> &mut Self {
         let [_, class] = (code / 100).to_be_bytes();
         let [_, number] = (code % 100).to_be_bytes();
-        self.head(AttributeType::ERROR_CODE, 4 + reason.len());
-        self.buffer.extend_from_slice(&[0, 0, class, number]);
+        self.head(kind, 4 + reason.len());
+        self.buffer.extend_from_slice(&[first, 0, class, number]);
         self.buffer.extend_from_slice(reason.as_bytes());
         self.buffer.resize(padded(self.buffer.len()), 0);
         self.set_length(self.buffer.len())

@@ -1,7 +1,6 @@
 //! An allocation and the table of them (RFC 8656 §3, §6).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -10,7 +9,9 @@ use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
 use super::permission::Permissions;
-use super::reply::{Reply, Signature};
+use super::relay::{Relay, Relays};
+use super::reply::{Missing, Reply, Signature};
+use super::reservation::Token;
 use super::stats::RequestMethod;
 use crate::stun::{Algorithm, TransactionId};
 use crate::time::{Instant, UnixTime};
@@ -23,6 +24,12 @@ pub struct AllocationKey {
 }
 
 impl AllocationKey {
+    /// No allocation: a deadline of the reservations.
+    pub(super) const RESERVATIONS: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+
     /// The key as one integer, for a poller's token: the generation (31 bits) above the index.
     pub const fn to_token(self) -> u64 {
         (self.generation as u64) << 32 | self.index as u64
@@ -46,26 +53,6 @@ impl AllocationKey {
     }
 }
 
-/// A relayed transport address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Relay {
-    /// What the socket binds.
-    pub(super) local: IpAddr,
-    /// What peers see.
-    pub(super) public: SocketAddr,
-}
-
-impl Relay {
-    pub(super) fn family(&self) -> Family {
-        Family::of(self.local)
-    }
-
-    /// The address that the socket binds.
-    pub(super) fn bind_address(&self) -> SocketAddr {
-        SocketAddr::new(self.local, self.public.port())
-    }
-}
-
 /// Who made the allocation, as proven by the request.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
@@ -83,6 +70,21 @@ pub(super) struct Origin {
     /// What the response is signed with.
     pub(super) integrity: Algorithm,
     pub(super) lifetime: Duration,
+    /// What becomes of the port above (EVEN-PORT).
+    pub(super) neighbour: Neighbour,
+    /// The family that was asked for too and could not be had.
+    pub(super) missing: Option<Missing>,
+}
+
+/// The port above the relayed transport address (RFC 8656 §7.2 step 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Neighbour {
+    /// It is none of ours.
+    None,
+    /// It is being bound together with ours.
+    Wanted,
+    /// It is, or was, reserved under this token.
+    Reserved(Token),
 }
 
 impl Origin {
@@ -105,8 +107,8 @@ impl Origin {
 /// Where an allocation is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its relay socket is being opened; so many ports were tried before.
-    Opening { tries: u8 },
+    /// Its relay sockets are being opened.
+    Opening,
     /// It relays.
     Live,
 }
@@ -117,11 +119,14 @@ pub(super) struct Allocation {
     pub(super) client: FiveTuple,
     pub(super) owner: Owner,
     pub(super) origin: Origin,
-    pub(super) relay: Relay,
+    pub(super) relays: Relays,
     pub(super) state: State,
+    /// When the last of its relays ends.
     pub(super) expires: Instant,
     /// When the deadlines will have us looked at; later entries are stale.
     pub(super) scheduled: Instant,
+    /// When it will have recovered all of its allowance of ICMP reports.
+    pub(super) icmp_recovered: Instant,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
 }
@@ -141,13 +146,16 @@ impl Allocation {
 
     /// The relayed address of `family`, if the allocation has one.
     pub(super) fn relay(&self, family: Family) -> Option<&Relay> {
-        Some(&self.relay).filter(|relay| relay.family() == family)
+        self.relays.get(family)
     }
 
     /// When something of it expires next.
     pub(super) fn next_expiry(&self) -> Instant {
         let parts = [self.permissions.next_expiry(), self.channels.next_expiry()];
-        parts.into_iter().flatten().fold(self.expires, Instant::min)
+        parts
+            .into_iter()
+            .flatten()
+            .fold(self.relays.first_expiry(), Instant::min)
     }
 }
 

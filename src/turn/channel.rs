@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::five_tuple::Family;
 use crate::stun::ChannelNumber;
 use crate::time::Instant;
 
@@ -83,6 +84,15 @@ impl Channels {
             };
             self.by_peer.retain(|(_, number)| is_bound(*number));
         }
+        before - self.by_number.len()
+    }
+
+    /// Unbinds the peers of `family`; says how many.
+    pub(super) fn remove_family(&mut self, family: Family) -> usize {
+        let before = self.by_number.len();
+        let stays = |peer: &SocketAddr| Family::of(peer.ip()) != family;
+        self.by_number.retain(|channel| stays(&channel.peer));
+        self.by_peer.retain(|(peer, _)| stays(peer));
         before - self.by_number.len()
     }
 

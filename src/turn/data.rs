@@ -56,7 +56,19 @@ impl Server {
             .relay(Family::of(peer.ip()))
             .ok_or(Reason::InvalidSend)?;
         let peer = self.destination(allocation, peer, now.instant)?;
-        Ok(self.relay_to_peer(key, peer, data.value))
+        let verdict = self.relay_to_peer(key, peer, data.value);
+        Ok(match verdict {
+            Verdict::ToPeer {
+                from,
+                peer,
+                payload,
+            } if message.has(AttributeType::DONT_FRAGMENT) => Verdict::ToPeerUnfragmented {
+                from,
+                peer,
+                payload,
+            },
+            verdict => verdict,
+        })
     }
 
     /// Where a packet for `peer` goes, when a live permission and the gate let it (S3, S5).
@@ -136,7 +148,7 @@ impl Server {
 
     /// The address under which clients know the peer at `from`: behind a 1:1 NAT a relay of our own
     /// sends from its local address, but is known by its public one.
-    fn public_face(&self, from: SocketAddr) -> SocketAddr {
+    pub(super) fn public_face(&self, from: SocketAddr) -> SocketAddr {
         if self.policy.relay.external.is_empty() {
             return from;
         }

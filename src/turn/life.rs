@@ -1,90 +1,18 @@
-//! How allocations begin, change and end (RFC 8656 §6 to §9, §12).
+//! How allocations change and end (RFC 8656 §7 to §9, §12).
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::allocation::{Allocation, AllocationKey, State};
-use super::five_tuple::FiveTuple;
-use super::keys::person_of;
+use super::allocation::{Allocation, AllocationKey, Neighbour};
+use super::five_tuple::{Family, FiveTuple, Transport};
 use super::peer_filter::Scope;
-use super::ports::Parity;
-use super::reply::Refusal;
+use super::relay::Relay;
+use super::reservation::Account;
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter};
 use crate::stun::ChannelNumber;
-use crate::time::{Instant, Now};
-
-/// How many ports are tried before an Allocate is answered with 508.
-const MAX_TRIES: u8 = 8;
+use crate::time::Instant;
 
 impl Server {
-    /// The relay socket is bound: the allocation begins to live and its client learns of it.
-    pub(super) fn relay_opened(&mut self, now: Now, key: AllocationKey) {
-        let Some(allocation) = self.allocations.get_mut(key) else {
-            return;
-        };
-        if allocation.is_live() {
-            return;
-        }
-        allocation.state = State::Live;
-        let lifetime = allocation.origin.lifetime;
-        let (relay, transport) = (allocation.relay, allocation.client.transport);
-        self.shared.live.insert(relay.public, relay.local);
-        self.stats
-            .increment(Counter::AllocationsCreated(transport, relay.family()));
-        self.stats
-            .increment(Counter::Allocations(transport, relay.family()));
-        self.stats.increment(Counter::RelayPorts);
-        self.set_expiry(key, now.instant + lifetime);
-        self.answer_allocate(key);
-    }
-
-    /// The relay socket could not be bound: another port, or 508.
-    pub(super) fn relay_failed(&mut self, now: Now, key: AllocationKey, retry: bool) {
-        self.stats.increment(Counter::RelayFailures);
-        let Some(allocation) = self.allocations.get(key) else {
-            return;
-        };
-        let State::Opening { tries } = allocation.state else {
-            return;
-        };
-        let failed = allocation.relay;
-        let again = retry && tries + 1 < MAX_TRIES;
-        // The failed port goes back only after the next one is drawn.
-        let next = if again {
-            // An even port may have been asked for, so an even one follows.
-            self.take_port(failed.local, Parity::of(failed.public.port()))
-        } else {
-            None
-        };
-        self.ports
-            .give_back(failed.public.ip(), failed.public.port());
-        let (Some(relay), Some(allocation)) = (next, self.allocations.get_mut(key)) else {
-            return self.give_up(now, key);
-        };
-        allocation.relay = relay;
-        allocation.state = State::Opening { tries: tries + 1 };
-        self.actions.push_back(Action::OpenRelay {
-            key,
-            local: relay.bind_address(),
-        });
-    }
-
-    /// Answers the parked Allocate with 508.
-    fn give_up(&mut self, now: Now, key: AllocationKey) {
-        let Some(allocation) = self.allocations.remove(key) else {
-            return;
-        };
-        self.release_quota(&allocation);
-        let reply = allocation.origin.reply(allocation.client);
-        let signature = allocation.signature();
-        self.refuse(
-            now,
-            &reply,
-            &Refusal::InsufficientCapacity,
-            Some(&signature),
-        );
-    }
-
     /// Ends the allocation of a client whose connection is gone.
     pub(super) fn client_gone(&mut self, client: &FiveTuple) {
         if let Some(key) = self.allocations.key(client) {
@@ -97,48 +25,96 @@ impl Server {
         let Some(allocation) = self.allocations.remove(key) else {
             return;
         };
-        let (relay, transport) = (allocation.relay, allocation.client.transport);
-        self.actions.push_back(Action::CloseRelay {
-            key,
-            family: relay.family(),
-        });
-        self.ports.give_back(relay.public.ip(), relay.public.port());
+        for relay in allocation.relays.iter() {
+            self.close_relay(key, &allocation, relay, how);
+        }
         self.release_quota(&allocation);
         self.prune_deadlines();
         if !allocation.is_live() {
             return;
         }
-        self.shared.live.remove(relay.public, relay.local);
-        self.stats.increment(Counter::AllocationsEnded(how));
-        self.stats
-            .subtract(Counter::Allocations(transport, relay.family()), 1);
-        self.stats.subtract(Counter::RelayPorts, 1);
         self.stats
             .subtract(Counter::Permissions, allocation.permissions.len() as u64);
         self.stats
             .subtract(Counter::Channels, allocation.channels.len() as u64);
     }
 
+    /// Ends one family of a dual allocation with its permissions and channels, or the whole of one that
+    /// has no other (RFC 8656 §8.1).
+    pub(super) fn end_family(&mut self, key: AllocationKey, family: Family, how: AllocationEnd) {
+        let Some(allocation) = self.allocations.get_mut(key) else {
+            return;
+        };
+        let Some(relay) = allocation.relays.remove(family) else {
+            return self.end(key, how);
+        };
+        let permissions = allocation.permissions.remove_family(family);
+        let channels = allocation.channels.remove_family(family);
+        allocation.expires = allocation.relays.last_expiry();
+        let transport = allocation.client.transport;
+        self.actions.push_back(Action::CloseRelay { key, family });
+        self.give_back_port(relay.public);
+        self.count_ended(transport, &relay, how);
+        self.stats
+            .subtract(Counter::Permissions, permissions as u64);
+        self.stats.subtract(Counter::Channels, channels as u64);
+    }
+
+    /// Closes the socket of a relay, or gives up opening it.
+    fn close_relay(
+        &mut self,
+        key: AllocationKey,
+        allocation: &Allocation,
+        relay: &Relay,
+        how: AllocationEnd,
+    ) {
+        let family = relay.family();
+        self.actions.push_back(Action::CloseRelay { key, family });
+        self.give_back_ports(relay, allocation.origin.neighbour);
+        if allocation.is_live() {
+            self.count_ended(allocation.client.transport, relay, how);
+        }
+    }
+
+    /// A dual allocation counts in both families.
+    fn count_ended(&mut self, transport: Transport, relay: &Relay, how: AllocationEnd) {
+        self.shared.live.remove(relay.public, relay.local);
+        self.stats.increment(Counter::AllocationsEnded(how));
+        self.stats
+            .subtract(Counter::Allocations(transport, relay.family()), 1);
+        self.stats.subtract(Counter::RelayPorts, 1);
+    }
+
     fn prune_deadlines(&mut self) {
         let allocations = &self.allocations;
         self.deadlines.prune(allocations.len(), |at, key| {
             let allocation = allocations.get(key);
-            allocation.is_some_and(|allocation| allocation.scheduled == at)
+            key == AllocationKey::RESERVATIONS
+                || allocation.is_some_and(|allocation| allocation.scheduled == at)
         });
     }
 
-    fn release_quota(&self, allocation: &Allocation) {
-        let person = person_of(&allocation.owner.username);
-        self.shared
-            .quota
-            .give_back(person, allocation.client.client.ip());
+    /// Gives back the quota of an allocation, and of the neighbour that it never got.
+    pub(super) fn release_quota(&self, allocation: &Allocation) {
+        let account = account_of(allocation);
+        let wanted = allocation.origin.neighbour == Neighbour::Wanted;
+        self.give_back_quota(&account, 1 + u32::from(wanted));
     }
 
-    /// Sets when the allocation expires.
-    pub(super) fn set_expiry(&mut self, key: AllocationKey, expires: Instant) {
-        if let Some(allocation) = self.allocations.get_mut(key) {
-            allocation.expires = expires;
-        }
+    /// Sets when the allocation expires, all of it or one family.
+    pub(super) fn set_expiry(
+        &mut self,
+        key: AllocationKey,
+        family: Option<Family>,
+        expires: Instant,
+    ) {
+        let Some(allocation) = self.allocations.get_mut(key) else {
+            return;
+        };
+        let is_meant = |relay: &&mut Relay| family.is_none_or(|family| relay.family() == family);
+        let relays = allocation.relays.iter_mut().filter(is_meant);
+        relays.for_each(|relay| relay.expires = expires);
+        allocation.expires = allocation.relays.last_expiry();
         self.schedule(key, expires);
     }
 
@@ -201,6 +177,18 @@ impl Server {
         if allocation.expires <= now {
             return self.end(key, AllocationEnd::Expired);
         }
+        let ended = |relay: &&Relay| relay.expires <= now;
+        let ended = allocation.relays.iter().find(ended).map(Relay::family);
+        if let Some(family) = ended {
+            self.end_family(key, family, AllocationEnd::Expired);
+        }
+        self.expire_parts(now, key);
+    }
+
+    fn expire_parts(&mut self, now: Instant, key: AllocationKey) {
+        let Some(allocation) = self.allocations.get_mut(key) else {
+            return;
+        };
         let permissions = allocation.permissions.expire(now);
         let channels = allocation.channels.expire(now);
         allocation.scheduled = Instant::FAR_FUTURE;
@@ -210,4 +198,9 @@ impl Server {
         self.stats.subtract(Counter::Channels, channels as u64);
         self.schedule(key, next);
     }
+}
+
+/// Whose quota the allocation is counted against.
+pub(super) fn account_of(allocation: &Allocation) -> Account {
+    Account::new(&allocation.owner.username, allocation.client.client)
 }

@@ -17,6 +17,15 @@ pub enum Verdict<'p> {
         /// The application data, a part of the packet that came in.
         payload: &'p [u8],
     },
+    /// The same, with the DF bit set in the IP header (RFC 8656 §11.2, §14).
+    ToPeerUnfragmented {
+        /// Whose relay socket sends.
+        from: AllocationKey,
+        /// Where the datagram goes.
+        peer: SocketAddr,
+        /// The application data, a part of the packet that came in.
+        payload: &'p [u8],
+    },
     /// Send `prefix`, `payload` and `prefix.padding()` zero bytes to the client, as one message.
     ToClient {
         /// The client.

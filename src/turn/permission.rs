@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::five_tuple::Family;
 use super::peer_filter::Scope;
 use crate::time::Instant;
 
@@ -51,6 +52,14 @@ impl Permissions {
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.0.len();
         self.0.retain(|permission| permission.expires > now);
+        before - self.0.len()
+    }
+
+    /// Removes those for addresses of `family`; says how many.
+    pub(super) fn remove_family(&mut self, family: Family) -> usize {
+        let before = self.0.len();
+        self.0
+            .retain(|permission| Family::of(permission.ip) != family);
         before - self.0.len()
     }
 

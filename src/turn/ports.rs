@@ -14,6 +14,8 @@ const MAX_POOLS: usize = 256;
 pub(super) enum Parity {
     Any,
     Even,
+    /// An even one whose neighbour above is free too, which is taken with it.
+    Pair,
 }
 
 impl Parity {
@@ -51,7 +53,13 @@ impl Ports {
         }
     }
 
-    /// Takes a random free port of `address`; none when all that will do are taken.
+    /// Whether `port` is one of this shard's.
+    pub(super) fn owns(&self, port: u16) -> bool {
+        port / 2 % self.shards == self.shard
+    }
+
+    /// Takes a random free port of `address`, and the one above it when a pair is asked for; none when
+    /// all that will do are taken.
     pub(super) fn take(
         &mut self,
         address: IpAddr,
@@ -69,9 +77,16 @@ impl Ports {
             return None;
         }
         let drawn = random.below(free.len());
-        let place = (drawn..free.len())
-            .chain(0..drawn)
-            .find(|place| parity.admits(free[*place]))?;
+        let mut places = (drawn..free.len()).chain(0..drawn);
+        if parity == Parity::Pair {
+            let is_free = PortSet::of(free);
+            let begins_pair = |port: u16| parity.admits(port) && is_free.contains(port | 1);
+            let place = places.find(|place| begins_pair(free[*place]))?;
+            let port = free.swap_remove(place);
+            free.retain(|other| *other != port | 1);
+            return Some(port);
+        }
+        let place = places.find(|place| parity.admits(free[*place]))?;
         Some(free.swap_remove(place))
     }
 
@@ -84,8 +99,24 @@ impl Ports {
     }
 
     fn share(&self) -> Vec<u16> {
-        let mine = |port: &u16| port / 2 % self.shards == self.shard;
-        self.range.clone().filter(mine).collect()
+        self.range.clone().filter(|port| self.owns(*port)).collect()
+    }
+}
+
+/// One bit per port.
+struct PortSet(Box<[u64]>);
+
+impl PortSet {
+    fn of(ports: &[u16]) -> Self {
+        let mut words = vec![0; 1024];
+        for port in ports {
+            words[usize::from(port / 64)] |= 1 << (port % 64);
+        }
+        Self(words.into())
+    }
+
+    fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port / 64)] & 1 << (port % 64) != 0
     }
 }
 
@@ -124,5 +155,26 @@ mod tests {
         let mut taken: Vec<u16> = std::iter::from_fn(&mut take).collect();
         taken.sort_unstable();
         assert_eq!(taken, [50_000, 50_002, 50_004, 50_006, 50_008]);
+    }
+
+    #[test]
+    fn a_pair_is_taken_whole_and_never_shares_a_port() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut random = Random::new([7; 32]);
+        let mut ports = Ports::new(49_999..=50_006, 0, 1);
+        let single = ports.take(address, Parity::Even, &mut random).expect("one");
+        let mut take = |parity| ports.take(address, parity, &mut random);
+        let mut pairs: Vec<u16> = std::iter::from_fn(|| take(Parity::Pair)).collect();
+        pairs.sort_unstable();
+        // 49 999 has nothing below it, 50 006 nothing above.
+        let whole = [50_000, 50_002, 50_004].into_iter();
+        assert!(
+            pairs
+                .iter()
+                .copied()
+                .eq(whole.filter(|port| *port != single))
+        );
+        let rest = std::iter::from_fn(|| take(Parity::Any)).count();
+        assert_eq!(rest, 8 - 1 - 2 * pairs.len());
     }
 }

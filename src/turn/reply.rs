@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::five_tuple::FiveTuple;
+use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
+use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
@@ -71,8 +72,10 @@ pub(super) enum Success {
     },
     /// Allocate (RFC 8656 §7.2).
     Allocated {
-        relayed: SocketAddr,
+        relayed: [Option<SocketAddr>; 2],
         lifetime: Duration,
+        token: Option<Token>,
+        missing: Option<Missing>,
     },
     /// Refresh (RFC 8656 §8.2).
     Refreshed { lifetime: Duration },
@@ -87,6 +90,31 @@ pub(super) struct Origin {
     pub(super) response: SocketAddr,
     /// OTHER-ADDRESS.
     pub(super) other: SocketAddr,
+}
+
+/// The family of a dual allocation that could not be had, and why (RFC 8656 §7.2 step 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) family: Family,
+    /// The family is not served; otherwise no port or socket was left.
+    pub(super) unsupported: bool,
+}
+
+impl Missing {
+    /// ADDRESS-ERROR-CODE (RFC 8656 §18.12).
+    fn write(self, builder: &mut MessageBuilder<'_>) {
+        let refusal = if self.unsupported {
+            Refusal::AddressFamilyNotSupported
+        } else {
+            Refusal::InsufficientCapacity
+        };
+        let family = match self.family {
+            Family::V4 => 0x01,
+            Family::V6 => 0x02,
+        };
+        let (code, phrase) = refusal.code();
+        builder.address_error_code(family, code, phrase);
+    }
 }
 
 /// What a response repeats of its request.
@@ -143,11 +171,24 @@ impl Reply {
                 origin,
                 padding,
             } => write_discovered(&mut builder, mapped, origin, padding),
-            Success::Allocated { relayed, lifetime } => {
+            Success::Allocated {
+                relayed,
+                lifetime,
+                token,
+                missing,
+            } => {
+                for relayed in relayed.into_iter().flatten() {
+                    builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
+                }
                 builder
-                    .xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed)
                     .u32(AttributeType::LIFETIME, seconds(lifetime))
                     .xor_address(AttributeType::XOR_MAPPED_ADDRESS, self.to.client);
+                if let Some(Token(token)) = token {
+                    builder.attribute(AttributeType::RESERVATION_TOKEN, &token);
+                }
+                if let Some(missing) = missing {
+                    missing.write(&mut builder);
+                }
             }
             Success::Refreshed { lifetime } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));

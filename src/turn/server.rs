@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::allocation::{AllocationKey, Allocations};
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
+use super::icmp::Icmp;
 use super::live_relays::LiveRelays;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
@@ -16,22 +17,25 @@ use super::quota::Quota;
 use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::request::has_only_known;
+use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
 use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
-/// What the shards of one process share: live relayed addresses and quota. Touched by requests; the
+/// What the shards of one process share: live relayed addresses, quota, reservations. Touched by requests; the
 /// relay path only reads it, and without a lock.
 #[derive(Debug, Default)]
 pub struct Shared {
     pub(super) live: LiveRelays,
     pub(super) quota: Quota,
+    pub(super) reservations: Reservations,
+    pub(super) strays: Strays,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota.
+    /// Whether no allocation is counted against any quota and nothing is reserved.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty()
+        self.quota.is_empty() && self.reservations.is_empty()
     }
 }
 
@@ -60,6 +64,27 @@ pub enum Action {
         /// For which allocation.
         key: AllocationKey,
         /// The local address and port to bind.
+        local: SocketAddr,
+    },
+    /// Bind two UDP sockets, to `local` and to the port above it, or none; answer as to `OpenRelay`. The
+    /// second one is held, unread, until `OpenReserved` or `DropReserved` names it.
+    OpenPair {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and even port to bind.
+        local: SocketAddr,
+    },
+    /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
+    /// allocation; answer as to `OpenRelay`.
+    OpenReserved {
+        /// For which allocation.
+        key: AllocationKey,
+        /// What the held socket is bound to.
+        local: SocketAddr,
+    },
+    /// Close the socket that is held at `local`; no event follows.
+    DropReserved {
+        /// What the held socket is bound to.
         local: SocketAddr,
     },
     /// Close the allocation's relay socket of `family`; no event follows.
@@ -95,6 +120,15 @@ pub enum Event {
         /// The connection.
         client: FiveTuple,
     },
+    /// A datagram of the allocation met an ICMP error.
+    Icmp {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Where the datagram was going.
+        peer: SocketAddr,
+        /// The error.
+        error: Icmp,
+    },
     /// A new snapshot of the operator's decisions.
     Policy(Arc<Policy>),
 }
@@ -108,6 +142,8 @@ pub struct Server {
     pub(super) allocations: Allocations,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
+    /// The reservations that this shard made, by the time at which they end.
+    pub(super) reserved: VecDeque<(Instant, Token)>,
     pub(super) nonces: Nonces,
     pub(super) rate_limit: RateLimit,
     pub(super) random: Random,
@@ -130,6 +166,7 @@ impl Server {
             allocations: Allocations::new(random.next_u64()),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
+            reserved: VecDeque::new(),
             nonces: Nonces::new(&setup.nonce_key),
             rate_limit: RateLimit::new(random.next_u64()),
             random,
@@ -175,9 +212,12 @@ impl Server {
     /// Handles what happened outside.
     pub fn handle_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::RelayOpened { key, .. } => self.relay_opened(now, key),
-            Event::RelayFailed { key, retry, .. } => self.relay_failed(now, key, retry),
+            Event::RelayOpened { key, family } => self.relay_opened(now, key, family),
+            Event::RelayFailed { key, family, retry } => {
+                self.relay_failed(now, key, family, retry);
+            }
             Event::ClientGone { client } => self.client_gone(&client),
+            Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
             Event::Policy(policy) => self.policy = policy,
         }
     }
@@ -185,7 +225,11 @@ impl Server {
     /// Ends what has expired. Call it when [`poll_timeout`](Self::poll_timeout) has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((at, key)) = self.deadlines.pop_due(now.instant) {
-            self.expire(now.instant, at, key);
+            if key == AllocationKey::RESERVATIONS {
+                self.expire_reservations(now.instant);
+            } else {
+                self.expire(now.instant, at, key);
+            }
         }
     }
 
@@ -273,7 +317,9 @@ impl Server {
             Verdict::Respond => self.stats.increment(Counter::Answered),
             Verdict::Park => self.stats.increment(Counter::Parked),
             Verdict::Discard(reason) => self.stats.increment(Counter::Dropped(reason)),
-            Verdict::ToPeer { .. } | Verdict::ToClient { .. } => {}
+            Verdict::ToPeer { .. }
+            | Verdict::ToPeerUnfragmented { .. }
+            | Verdict::ToClient { .. } => {}
         }
         verdict
     }

@@ -133,6 +133,8 @@ pub enum Counter {
     ConnectionsClosed(ConnectionEnd),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
     BacklogEvicted,
+    /// ICMP errors told to clients.
+    IcmpReports,
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -249,8 +251,9 @@ const CONNECTIONS: usize = RELAY_FAILURES + 1;
 const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
 const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
 const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
+const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = BACKLOG_EVICTED + 1;
+pub const SLOTS: usize = ICMP_REPORTS + 1;
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -282,6 +285,7 @@ impl Counter {
             Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
             Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
             Self::BacklogEvicted => BACKLOG_EVICTED,
+            Self::IcmpReports => ICMP_REPORTS,
         }
     }
 }

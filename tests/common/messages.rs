@@ -50,3 +50,16 @@ pub fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
     message.resize(message.len().next_multiple_of(4), 0);
     message
 }
+
+/// EVEN-PORT, with its R bit or not.
+pub fn even_port(reserve: bool) -> (AttributeType, Vec<u8>) {
+    (AttributeType::EVEN_PORT, vec![u8::from(reserve) << 7])
+}
+
+/// ADDITIONAL-ADDRESS-FAMILY.
+pub fn additional_family(family: u8) -> (AttributeType, Vec<u8>) {
+    (
+        AttributeType::ADDITIONAL_ADDRESS_FAMILY,
+        vec![family, 0, 0, 0],
+    )
+}

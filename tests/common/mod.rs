@@ -20,8 +20,8 @@ use turnstone::turn::{FiveTuple, Transport};
 
 pub use login::Login;
 pub use messages::{
-    channel_data, channel_number, lifetime, requested_family, requested_transport, send_indication,
-    xor_peer_address,
+    additional_family, channel_data, channel_number, even_port, lifetime, requested_family,
+    requested_transport, send_indication, xor_peer_address,
 };
 pub use policy::{peers, policy};
 pub use response::Response;

@@ -1,14 +1,14 @@
 //! A server of the pure core on virtual time, its sockets played by the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Event, Family, FiveTuple, Policy, Server, Setup, Shared, Verdict,
+    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Policy, Server, Setup, Shared, Verdict,
 };
 
 use super::{
@@ -22,8 +22,12 @@ pub struct World {
     pub shared: Arc<Shared>,
     /// The relay sockets that are open.
     pub relays: BTreeMap<SocketAddr, AllocationKey>,
+    /// The reserved sockets that are held, by all shards.
+    pub held: Arc<Mutex<BTreeSet<SocketAddr>>>,
     /// What binding a relay socket ends in: ok, or an error that another port may mend or not.
     pub bind: Result<(), Retry>,
+    /// A family of which no socket can be bound.
+    pub refused: Option<Family>,
     transactions: u64,
 }
 
@@ -50,15 +54,31 @@ impl World {
     }
 
     pub fn with_seed(policy: Policy, seed: u8) -> Self {
+        let mut group = Self::group(policy, 1, seed);
+        group.pop().expect("one shard")
+    }
+
+    /// The shards of one server, whose times the test keeps together.
+    pub fn group(policy: Policy, shards: u16, seed: u8) -> Vec<Self> {
+        let policy = Arc::new(policy);
         let shared = Arc::new(Shared::default());
-        let server = Server::new(Setup {
-            shard: 0,
-            shards: 1,
-            seed: [seed; 32],
-            nonce_key: [seed; 32],
-            policy: Arc::new(policy),
-            shared: Arc::clone(&shared),
-        });
+        let held = Arc::new(Mutex::default());
+        let server = |shard: u16| {
+            let [_, number] = shard.to_be_bytes();
+            Server::new(Setup {
+                shard,
+                shards,
+                seed: [seed + number; 32],
+                nonce_key: [seed; 32],
+                policy: Arc::clone(&policy),
+                shared: Arc::clone(&shared),
+            })
+        };
+        let world = |shard| Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held));
+        (0..shards).map(world).collect()
+    }
+
+    fn around(server: Server, shared: Arc<Shared>, held: Arc<Mutex<BTreeSet<SocketAddr>>>) -> Self {
         let now = Now {
             unix: UnixTime(START),
             ..Now::default()
@@ -69,7 +89,9 @@ impl World {
             now,
             shared,
             relays,
+            held,
             bind: Ok(()),
+            refused: None,
             transactions: 0,
         }
     }
@@ -109,6 +131,11 @@ impl World {
                 from,
                 peer,
                 payload,
+            }
+            | Verdict::ToPeerUnfragmented {
+                from,
+                peer,
+                payload,
             } => {
                 let relay = self
                     .relays
@@ -133,11 +160,34 @@ impl World {
         self.drain().unwrap_or(out)
     }
 
+    /// A datagram from the relay socket bound at `relay` to `peer` met an ICMP error.
+    pub fn meets_icmp(&mut self, relay: SocketAddr, peer: SocketAddr, error: Icmp) -> Out {
+        let key = *self.relays.get(&relay).expect("an open relay socket");
+        let event = Event::Icmp { key, peer, error };
+        self.server.handle_event(self.now, event);
+        self.drain().unwrap_or(Out::Nothing)
+    }
+
     /// Does what the server asks for; the response that waits, if any.
     fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenPair { key, local } => {
+                    self.open(key, local, self.bind);
+                    if self.bind.is_ok() {
+                        let above = SocketAddr::new(local.ip(), local.port() + 1);
+                        let is_new = self.held().insert(above);
+                        assert!(is_new && !self.relays.contains_key(&above), "bound twice");
+                    }
+                }
+                Action::OpenReserved { key, local } => {
+                    assert!(self.held().remove(&local), "{local} is not held");
+                    self.open(key, local, Ok(()));
+                }
+                Action::DropReserved { local } => {
+                    assert!(self.held().remove(&local), "{local} is not held");
+                }
                 Action::CloseRelay { key, family } => {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
@@ -151,9 +201,16 @@ impl World {
         })
     }
 
-    fn open(&mut self, key: AllocationKey, local: SocketAddr) {
+    /// The reserved sockets that are held.
+    pub fn held(&self) -> MutexGuard<'_, BTreeSet<SocketAddr>> {
+        self.held.lock().expect("no panic")
+    }
+
+    fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let event = match self.bind {
+        let is_refused = self.refused == Some(family);
+        let bind = if is_refused { Err(false) } else { bind };
+        let event = match bind {
             Ok(()) => {
                 assert!(
                     self.relays.insert(local, key).is_none(),
@@ -262,7 +319,9 @@ fn to_client(verdict: Verdict<'_>) -> Out {
             message.resize(message.len() + prefix.padding(), 0);
             Out::ToClient { to, message }
         }
-        Verdict::ToPeer { .. } => panic!("a peer's packet went to a peer"),
+        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } => {
+            panic!("a peer's packet went to a peer")
+        }
         Verdict::Respond | Verdict::Park | Verdict::Discard(_) => Out::Nothing,
     }
 }

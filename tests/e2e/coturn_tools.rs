@@ -177,7 +177,7 @@ fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
         return;
     }
-    let server = dual_stack();
+    let server = dual_stack(&[]);
     let peer = Peer::at(there);
     let flags = format!("{} {} {flags}", peer.flags(), account());
     Tally::at(server.address_at(here), &flags).check(100);

@@ -40,7 +40,7 @@ fn ipv6_client_that_names_no_family_gets_ipv4() {
 /// Over UDP and TCP, a client that reaches the server at `here` talks with a peer at `there`, in
 /// indications and on a channel.
 fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
-    let server = dual_stack();
+    let server = dual_stack(&[]);
     let address = server.address_at(here);
     let peer = UdpSocket::bind((there, 0)).unwrap();
     for mut client in [Dialogue::udp(address), Dialogue::tcp(address)] {
@@ -49,12 +49,13 @@ fn converses(here: &str, family: Option<RequestedAddressFamily>, there: &str) {
             .map(|family| RequestedAddressFamily(family.0));
         let relayed = client.allocate(family).unwrap();
         assert_eq!(relayed.ip().to_string(), there);
-        talks(&mut client, relayed, &peer);
+        talks(&mut client, CHANNEL, relayed, &peer);
     }
     server.stop();
 }
 
-fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
+/// The client exchanges data with `peer` in both directions, by both ways.
+pub(crate) fn talks(client: &mut Dialogue, channel: u16, relayed: SocketAddr, peer: &UdpSocket) {
     let at = peer.local_addr().unwrap();
     client.permit(at).unwrap();
     client.indicate(b"hear, hear", at);
@@ -62,13 +63,13 @@ fn talks(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
     peer.send_to(b"and back", relayed).unwrap();
     assert_eq!(client.indicated(), (b"and back".to_vec(), at));
 
-    client.bind(CHANNEL, at).unwrap();
+    client.bind(channel, at).unwrap();
     client
-        .send(&channel_data(CHANNEL, b"on a channel"))
+        .send(&channel_data(channel, b"on a channel"))
         .unwrap();
     assert_eq!(heard(peer), (b"on a channel".to_vec(), relayed));
     peer.send_to(b"back on it", relayed).unwrap();
-    let header_and_payload = &channel_data(CHANNEL, b"back on it")[..4 + 10];
+    let header_and_payload = &channel_data(channel, b"back on it")[..4 + 10];
     assert_eq!(client.receive().unwrap(), header_and_payload);
 }
 
@@ -80,14 +81,13 @@ fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 /// A server on both loopback addresses that relays from both, to loopback peers too.
-pub(crate) fn dual_stack() -> Server {
+pub(crate) fn dual_stack(more: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
     let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
                 [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
     std::fs::write(&file, text).unwrap();
-    Server::listening(
-        &["127.0.0.1", "::1"],
-        &["--config", &file.display().to_string()],
-    )
+    let file = file.display().to_string();
+    let arguments = [&["--config", &file], more].concat();
+    Server::listening(&["127.0.0.1", "::1"], &arguments)
 }

@@ -57,7 +57,7 @@ impl Running {
             ended.is_some()
         });
         if ended.is_some() {
-            until(Duration::from_secs(1), || {
+            until(Duration::from_secs(5), || {
                 self.stdout.complete() && self.stderr.complete()
             });
         }

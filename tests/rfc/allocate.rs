@@ -175,25 +175,6 @@ fn the_response_that_had_to_wait_goes_back_on_the_five_tuple() {
     }
 }
 
-/// RFC 8656 §7.2 step 9: ADDITIONAL-ADDRESS-FAMILY is comprehension-optional and not served here.
-#[test]
-fn an_additional_address_family_is_ignored() {
-    let mut world = world();
-    let additional = (AttributeType::ADDITIONAL_ADDRESS_FAMILY, vec![2, 0, 0, 0]);
-    let answer = ask(
-        &mut world,
-        Method::ALLOCATE,
-        &[requested_transport(UDP), additional],
-    );
-    let relayed = answer
-        .xor_address(AttributeType::XOR_RELAYED_ADDRESS)
-        .unwrap();
-    assert!(relayed.is_ipv4());
-    let all = answer.message().attributes();
-    let relayed = all.filter(|a| a.kind == AttributeType::XOR_RELAYED_ADDRESS);
-    assert_eq!(relayed.count(), 1);
-}
-
 /// RFC 8656 §7.2: behind a 1:1 NAT the relayed address is the one that peers see.
 #[test]
 fn the_relayed_address_is_the_public_one() {

@@ -71,53 +71,6 @@ fn any_transport_but_udp_is_unsupported() {
     }
 }
 
-/// RFC 8656 §7.2 step 4: as an unknown comprehension-required attribute, while it is not served.
-#[test]
-fn dont_fragment_is_an_unknown_attribute() {
-    let mut world = world();
-    let attributes = [
-        requested_transport(UDP),
-        (AttributeType::DONT_FRAGMENT, vec![]),
-    ];
-    let refusal = ask(&mut world, Method::ALLOCATE, &attributes);
-    assert_eq!(refusal.code(), Some(420));
-    let listed = refusal.value(AttributeType::UNKNOWN_ATTRIBUTES);
-    assert_eq!(listed, Some(vec![0x00, 0x1A]));
-}
-
-/// RFC 8489 §6.3.1: what is not served yet is refused, never silently left out.
-#[test]
-fn reservations_are_unknown_attributes() {
-    for (attribute, code_point) in [
-        ((AttributeType::EVEN_PORT, vec![0x80]), vec![0x00, 0x18]),
-        (
-            (AttributeType::RESERVATION_TOKEN, vec![0; 8]),
-            vec![0x00, 0x22],
-        ),
-    ] {
-        let mut world = world();
-        let refusal = ask(
-            &mut world,
-            Method::ALLOCATE,
-            &[requested_transport(UDP), attribute],
-        );
-        assert_eq!(refusal.code(), Some(420));
-        let listed = refusal.value(AttributeType::UNKNOWN_ATTRIBUTES);
-        assert_eq!(listed, Some(code_point));
-    }
-}
-
-/// RFC 8656 §18.7.
-#[test]
-fn an_even_port_of_a_wrong_length_is_a_bad_request() {
-    let mut world = world();
-    let attributes = [
-        requested_transport(UDP),
-        (AttributeType::EVEN_PORT, vec![0; 4]),
-    ];
-    assert_eq!(code(&mut world, Method::ALLOCATE, &attributes), Some(400));
-}
-
 /// RFC 8656 §7.2 step 7.
 #[test]
 fn an_unknown_address_family_is_not_supported() {

@@ -121,19 +121,6 @@ fn an_indication_to_a_peer_of_another_family_is_discarded() {
     assert_dropped(&mut world, &packet, Reason::InvalidSend);
 }
 
-/// RFC 8656 §11.2: DONT-FRAGMENT is an unknown attribute while it is not served.
-#[test]
-fn an_indication_with_dont_fragment_is_discarded() {
-    let (mut world, _) = permitted();
-    let value = peer_value();
-    let attributes = [
-        (AttributeType::XOR_PEER_ADDRESS, &value[..]),
-        (AttributeType::DONT_FRAGMENT, b""),
-        (AttributeType::DATA, b"data"),
-    ];
-    assert_dropped(&mut world, &send(&attributes), Reason::UnexpectedIndication);
-}
-
 /// RFC 8656 §12.5: Send indications and ChannelData may be mixed freely.
 #[test]
 fn a_bound_channel_does_not_keep_from_sending() {

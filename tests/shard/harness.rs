@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, Clock, bind_group};
-use turnstone::shard::{ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::shard::{HeldSockets, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::turn::{
     Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
     RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
@@ -63,6 +63,7 @@ pub fn start(options: &Options) -> Shards {
     let group = bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
+    let held = Arc::new(HeldSockets::default());
     let clock = Clock::start();
     let mut shards = Shards {
         addresses: group.addresses,
@@ -86,6 +87,7 @@ pub fn start(options: &Options) -> Shards {
             },
             streams: options.streams,
             relay_buffer: 1 << 20,
+            held: Arc::clone(&held),
             publish: Box::new(move |stats| {
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {

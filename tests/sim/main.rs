@@ -17,6 +17,7 @@ mod payload;
 mod peer;
 mod plan;
 mod properties;
+mod resources;
 mod rng;
 mod scenarios;
 mod seeds;

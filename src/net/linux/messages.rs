@@ -11,6 +11,7 @@ use libc::{iovec, mmsghdr, msghdr, sockaddr_storage};
 
 use super::pktinfo::{self, Control};
 use super::{address, check_count};
+use crate::net::Fault;
 
 /// The most datagrams that one call takes.
 pub const BATCH: usize = 32;
@@ -277,14 +278,9 @@ unsafe fn send_one(socket: c_int, header: &msghdr) -> isize {
     }
 }
 
+/// Whether the error may be about an earlier datagram: ICMP leaves many kinds of them.
 fn is_pending(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::Interrupted
-    )
+    !matches!(Fault::of(error), Fault::Full | Fault::Exhausted)
 }
 
 impl std::fmt::Debug for ReceiveBatch {

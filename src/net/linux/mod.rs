@@ -5,6 +5,7 @@
 
 mod address;
 mod epoll;
+mod error_queue;
 mod host;
 mod messages;
 mod options;
@@ -12,9 +13,13 @@ mod pktinfo;
 mod waker;
 
 pub use epoll::{Epoll, Events, Interest, Readiness};
+pub(super) use error_queue::keep_icmp_errors;
+pub use error_queue::{IcmpError, next_icmp_error};
 pub use host::{Interface, descriptor_limit, interfaces, raise_descriptor_limit};
 pub use messages::{BATCH, Outgoing, ReceiveBatch, Received, SendBatch};
-pub(super) use options::{allow_fragmentation, force_buffer, report_local_address};
+pub(super) use options::{
+    allow_fragmentation, forbid_fragmentation, force_buffer, report_local_address,
+};
 pub use waker::Waker;
 
 use std::ffi::c_int;

@@ -31,6 +31,35 @@ pub(in crate::net) fn allow_fragmentation(
     }
 }
 
+/// Has every datagram of the socket carry the DF bit, whatever the path's MTU is thought to be; or has
+/// none carry it again, with which ICMP still tells what has become of those that did.
+pub(in crate::net) fn forbid_fragmentation(
+    socket: BorrowedFd<'_>,
+    family: Family,
+    forbid: bool,
+) -> io::Result<()> {
+    let (level, option, value) = match (family, forbid) {
+        (Family::V4, true) => (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        ),
+        // Unlike DONT, OMIT lets the report that fragmentation was needed through.
+        (Family::V4, false) => (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_OMIT,
+        ),
+        (Family::V6, true) => (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        ),
+        (Family::V6, false) => return allow_fragmentation(socket, family),
+    };
+    set(socket, level, option, value)
+}
+
 /// Asks for the local address of each datagram that comes in.
 pub(in crate::net) fn report_local_address(
     socket: BorrowedFd<'_>,
@@ -58,7 +87,12 @@ pub(in crate::net) fn force_buffer(
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "four")]
-fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
     // SAFETY: the kernel reads one c_int from `value`, which lives through the call.
     check(unsafe {
         libc::setsockopt(

@@ -3,24 +3,39 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Handled, Request};
-use crate::stun::{AttributeType, Message};
+use super::{Handled, Request, asked};
+use crate::stun::Message;
 use crate::time::Instant;
-use crate::turn::allocation::{Allocation, AllocationKey, Origin, Relay, State};
+use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
-use crate::turn::keys::person_of;
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
 use crate::turn::quota::Exceeded;
-use crate::turn::reply::Refusal;
+use crate::turn::relay::{Relay, Relays, Socket};
+use crate::turn::reply::{Missing, Refusal};
+use crate::turn::reservation::{Account, Token};
 use crate::turn::server::{Action, Server};
 
-/// REQUESTED-TRANSPORT of UDP: its IANA protocol number.
-const UDP: u8 = 17;
+/// What an allocation gets: its relays, still to be bound, and what belongs to them.
+struct Grant {
+    relays: Relays,
+    kind: Kind,
+    missing: Option<Missing>,
+}
+
+/// How the sockets of a grant come to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Fresh,
+    /// Together with the one on the port above.
+    Pair,
+    /// The one that a reservation holds.
+    Reserved,
+}
 
 impl Server {
     pub(in crate::turn) fn handle_allocate(
@@ -32,22 +47,28 @@ impl Server {
             return Ok(repeated);
         }
         check_client(&request.from)?;
-        check_transport(request.message)?;
-        let parity = requested_parity(request.message)?;
-        let family = requested_family(request.message)?;
-        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        asked::check_transport(request.message)?;
+        let account = Account::new(&user.owner().username, request.from.client);
+        if let Some(token) = asked::reservation_token(request.message)? {
+            return self.allocate_reserved(request, user, &account, token);
+        }
+        let family = asked::family(request.message)?;
         let address = self.relay_address(&request.from, family)?;
-        let person = person_of(&user.owner().username).to_owned();
-        let source = request.from.client.ip();
-        self.shared
-            .quota
-            .take(&person, source, &self.policy.limits)
-            .map_err(refusal)?;
-        let Some(relay) = self.take_port(address, parity) else {
-            self.shared.quota.give_back(&person, source);
+        let parity = asked::parity(request.message)?;
+        let both = asked::wants_both(request.message)?;
+        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let shares = if parity == Parity::Pair { 2 } else { 1 };
+        self.take_quota(&account, shares)?;
+        let grant = if both {
+            self.grant_both(&request.from, address, parity)
+        } else {
+            self.grant(address, parity)
+        };
+        let Some(grant) = grant else {
+            self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
         };
-        self.open(request, user, relay, lifetime);
+        self.open(request, user, grant, lifetime);
         Ok(Handled::Park)
     }
 
@@ -73,6 +94,62 @@ impl Server {
         }))
     }
 
+    /// Step 5: the relayed transport address that `token` stands for, whichever shard reserved it and
+    /// for whomever.
+    fn allocate_reserved(
+        &mut self,
+        request: &Request<'_, '_>,
+        user: Authenticated,
+        account: &Account,
+        token: Token,
+    ) -> Result<Handled, Refusal> {
+        let now = request.now.instant;
+        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let reservation = self.shared.reservations.get(token, now);
+        let reservation = reservation.ok_or(Refusal::InsufficientCapacity)?;
+        // Who reserved it has taken the quota for it already.
+        let is_paid = reservation.account == *account;
+        if !is_paid {
+            self.take_quota(account, 1)?;
+        }
+        if self.shared.reservations.take(token).is_none() {
+            // Another shard was faster.
+            self.give_back_quota(account, u32::from(!is_paid));
+            return Err(Refusal::InsufficientCapacity);
+        }
+        if !is_paid {
+            self.give_back_quota(&reservation.account, 1);
+        }
+        let grant = Grant {
+            relays: Relays::one(Relay {
+                socket: Socket::LAST_TRY,
+                ..reservation.relay
+            }),
+            kind: Kind::Reserved,
+            missing: None,
+        };
+        self.open(request, user, grant, lifetime);
+        Ok(Handled::Park)
+    }
+
+    fn take_quota(&self, account: &Account, shares: u32) -> Result<(), Refusal> {
+        for taken in 0..shares {
+            let Account { person, source } = account;
+            let result = self.shared.quota.take(person, *source, &self.policy.limits);
+            if let Err(exceeded) = result {
+                self.give_back_quota(account, taken);
+                return Err(refusal(exceeded));
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::turn) fn give_back_quota(&self, account: &Account, shares: u32) {
+        for _ in 0..shares {
+            self.shared.quota.give_back(&account.person, account.source);
+        }
+    }
+
     /// The local address to relay from, for a client that came by `from` (RFC 8656 §7.2 step 7).
     fn relay_address(&mut self, from: &FiveTuple, family: Family) -> Result<IpAddr, Refusal> {
         let reached = from.server.ip();
@@ -87,47 +164,102 @@ impl Server {
         .ok_or(Refusal::AddressFamilyNotSupported)
     }
 
-    /// Takes a free port of the public face of `local`.
+    /// Takes the ports of an allocation.
+    fn grant(&mut self, local: IpAddr, parity: Parity) -> Option<Grant> {
+        let relay = self.take_port(local, parity)?;
+        let kind = match parity {
+            Parity::Pair => Kind::Pair,
+            Parity::Any | Parity::Even => Kind::Fresh,
+        };
+        Some(Grant {
+            relays: Relays::one(relay),
+            kind,
+            missing: None,
+        })
+    }
+
+    /// Takes the ports of a dual allocation, or of the half that can be had (RFC 8656 §7.2 step 9).
+    fn grant_both(&mut self, from: &FiveTuple, v4: IpAddr, parity: Parity) -> Option<Grant> {
+        let v6 = self.relay_address(from, Family::V6);
+        let unsupported = v6.is_err();
+        let v4 = self.take_port(v4, parity);
+        let v6 = v6.ok().and_then(|local| self.take_port(local, parity));
+        let (relays, missing) = match (v4, v6) {
+            (Some(v4), Some(v6)) => (Relays::two(v4, v6), None),
+            (Some(v4), None) => (Relays::one(v4), Some((Family::V6, unsupported))),
+            (None, Some(v6)) => (Relays::one(v6), Some((Family::V4, false))),
+            (None, None) => return None,
+        };
+        let missing = missing.map(|(family, unsupported)| Missing {
+            family,
+            unsupported,
+        });
+        Some(Grant {
+            relays,
+            kind: Kind::Fresh,
+            missing,
+        })
+    }
+
+    /// Takes a free port of the public face of `local`, a pair of them when one is asked for.
     pub(in crate::turn) fn take_port(&mut self, local: IpAddr, parity: Parity) -> Option<Relay> {
+        for stray in self.shared.strays.take(|port| self.ports.owns(port)) {
+            self.ports.give_back(stray.ip(), stray.port());
+        }
         let public = self.policy.relay.public(local);
         let port = self.ports.take(public, parity, &mut self.random)?;
-        Some(Relay {
-            local,
-            public: SocketAddr::new(public, port),
-        })
+        Some(Relay::new(local, SocketAddr::new(public, port)))
+    }
+
+    /// Gives a port back to the shard that it belongs to.
+    pub(in crate::turn) fn give_back_port(&mut self, public: SocketAddr) {
+        if self.ports.owns(public.port()) {
+            self.ports.give_back(public.ip(), public.port());
+        } else {
+            self.shared.strays.push(public);
+        }
     }
 
     fn open(
         &mut self,
         request: &Request<'_, '_>,
         user: Authenticated,
-        relay: Relay,
+        grant: Grant,
         lifetime: Duration,
-    ) -> AllocationKey {
-        let transaction = request.message.transaction();
-        let fingerprint = request.message.has_fingerprint();
-        let integrity = user.signature().algorithm;
+    ) {
+        let message = request.message;
+        let neighbour = match grant.kind {
+            Kind::Pair => Neighbour::Wanted,
+            Kind::Fresh | Kind::Reserved => Neighbour::None,
+        };
+        let origin = Origin {
+            transaction: message.transaction(),
+            fingerprint: message.has_fingerprint(),
+            integrity: user.signature().algorithm,
+            lifetime,
+            neighbour,
+            missing: grant.missing,
+        };
+        let locals = grant.relays.each(Relay::bind_address);
         let key = self.allocations.insert(Allocation {
             client: request.from,
             owner: user.into_owner(),
-            origin: Origin {
-                transaction,
-                fingerprint,
-                integrity,
-                lifetime,
-            },
-            relay,
-            state: State::Opening { tries: 0 },
+            origin,
+            relays: grant.relays,
+            state: State::Opening,
             expires: Instant::FAR_FUTURE,
             scheduled: Instant::FAR_FUTURE,
+            icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
         });
-        self.actions.push_back(Action::OpenRelay {
-            key,
-            local: relay.bind_address(),
-        });
-        key
+        for local in locals.into_iter().flatten() {
+            self.actions.push_back(match grant.kind {
+                Kind::Fresh => Action::OpenRelay { key, local },
+                Kind::Pair => Action::OpenPair { key, local },
+                Kind::Reserved => Action::OpenReserved { key, local },
+            });
+        }
     }
 }
 
@@ -137,38 +269,6 @@ fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
         Err(Refusal::Forbidden)
     } else {
         Ok(())
-    }
-}
-
-/// Step 3.
-fn check_transport(message: &Message<'_>) -> Result<(), Refusal> {
-    let attribute = message.attribute(AttributeType::REQUESTED_TRANSPORT);
-    let value = attribute.and_then(|attribute| attribute.bytes().ok());
-    match value {
-        None => Err(Refusal::BadRequest),
-        Some([UDP, _, _, _]) => Ok(()),
-        Some(_) => Err(Refusal::UnsupportedTransport),
-    }
-}
-
-/// Step 6: EVEN-PORT without its R bit asks for an even port. With it, it asks for a reservation of the
-/// next port too, which this server does not know (RFC 8656 §18.7).
-fn requested_parity(message: &Message<'_>) -> Result<Parity, Refusal> {
-    let Some(attribute) = message.attribute(AttributeType::EVEN_PORT) else {
-        return Ok(Parity::Any);
-    };
-    match attribute.bytes() {
-        Ok([flags]) if flags & 0x80 == 0 => Ok(Parity::Even),
-        Ok(_) => Err(Refusal::UnknownAttributes(vec![AttributeType::EVEN_PORT])),
-        Err(_) => Err(Refusal::BadRequest),
-    }
-}
-
-/// Step 7: IPv4 unless the request says otherwise.
-fn requested_family(message: &Message<'_>) -> Result<Family, Refusal> {
-    match super::requested_family(message)? {
-        Some(family) => family.ok_or(Refusal::AddressFamilyNotSupported),
-        None => Ok(Family::V4),
     }
 }
 

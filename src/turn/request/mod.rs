@@ -1,6 +1,7 @@
 //! Requests: authentication, then one handler per method, each a list of checks in RFC order.
 
 mod allocate;
+mod asked;
 mod binding;
 mod channel_bind;
 mod create_permission;
@@ -8,7 +9,7 @@ mod refresh;
 
 use std::time::Duration;
 
-use super::allocation::{Allocation, AllocationKey};
+use super::allocation::{Allocation, AllocationKey, Neighbour};
 use super::auth::{Authenticated, Failure, authenticate};
 use super::five_tuple::{Family, FiveTuple};
 use super::outcome::{Reason, Verdict};
@@ -18,7 +19,8 @@ use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
 use crate::stun::{AttributeType, Message, Method};
 use crate::time::Now;
 
-/// The comprehension-required attributes that a request may carry; any other is answered with 420.
+/// The comprehension-required attributes that a message may carry; in a request any other is answered
+/// with 420. DONT-FRAGMENT is among them: Linux can set the DF bit (RFC 8656 §7.2 step 4).
 const KNOWN: &[AttributeType] = &[
     AttributeType::MAPPED_ADDRESS,
     AttributeType::USERNAME,
@@ -37,6 +39,8 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::PASSWORD_ALGORITHM,
     AttributeType::USERHASH,
     AttributeType::XOR_MAPPED_ADDRESS,
+    AttributeType::DONT_FRAGMENT,
+    AttributeType::RESERVATION_TOKEN,
 ];
 
 /// Whether every comprehension-required attribute of the message is known (RFC 8489 §6.3.2).
@@ -240,9 +244,15 @@ impl Server {
             return Verdict::Discard(Reason::NoAllocation);
         };
         let reply = allocation.origin.reply(allocation.client);
+        let origin = &allocation.origin;
         let success = Success::Allocated {
-            relayed: allocation.relay.public,
-            lifetime: allocation.origin.lifetime,
+            relayed: allocation.relays.each(|relay| relay.public),
+            lifetime: origin.lifetime,
+            token: match origin.neighbour {
+                Neighbour::Reserved(token) => Some(token),
+                Neighbour::None | Neighbour::Wanted => None,
+            },
+            missing: origin.missing,
         };
         let signature = allocation.signature();
         self.succeed(&reply, success, &signature)

@@ -21,18 +21,27 @@ impl Server {
             .allocations
             .get(key)
             .ok_or(Refusal::AllocationMismatch)?;
-        if family.is_some_and(|family| family != Some(allocation.relay.family())) {
-            return Err(Refusal::PeerFamilyMismatch);
-        }
+        // Without the attribute the request is for all families (RFC 8656 §8.1).
+        let family = match family {
+            None => None,
+            Some(family) => Some(
+                family
+                    .filter(|family| allocation.relay(*family).is_some())
+                    .ok_or(Refusal::PeerFamilyMismatch)?,
+            ),
+        };
         if super::requested_lifetime(request.message)? == Some(Duration::ZERO) {
-            self.end(key, AllocationEnd::Deleted);
+            match family {
+                Some(family) => self.end_family(key, family, AllocationEnd::Deleted),
+                None => self.end(key, AllocationEnd::Deleted),
+            }
             return Ok(Handled::Answer(Success::Refreshed {
                 lifetime: Duration::ZERO,
             }));
         }
         self.check_credential(request, user)?;
         let lifetime = allocate::lifetime(request.message, &self.policy.lifetimes)?;
-        self.set_expiry(key, request.now.instant + lifetime);
+        self.set_expiry(key, family, request.now.instant + lifetime);
         Ok(Handled::Answer(Success::Refreshed { lifetime }))
     }
 

@@ -120,6 +120,7 @@ impl Shards {
                 peer,
                 payload: payload.to_vec(),
             }),
+            Verdict::ToPeerUnfragmented { .. } => panic!("nobody asked for the DF bit"),
             Verdict::ToClient { .. } => panic!("a client's message went to a client"),
             Verdict::Respond | Verdict::Park | Verdict::Discard(_) => None,
         };
@@ -290,6 +291,10 @@ impl Shards {
                 return Some(Output::Bind { after, shard, key });
             }
             Action::OpenRelay { key, local } => self.bind(now, shard, key, local),
+            // The simulated clients ask for one address each; tests/rfc has pairs and several shards.
+            Action::OpenPair { .. } | Action::OpenReserved { .. } | Action::DropReserved { .. } => {
+                panic!("nobody asked for a reservation")
+            }
             Action::CloseRelay { key, family } => {
                 let is_opening = self.opening.remove(&(shard, key)).is_some();
                 if !is_opening {

@@ -1,0 +1,76 @@
+//! What an Allocate request asks for, checked in the order of RFC 8656 §7.2.
+
+use crate::stun::{AttributeType, Message};
+use crate::turn::five_tuple::Family;
+use crate::turn::ports::Parity;
+use crate::turn::reply::Refusal;
+use crate::turn::reservation::Token;
+
+/// REQUESTED-TRANSPORT of UDP: its IANA protocol number.
+const UDP: u8 = 17;
+
+/// Step 3.
+pub(super) fn check_transport(message: &Message<'_>) -> Result<(), Refusal> {
+    let attribute = message.attribute(AttributeType::REQUESTED_TRANSPORT);
+    let value = attribute.and_then(|attribute| attribute.bytes().ok());
+    match value {
+        None => Err(Refusal::BadRequest),
+        Some([UDP, _, _, _]) => Ok(()),
+        Some(_) => Err(Refusal::UnsupportedTransport),
+    }
+}
+
+/// Step 5: a token stands alone.
+pub(super) fn reservation_token(message: &Message<'_>) -> Result<Option<Token>, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::RESERVATION_TOKEN) else {
+        return Ok(None);
+    };
+    let contradictions = [
+        AttributeType::EVEN_PORT,
+        AttributeType::REQUESTED_ADDRESS_FAMILY,
+        AttributeType::ADDITIONAL_ADDRESS_FAMILY,
+    ];
+    if contradictions.into_iter().any(|kind| message.has(kind)) {
+        return Err(Refusal::BadRequest);
+    }
+    let token = attribute.bytes().map_err(|_| Refusal::BadRequest)?;
+    Ok(Some(Token(token)))
+}
+
+/// Step 6 and the request's half of step 7: IPv4 unless the request says otherwise.
+pub(super) fn family(message: &Message<'_>) -> Result<Family, Refusal> {
+    let requested = super::requested_family(message)?;
+    if requested.is_some() && message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY) {
+        return Err(Refusal::BadRequest);
+    }
+    match requested {
+        Some(family) => family.ok_or(Refusal::AddressFamilyNotSupported),
+        None => Ok(Family::V4),
+    }
+}
+
+/// Step 8: EVEN-PORT, and with its R bit the port above too, of one family only.
+pub(super) fn parity(message: &Message<'_>) -> Result<Parity, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::EVEN_PORT) else {
+        return Ok(Parity::Any);
+    };
+    let [flags] = attribute.bytes().map_err(|_| Refusal::BadRequest)?;
+    if flags & 0x80 == 0 {
+        Ok(Parity::Even)
+    } else if message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY) {
+        Err(Refusal::BadRequest)
+    } else {
+        Ok(Parity::Pair)
+    }
+}
+
+/// Step 9: whether IPv6 is wanted beside IPv4; no other family can be added.
+pub(super) fn wants_both(message: &Message<'_>) -> Result<bool, Refusal> {
+    let Some(attribute) = message.attribute(AttributeType::ADDITIONAL_ADDRESS_FAMILY) else {
+        return Ok(false);
+    };
+    match attribute.bytes() {
+        Ok([0x02, _, _, _]) => Ok(true),
+        Ok(_) | Err(_) => Err(Refusal::BadRequest),
+    }
+}
