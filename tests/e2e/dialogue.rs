@@ -25,6 +25,8 @@ use turn::proto::reqtrans::RequestedTransport;
 use super::server::{PASSWORD, USER};
 
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Over TCP: a kernel that dropped segments for a slow reader sends them again seconds later.
+const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client and all it says to one server.
 pub(crate) struct Dialogue {
@@ -55,7 +57,7 @@ impl Dialogue {
     pub(crate) fn tcp(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(STREAM_PATIENCE)).unwrap();
         Self::over(Transport::Tcp(stream))
     }
 

@@ -118,7 +118,14 @@ async fn slow_readers_cost_bounded_memory_and_are_served_again() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let grown = server.metrics().resident() - before;
+    let metrics = server.metrics();
+    let dropped = metrics.with("turnstone_dropped_packets_total", "client_backlog")
+        + metrics.sum("turnstone_backlog_evicted_packets_total");
+    assert!(
+        dropped > 1000.0,
+        "the backlogs held {dropped} packets too many"
+    );
+    let grown = metrics.resident() - before;
     assert!(grown < 16.0 * MEGABYTE, "grown by {} MB", grown / MEGABYTE);
     for reader in &mut readers {
         reader.binding().expect("answered behind what had piled up");
