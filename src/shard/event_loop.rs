@@ -119,6 +119,7 @@ impl Shard {
     }
 
     fn run_pass(&mut self, events: &Events) {
+        let expired = self.expire();
         for i in 0..events.len() {
             if let Some(ready) = events.get(i) {
                 self.serve(ready);
@@ -127,9 +128,9 @@ impl Shard {
                 (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
             }
         }
-        let expired = self.expire();
+        let closed = self.close_overdue();
         self.finish_pass();
-        if expired || !events.is_empty() {
+        if expired || closed || !events.is_empty() {
             self.publisher.note_change();
         }
         self.publisher
@@ -159,15 +160,22 @@ impl Shard {
         }
     }
 
-    /// Handles every deadline that has passed; tells whether there was one.
+    /// Ends what has expired, before a packet of this pass can meet it; tells whether anything had.
     fn expire(&mut self) -> bool {
-        let now = self.now.instant;
-        let mut any = false;
-        if self.server.poll_timeout().is_some_and(|due| due <= now) {
+        let due = self.server.poll_timeout();
+        let is_due = due.is_some_and(|due| due <= self.now.instant);
+        if is_due {
             self.server.handle_timeout(self.now);
             self.drain();
-            any = true;
         }
+        is_due
+    }
+
+    /// Closes connections that were quiet for too long, after what came of them was read; tells whether
+    /// there was one.
+    fn close_overdue(&mut self) -> bool {
+        let now = self.now.instant;
+        let mut any = false;
         for _ in 0..CLOSED_PER_PASS {
             let Some(id) = self.connections.overdue(now) else {
                 break;
