@@ -200,14 +200,18 @@ fn prefixed(key: &str, what: impl fmt::Display) -> String {
 }
 
 impl fmt::Display for Report {
-    /// One line each, then how many there are.
+    /// One line each; when there are several, how many at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [problem] = &*self.problems {
+            return write!(f, "{problem}");
+        }
         for problem in &self.problems {
             writeln!(f, "{problem}")?;
         }
-        let errors = self.errors();
-        let plural = if errors == 1 { "" } else { "s" };
-        write!(f, "{errors} problem{plural}; nothing was started")
+        match self.errors() {
+            1 => write!(f, "1 problem; nothing was started"),
+            errors => write!(f, "{errors} problems; nothing was started"),
+        }
     }
 }
 

@@ -40,13 +40,9 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn one_problem_is_singular() {
+fn one_problem_is_one_line() {
     let report = load(b"x = 1").expect_err("one problem");
-    assert!(
-        report
-            .to_string()
-            .ends_with("\n1 problem; nothing was started")
-    );
+    assert_eq!(report.to_string().lines().count(), 1);
 }
 
 #[test]
