@@ -43,10 +43,7 @@ impl Server {
         number: ChannelNumber,
         peer: SocketAddr,
     ) -> Result<bool, Refusal> {
-        let allocation = self
-            .allocations
-            .get(key)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocation(key)?;
         allocation
             .channels
             .check(number, peer)
@@ -54,10 +51,7 @@ impl Server {
     }
 
     fn check_channel_room(&self, key: AllocationKey, is_new: bool) -> Result<(), Refusal> {
-        let allocation = self
-            .allocations
-            .get(key)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocation(key)?;
         let limit = usize::from(self.policy.limits.channels_per_allocation);
         if is_new && allocation.channels.len() >= limit {
             return Err(Refusal::InsufficientCapacity);

@@ -35,10 +35,7 @@ impl Server {
         key: AllocationKey,
         peers: &[SocketAddr],
     ) -> Result<(), Refusal> {
-        let allocation = self
-            .allocations
-            .get(key)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocation(key)?;
         let is_foreign = |peer: &SocketAddr| allocation.relay(Family::of(peer.ip())).is_none();
         if peers.iter().any(is_foreign) {
             Err(Refusal::PeerFamilyMismatch)
@@ -60,10 +57,7 @@ impl Server {
         key: AllocationKey,
         peers: &[SocketAddr],
     ) -> Result<(), Refusal> {
-        let allocation = self
-            .allocations
-            .get(key)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocation(key)?;
         let permissions = &allocation.permissions;
         let mut new: Vec<IpAddr> = peers.iter().map(SocketAddr::ip).collect();
         new.retain(|ip| !permissions.contains(*ip));

@@ -129,6 +129,10 @@ impl Server {
         Ok(key)
     }
 
+    fn allocation(&self, key: AllocationKey) -> Result<&Allocation, Refusal> {
+        self.allocations.get(key).ok_or(Refusal::AllocationMismatch)
+    }
+
     fn allocation_of(&self, client: &FiveTuple) -> Option<(AllocationKey, &Allocation)> {
         let key = self.allocations.key(client)?;
         self.allocations

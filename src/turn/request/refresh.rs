@@ -17,10 +17,7 @@ impl Server {
     ) -> Result<Handled, Refusal> {
         let key = self.own_allocation(request, user)?;
         let family = super::requested_family(request.message)?;
-        let allocation = self
-            .allocations
-            .get(key)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocation(key)?;
         // Without the attribute the request is for all families (RFC 8656 §8.1).
         let family = match family {
             None => None,
