@@ -37,7 +37,7 @@ use crate::turn::{self, Stats};
 pub struct StreamLimits {
     /// Open connections of one shard, default 20 000; beyond it they are closed at once.
     pub connections: usize,
-    /// Open connections of one source address (IPv6: one /64) in one shard, default 1 000.
+    /// Open connections of one source address (IPv6: one /64) in one shard, default 2 000.
     pub connections_per_source: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
@@ -52,7 +52,7 @@ impl Default for StreamLimits {
     fn default() -> Self {
         Self {
             connections: 20_000,
-            connections_per_source: 1_000,
+            connections_per_source: 2_000,
             backlog_bytes: 256 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
