@@ -8,7 +8,7 @@ use super::error::StartError;
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
-use crate::shard::{self, HeldSockets, ShardHandle, ShardSetup, StreamLimits};
+use crate::shard::{self, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits};
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -53,8 +53,12 @@ impl<'c> Shards<'c> {
         pages: &[Arc<Page>],
     ) -> Result<Vec<ShardHandle>, StartError> {
         let mut spawned = Vec::with_capacity(sockets.len());
-        for (index, (sockets, page)) in (0..).zip(sockets.into_iter().zip(pages)) {
-            match self.spawn_one(index, sockets, Arc::clone(page)) {
+        let (mail, boxes) =
+            Mail::open(sockets.len()).map_err(|error| StartError::Shard(0, error))?;
+        let starts = sockets.into_iter().zip(boxes).zip(pages);
+        for (index, ((sockets, mailbox), page)) in (0..).zip(starts) {
+            let post = (Arc::clone(&mail), mailbox);
+            match self.spawn_one(index, sockets, post, Arc::clone(page)) {
                 Ok(handle) => spawned.push(handle),
                 Err(error) => {
                     stop(spawned);
@@ -69,6 +73,7 @@ impl<'c> Shards<'c> {
         &self,
         index: u16,
         sockets: ListenerSockets,
+        (mail, mailbox): (Arc<Mail>, Mailbox),
         page: Arc<Page>,
     ) -> Result<ShardHandle, StartError> {
         let publisher = Publisher {
@@ -83,6 +88,8 @@ impl<'c> Shards<'c> {
             streams: self.stream_limits(),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
+            mail,
+            mailbox,
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };

@@ -2,22 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
 use super::held::HeldSockets;
-use super::mailbox::Message;
+use super::mailbox::{Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
-use crate::net::{
-    Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener, Waker,
-};
+use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
 use crate::turn::{ConnectionEnd, Event, Server, Stats};
 
@@ -60,19 +57,13 @@ pub(super) struct Shard {
     pub(super) accept_warnings: Throttle,
     pub(super) relay_warnings: Throttle,
     publisher: Publisher,
-    mailbox: Receiver<Message>,
-    waker: Arc<Waker>,
+    mailbox: Mailbox,
     clock: Clock,
     stopping: bool,
 }
 
 impl Shard {
-    pub(super) fn new(
-        setup: ShardSetup,
-        poller: Epoll,
-        mailbox: Receiver<Message>,
-        waker: Arc<Waker>,
-    ) -> Self {
+    pub(super) fn new(setup: ShardSetup, poller: Epoll) -> Self {
         let intake = |listener| Intake {
             listener,
             expected: 1,
@@ -98,8 +89,7 @@ impl Shard {
             accept_warnings: Throttle::default(),
             relay_warnings: Throttle::default(),
             publisher: Publisher::new(setup.publish),
-            mailbox,
-            waker,
+            mailbox: setup.mailbox,
             clock: setup.clock,
             stopping: false,
         }
@@ -148,8 +138,8 @@ impl Shard {
     }
 
     fn read_mailbox(&mut self) {
-        self.waker.clear();
-        while let Ok(message) = self.mailbox.try_recv() {
+        self.mailbox.waker.clear();
+        while let Some(message) = self.mailbox.next() {
             match message {
                 Message::SetPolicy(policy) => {
                     self.server.handle_event(self.now, Event::Policy(policy));

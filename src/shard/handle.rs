@@ -4,22 +4,20 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::ShardSetup;
 use super::event_loop::Shard;
-use super::mailbox::Message;
+use super::mailbox::{Mail, Message};
 use super::token::Token;
-use crate::net::{Epoll, Interest, Waker};
+use crate::net::{Epoll, Interest};
 use crate::turn::{Policy, Stats};
 
 /// A shard that runs on its own thread.
 #[derive(Debug)]
 pub struct ShardHandle {
     index: usize,
-    sender: Sender<Message>,
-    waker: Arc<Waker>,
+    mail: Arc<Mail>,
     thread: JoinHandle<io::Result<Stats>>,
 }
 
@@ -49,19 +47,20 @@ impl std::error::Error for ShardError {}
 /// No thread or descriptor is left.
 pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
     let index = setup.index;
-    let waker = Arc::new(Waker::new()?);
+    let mail = Arc::clone(&setup.mail);
     let poller = Epoll::new()?;
-    poller.add(&*waker, Token::Mailbox.to_bits(), Interest::Read)?;
+    poller.add(
+        &*setup.mailbox.waker,
+        Token::Mailbox.to_bits(),
+        Interest::Read,
+    )?;
     watch_listeners(&poller, &setup)?;
-    let (sender, mailbox) = mpsc::channel();
-    let bell = Arc::clone(&waker);
     let thread = thread::Builder::new()
         .name(format!("shard-{index}"))
-        .spawn(move || Shard::new(setup, poller, mailbox, bell).run())?;
+        .spawn(move || Shard::new(setup, poller).run())?;
     Ok(ShardHandle {
         index,
-        sender,
-        waker,
+        mail,
         thread,
     })
 }
@@ -93,9 +92,7 @@ impl ShardHandle {
     }
 
     fn say(&self, message: Message) {
-        // A shard that has ended hears nothing; `join` tells how it ended.
-        let _ = self.sender.send(message);
-        self.waker.wake();
+        self.mail.send(self.index, message);
     }
 
     /// Whether the thread has ended, by [`stop`](Self::stop) or by a failure.

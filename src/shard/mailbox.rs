@@ -1,12 +1,69 @@
-//! The letters of control to a shard; the shard looks when its waker rings.
+//! The letters to a shard, from control and from other shards; the shard looks when its waker rings.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 
+use crate::net::Waker;
 use crate::turn::Policy;
 
-/// What control says to a shard.
+/// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
     Stop,
+}
+
+/// The ways to the mailboxes of all shards of a process.
+#[derive(Debug)]
+pub struct Mail(Vec<Way>);
+
+#[derive(Debug)]
+struct Way {
+    sender: Sender<Message>,
+    waker: Arc<Waker>,
+}
+
+/// The mailbox of one shard.
+#[derive(Debug)]
+pub struct Mailbox {
+    receiver: Receiver<Message>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Mail {
+    /// The mailboxes of as many `shards`, in their order, and the ways to all of them.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn open(shards: usize) -> io::Result<(Arc<Self>, Vec<Mailbox>)> {
+        let mut ways = Vec::with_capacity(shards);
+        let mut boxes = Vec::with_capacity(shards);
+        for _ in 0..shards {
+            let (sender, receiver) = mpsc::channel();
+            let waker = Arc::new(Waker::new()?);
+            ways.push(Way {
+                sender,
+                waker: Arc::clone(&waker),
+            });
+            boxes.push(Mailbox { receiver, waker });
+        }
+        Ok((Arc::new(Self(ways)), boxes))
+    }
+
+    /// Gives `message` to a shard. One that has ended, or that there never was, hears nothing.
+    pub(super) fn send(&self, shard: usize, message: Message) {
+        if let Some(way) = self.0.get(shard) {
+            // How a shard ended is told by `ShardHandle::join`.
+            let _ = way.sender.send(message);
+            way.waker.wake();
+        }
+    }
+}
+
+impl Mailbox {
+    /// The next letter, if there is one.
+    pub(super) fn next(&self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
 }

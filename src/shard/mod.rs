@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
+pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
 use crate::turn::{self, Stats};
@@ -77,6 +78,10 @@ pub struct ShardSetup {
     pub relay_buffer: usize,
     /// The reserved sockets; the same for all shards of a process.
     pub held: Arc<HeldSockets>,
+    /// The ways to the mailboxes of all shards of the process.
+    pub mail: Arc<Mail>,
+    /// Its own mailbox.
+    pub mailbox: Mailbox,
     /// Takes the counters.
     pub publish: Publish,
     /// The clock that all shards share.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, Clock, bind_group};
-use turnstone::shard::{HeldSockets, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::turn::{
     Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
     RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
@@ -70,7 +70,8 @@ pub fn start(options: &Options) -> Shards {
         handles: Vec::new(),
         published: Vec::new(),
     };
-    for (index, sockets) in group.shards.into_iter().enumerate() {
+    let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
+    for (index, (sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
@@ -88,6 +89,8 @@ pub fn start(options: &Options) -> Shards {
             streams: options.streams,
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
+            mail: Arc::clone(&mail),
+            mailbox,
             publish: Box::new(move |stats| {
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
