@@ -236,6 +236,8 @@ fn transport_label(transport: Transport) -> String {
     match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Dtls => "dtls",
     }
     .to_owned()
 }

@@ -9,7 +9,7 @@ use super::relays::Relays;
 use super::token::Token;
 use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
 use crate::turn::{
-    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Verdict,
 };
 
 /// A verdict whose payload is a place instead of a borrow.
@@ -122,7 +122,7 @@ impl Shard {
     }
 
     fn way_to(&self, to: &FiveTuple) -> Option<(Token, Option<IpAddr>)> {
-        if to.transport == Transport::Tcp {
+        if to.transport.is_stream() {
             let id = self.connections.find(to)?;
             return Some((Token::Connection(id), None));
         }

@@ -10,16 +10,20 @@ pub enum Transport {
     Udp,
     /// Plain TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// DTLS over UDP (RFC 7350).
+    Dtls,
 }
 
 impl Transport {
     /// Every transport, in label order.
-    pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
 
     /// Whether messages travel in a byte stream: no retransmissions, ChannelData padded
     /// (RFC 8656 §12.5).
     pub const fn is_stream(self) -> bool {
-        matches!(self, Self::Tcp)
+        matches!(self, Self::Tcp | Self::Tls)
     }
 }
 

@@ -330,5 +330,7 @@ fn source(transport: Transport) -> Source {
     match transport {
         Transport::Udp => Source::ClientUdp,
         Transport::Tcp => Source::ClientTcp,
+        Transport::Tls => Source::ClientTls,
+        Transport::Dtls => Source::ClientDtls,
     }
 }

@@ -19,6 +19,10 @@ pub enum Source {
     ClientUdp,
     /// From a client over TCP.
     ClientTcp,
+    /// From a client over TLS.
+    ClientTls,
+    /// From a client over DTLS.
+    ClientDtls,
     /// From a peer.
     Peer,
 }
@@ -154,7 +158,13 @@ macro_rules! labels {
 
 labels! {
     Direction { ToPeer => "to_peer", ToClient => "to_client" }
-    Source { ClientUdp => "client_udp", ClientTcp => "client_tcp", Peer => "peer" }
+    Source {
+        ClientUdp => "client_udp",
+        ClientTcp => "client_tcp",
+        ClientTls => "client_tls",
+        ClientDtls => "client_dtls",
+        Peer => "peer",
+    }
     RequestMethod {
         Binding => "binding",
         Allocate => "allocate",

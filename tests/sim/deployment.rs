@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use turnstone::time::{Instant, Now, UnixTime};
-use turnstone::turn::{FiveTuple, Transport};
+use turnstone::turn::FiveTuple;
 
 use crate::client::{Book, Client, Sent};
 use crate::common::{START, address, ip};
@@ -213,10 +213,10 @@ impl Deployment {
                 Sent::End(address) => (address, None),
             };
             let from = self.five_tuple(place, address);
-            let arrivals = match (from.transport, &message) {
-                (Transport::Udp, None) => Vec::new(),
-                (Transport::Udp, Some(_)) => self.access.arrivals(self.now.instant, &mut self.rng),
-                (Transport::Tcp, _) => vec![self.stream_arrival(place, 0)],
+            let arrivals = match (from.transport.is_stream(), &message) {
+                (false, None) => Vec::new(),
+                (false, Some(_)) => self.access.arrivals(self.now.instant, &mut self.rng),
+                (true, _) => vec![self.stream_arrival(place, 0)],
             };
             for at in arrivals {
                 let arrival = match message.clone() {
@@ -257,9 +257,10 @@ impl Deployment {
         let Some(place) = clients.position(|client| client.address == address) else {
             return;
         };
-        let arrivals = match to.transport {
-            Transport::Udp => self.access.arrivals(self.now.instant, &mut self.rng),
-            Transport::Tcp => vec![self.stream_arrival(place, 1)],
+        let arrivals = if to.transport.is_stream() {
+            vec![self.stream_arrival(place, 1)]
+        } else {
+            self.access.arrivals(self.now.instant, &mut self.rng)
         };
         for at in arrivals {
             let message = message.to_vec();
