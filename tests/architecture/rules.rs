@@ -33,11 +33,13 @@ const ANYWHERE: &[&str] = &["*"];
 const WAITING: &[&str] = &["control", "credentials"];
 
 /// Every dependency and the rooms that may use it.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 29] = [
+    ("aes_gcm", &["turn", "credentials"]),
     ("axum", WAITING),
     ("base64", &["turn", "credentials"]),
     ("clap", &["cli"]),
     ("crc32fast", &["stun"]),
+    ("dimpl", &["transport"]),
     ("foldhash", &["turn", "net", "shard"]),
     ("getrandom", &["config", "credentials", "control", "cli"]),
     ("hmac", &["stun", "turn"]),
@@ -48,6 +50,8 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
+    ("rustls", &["transport"]),
+    ("rustls_pki_types", &["transport"]),
     ("serde_json", &["config", "credentials", "control", "cli"]),
     ("sha1", &["stun", "turn"]),
     ("sha2", &["stun", "turn"]),
@@ -58,6 +62,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("toml", &["config"]),
     ("tracing", ANYWHERE),
     ("tracing_subscriber", &["control"]),
+    ("x509_cert", &["transport"]),
 ];
 
 /// What a pure room may take from the modules of `std` that otherwise reach outside.
