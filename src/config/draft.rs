@@ -58,6 +58,7 @@ pub(super) struct Draft {
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
     pub(super) ipv6: Key<bool>,
+    pub(super) relay_tcp: Key<bool>,
     pub(super) external: Option<List<External>>,
     pub(super) rules: Vec<Located<Rule>>,
     pub(super) metrics: Key<Option<SocketAddr>>,
@@ -66,6 +67,7 @@ pub(super) struct Draft {
     pub(super) connections: Key<u32>,
     pub(super) connections_per_source: Key<u32>,
     pub(super) backlog_bytes: Key<usize>,
+    pub(super) pipe_bytes: Key<usize>,
     pub(super) silent_after: Key<Duration>,
     pub(super) idle_after: Key<Duration>,
     pub(super) alternate_address: Key<IpAddr>,
@@ -93,6 +95,7 @@ pub(super) struct DraftLimits {
     pub(super) allocations_per_source: Key<u32>,
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
+    pub(super) peer_connections_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
 }
 

@@ -99,6 +99,10 @@ pub struct Relay {
     pub ipv4: bool,
     /// Whether IPv6 relayed addresses are offered.
     pub ipv6: bool,
+    /// Whether clients over TCP and TLS get TCP allocations (RFC 6062). Off unless asked for: browsers
+    /// never use them, and everybody who holds a credential could make the host a TCP proxy to the
+    /// whole Internet.
+    pub tcp: bool,
 }
 
 /// What is logged, and how.
@@ -128,6 +132,8 @@ pub struct Streams {
     pub connections_per_source: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader before its sender must wait.
+    pub pipe_bytes: usize,
     /// A new connection without a valid message, or one with half a message, is closed after this.
     pub silent_after: Duration,
     /// A connection without an allocation that sends nothing for so long is closed.
@@ -140,6 +146,7 @@ impl Default for Streams {
             connections: 20_000,
             connections_per_source: 2_000,
             backlog_bytes: 256 << 10,
+            pipe_bytes: 64 << 10,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }

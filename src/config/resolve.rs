@@ -45,6 +45,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         ports: check_ports(draft.ports, workers, report),
         ipv4: or(&draft.ipv4, true),
         ipv6: or(&draft.ipv6, true),
+        tcp: or(&draft.relay_tcp, false),
     };
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
     let discovers = discovery.address.is_some();
@@ -101,6 +102,7 @@ fn streams(draft: &Draft) -> Streams {
             default.connections_per_source,
         ),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        pipe_bytes: or(&draft.pipe_bytes, default.pipe_bytes),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),
     }

@@ -30,7 +30,10 @@ const SECTIONS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
-    ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
+    (
+        "relay",
+        &["addresses", "external", "ports", "ipv4", "ipv6", "tcp"],
+    ),
     ("peers", &["allow", "deny"]),
     (
         "lifetimes",
@@ -50,6 +53,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "allocations_per_source",
             "permissions_per_allocation",
             "channels_per_allocation",
+            "peer_connections_per_allocation",
             "reflection_bytes_per_second",
         ],
     ),
@@ -59,6 +63,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "connections",
             "connections_per_source",
             "backlog_bytes",
+            "pipe_bytes",
             "silent_after",
             "idle_after",
         ],
@@ -157,6 +162,7 @@ fn read_relay(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.ports = section.parsed("ports", parse_ports, report);
     draft.ipv4 = section.boolean("ipv4", report);
     draft.ipv6 = section.boolean("ipv6", report);
+    draft.relay_tcp = section.boolean("tcp", report);
 }
 
 fn read_peers(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
@@ -184,6 +190,11 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
         allocations_per_source: section.number("allocations_per_source", 1..=U32, report),
         permissions_per_allocation: section.number("permissions_per_allocation", 1..=U16, report),
         channels_per_allocation: section.number("channels_per_allocation", 1..=U16, report),
+        peer_connections_per_allocation: section.number(
+            "peer_connections_per_allocation",
+            1..=U16,
+            report,
+        ),
         reflection_bytes_per_second: section.size(
             "reflection_bytes_per_second",
             KIB..=1024 * MIB,
@@ -196,6 +207,7 @@ fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
+    draft.pipe_bytes = section.size("pipe_bytes", 4 * KIB..=16 * MIB, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);
 }

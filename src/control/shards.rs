@@ -115,6 +115,7 @@ impl<'c> Shards<'c> {
             connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
+            pipe_bytes: streams.pipe_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
         }

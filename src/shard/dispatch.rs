@@ -149,6 +149,7 @@ impl Shard {
                     self.flush();
                     self.relays.remove(key, family);
                 }
+                _ => {}
             }
         }
         self.queue_responses();

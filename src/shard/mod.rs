@@ -42,6 +42,8 @@ pub struct StreamLimits {
     pub connections_per_source: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader, default 64 KiB.
+    pub pipe_bytes: usize,
     /// A connection that has said nothing that means something, or holds half a message, is closed
     /// after this time; default 10 s.
     pub silent_after: Duration,
@@ -55,6 +57,7 @@ impl Default for StreamLimits {
             connections: 20_000,
             connections_per_source: 2_000,
             backlog_bytes: 256 * 1024,
+            pipe_bytes: 64 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }

@@ -10,8 +10,9 @@ use super::relay::Relay;
 use super::reservation::Account;
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter};
+use super::tcp::take_peers;
 use crate::stun::ChannelNumber;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 impl Server {
     /// Ends the allocation of a client whose connection is gone.
@@ -23,9 +24,10 @@ impl Server {
 
     /// Ends an allocation: its socket, port, quota, permissions and channels go.
     pub(super) fn end(&mut self, key: AllocationKey, how: AllocationEnd) {
-        let Some(allocation) = self.allocations.remove(key) else {
+        let Some(mut allocation) = self.allocations.remove(key) else {
             return;
         };
+        self.end_peers(take_peers(&mut allocation, None));
         for relay in allocation.relays.iter() {
             self.close_relay(key, &allocation, relay, how);
         }
@@ -52,10 +54,12 @@ impl Server {
         let permissions = allocation.permissions.remove_family(family);
         let channels = allocation.channels.remove_family(family);
         allocation.expires = allocation.relays.last_expiry();
-        let transport = allocation.client.transport;
-        self.actions.push_back(Action::CloseRelay { key, family });
+        let peers = take_peers(allocation, Some(family));
+        let (transport, is_tcp) = (allocation.client.transport, allocation.is_tcp());
+        self.end_peers(peers);
+        self.actions.push_back(close_action(key, family, is_tcp));
         self.give_back_port(relay.public);
-        self.count_ended(transport, &relay, how);
+        self.count_ended(transport, &relay, is_tcp, how);
         self.stats
             .subtract(Counter::Permissions, permissions as u64);
         self.stats.subtract(Counter::Channels, channels as u64);
@@ -70,17 +74,25 @@ impl Server {
         how: AllocationEnd,
     ) {
         let family = relay.family();
-        self.actions.push_back(Action::CloseRelay { key, family });
+        let is_tcp = allocation.is_tcp();
+        self.actions.push_back(close_action(key, family, is_tcp));
         self.give_back_ports(relay, allocation.origin.neighbour);
         if allocation.is_live() {
-            self.count_ended(allocation.client.transport, relay, how);
+            self.count_ended(allocation.client.transport, relay, is_tcp, how);
         }
     }
 
     /// A dual allocation counts in both families.
-    fn count_ended(&mut self, transport: Transport, relay: &Relay, how: AllocationEnd) {
+    fn count_ended(
+        &mut self,
+        transport: Transport,
+        relay: &Relay,
+        is_tcp: bool,
+        how: AllocationEnd,
+    ) {
         tracing::debug!(relayed = %relay.public, why = how.label(), "allocation ended");
-        self.shared.live.remove(relay.public, relay.local);
+        let live = self.shared.live_relays(is_tcp);
+        live.remove(relay.public, relay.local);
         self.stats.increment(Counter::AllocationsEnded(how));
         self.stats
             .subtract(Counter::Allocations(transport, relay.family()), 1);
@@ -158,7 +170,7 @@ impl Server {
     }
 
     /// Has the allocation looked at by `at`, unless it is looked at earlier anyway.
-    fn schedule(&mut self, key: AllocationKey, at: Instant) {
+    pub(super) fn schedule(&mut self, key: AllocationKey, at: Instant) {
         let Some(allocation) = self.allocations.get_mut(key) else {
             return;
         };
@@ -169,22 +181,23 @@ impl Server {
     }
 
     /// Ends what has expired of the allocation whose deadline `at` has come.
-    pub(super) fn expire(&mut self, now: Instant, at: Instant, key: AllocationKey) {
+    pub(super) fn expire(&mut self, now: Now, at: Instant, key: AllocationKey) {
         let Some(allocation) = self.allocations.get_mut(key) else {
             return;
         };
         if allocation.scheduled != at {
             return;
         }
-        if allocation.expires <= now {
+        if allocation.expires <= now.instant {
             return self.end(key, AllocationEnd::Expired);
         }
-        let ended = |relay: &&Relay| relay.expires <= now;
+        let ended = |relay: &&Relay| relay.expires <= now.instant;
         let ended = allocation.relays.iter().find(ended).map(Relay::family);
         if let Some(family) = ended {
             self.end_family(key, family, AllocationEnd::Expired);
         }
-        self.expire_parts(now, key);
+        self.expire_peers(now, key);
+        self.expire_parts(now.instant, key);
     }
 
     fn expire_parts(&mut self, now: Instant, key: AllocationKey) {
@@ -199,6 +212,14 @@ impl Server {
             .subtract(Counter::Permissions, permissions as u64);
         self.stats.subtract(Counter::Channels, channels as u64);
         self.schedule(key, next);
+    }
+}
+
+fn close_action(key: AllocationKey, family: Family, is_tcp: bool) -> Action {
+    if is_tcp {
+        Action::CloseTcpRelay { key, family }
+    } else {
+        Action::CloseRelay { key, family }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656).
+//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656,
+//! RFC 6062).
 //!
 //! A [`Server`] owns no socket, clock, thread or random source. Packets, events and the time go into
 //! its `handle_*` methods; after each of them the owner drains `poll_action` and `poll_response` and
@@ -23,6 +24,7 @@ mod nonce;
 mod opaque;
 mod opening;
 mod outcome;
+mod peer_connection;
 mod peer_filter;
 mod permission;
 mod policy;
@@ -37,6 +39,7 @@ mod reservation;
 mod security;
 mod server;
 mod stats;
+mod tcp;
 
 pub use allocation_key::AllocationKey;
 pub use five_tuple::{Family, FiveTuple, Transport};
@@ -46,11 +49,12 @@ pub use nat_discovery::NatDiscovery;
 pub use network::{Network, NetworkError};
 pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
+pub use peer_connection::PeerConnectionId;
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,
-    SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, PeerEnd, PeerOrigin,
+    RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

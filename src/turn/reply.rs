@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
+use super::peer_connection::PeerConnectionId;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
 
-/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19).
+/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     BadRequest,
@@ -24,6 +25,8 @@ pub(super) enum Refusal {
     WrongCredentials,
     UnsupportedTransport,
     PeerFamilyMismatch,
+    ConnectionExists,
+    ConnectionFailed,
     QuotaReached,
     InsufficientCapacity,
 }
@@ -42,6 +45,8 @@ impl Refusal {
             Self::WrongCredentials => (441, "Wrong Credentials"),
             Self::UnsupportedTransport => (442, "Unsupported Transport Protocol"),
             Self::PeerFamilyMismatch => (443, "Peer Address Family Mismatch"),
+            Self::ConnectionExists => (446, "Connection Already Exists"),
+            Self::ConnectionFailed => (447, "Connection Timeout or Failure"),
             Self::QuotaReached => (486, "Allocation Quota Reached"),
             Self::InsufficientCapacity => (508, "Insufficient Capacity"),
         }
@@ -79,7 +84,9 @@ pub(super) enum Success {
     },
     /// Refresh (RFC 8656 §8.2).
     Refreshed { lifetime: Duration },
-    /// CreatePermission and ChannelBind require nothing.
+    /// Connect (RFC 6062 §5.2).
+    Connected { connection: PeerConnectionId },
+    /// CreatePermission, ChannelBind and ConnectionBind require nothing.
     Done,
 }
 
@@ -155,6 +162,8 @@ impl Reply {
             RequestMethod::Refresh => Method::REFRESH,
             RequestMethod::CreatePermission => Method::CREATE_PERMISSION,
             RequestMethod::ChannelBind => Method::CHANNEL_BIND,
+            RequestMethod::Connect => Method::CONNECT,
+            RequestMethod::ConnectionBind => Method::CONNECTION_BIND,
         }
     }
 
@@ -192,6 +201,9 @@ impl Reply {
             }
             Success::Refreshed { lifetime } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+            }
+            Success::Connected { connection } => {
+                builder.u32(AttributeType::CONNECTION_ID, connection.to_bits());
             }
             Success::Done => {}
         }

@@ -13,13 +13,14 @@ use super::icmp::Icmp;
 use super::live_relays::LiveRelays;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
+use super::peer_connection::{Directory, PeerConnectionId};
 use super::policy::Policy;
 use super::ports::Ports;
 use super::quota::Quota;
 use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::reservation::{Reservations, Strays, Token};
-use super::stats::{Counter, Source, Stats};
+use super::stats::{Counter, PeerEnd, Source, Stats};
 use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
@@ -28,15 +29,19 @@ use crate::time::{Instant, Now};
 #[derive(Debug, Default)]
 pub struct Shared {
     pub(super) live: LiveRelays,
+    /// Those that are TCP listeners.
+    pub(super) live_tcp: LiveRelays,
+    /// The peer data connections of TCP allocations.
+    pub(super) peers: Directory,
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota and nothing is reserved.
+    /// Whether no allocation is counted against any quota, nothing is reserved and no peer connected.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty() && self.reservations.is_empty()
+        self.quota.is_empty() && self.reservations.is_empty() && self.peers.is_empty()
     }
 }
 
@@ -95,6 +100,49 @@ pub enum Action {
         /// Which of its sockets.
         family: Family,
     },
+    /// Listen for TCP connections at `local`, in such a way that [`Action::Connect`] can bind the same
+    /// address; answer as to `OpenRelay`. Who connects goes to [`Server::handle_peer_connection`].
+    OpenTcpRelay {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and port to bind.
+        local: SocketAddr,
+    },
+    /// Close the allocation's TCP listener of `family`; no event follows.
+    CloseTcpRelay {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which of its listeners.
+        family: Family,
+    },
+    /// Connect to `peer` from the TCP relay at `local` and answer with [`Event::PeerConnected`] or
+    /// [`Event::PeerFailed`]. From its connection nothing is read until `Join` names it, at any shard.
+    Connect {
+        /// For which allocation.
+        key: AllocationKey,
+        /// What the connection is called.
+        connection: PeerConnectionId,
+        /// The local address and port to bind.
+        local: SocketAddr,
+        /// Whom to connect to.
+        peer: SocketAddr,
+    },
+    /// From the response on that waits, relay bytes between the connection of `client` and the peer's,
+    /// and tell of the end with [`Event::PeerClosed`].
+    Join {
+        /// The client data connection.
+        client: FiveTuple,
+        /// The peer data connection, which may be held for another shard.
+        connection: PeerConnectionId,
+    },
+    /// Close a peer data connection, whether it is being opened, waits or is joined with a client's,
+    /// which closes too. Of one that is joined [`Event::PeerClosed`] tells.
+    ClosePeer {
+        /// Which connection.
+        connection: PeerConnectionId,
+        /// The shard that has it.
+        shard: u16,
+    },
 }
 
 /// What happened outside.
@@ -130,6 +178,27 @@ pub enum Event {
         /// The error.
         error: Icmp,
     },
+    /// The peer has accepted the connection that `Connect` asked for.
+    PeerConnected {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which connection.
+        connection: PeerConnectionId,
+    },
+    /// The connection that `Connect` asked for could not be opened.
+    PeerFailed {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which connection.
+        connection: PeerConnectionId,
+    },
+    /// A peer data connection that was joined here with a client's has ended.
+    PeerClosed {
+        /// Which connection.
+        connection: PeerConnectionId,
+        /// How it ended.
+        end: PeerEnd,
+    },
     /// A new snapshot of the operator's decisions.
     Policy(Arc<Policy>),
 }
@@ -137,6 +206,7 @@ pub enum Event {
 /// The rules of STUN and TURN for the clients of one shard.
 #[derive(Debug)]
 pub struct Server {
+    pub(super) shard: u16,
     pub(super) shards: u16,
     pub(super) policy: Arc<Policy>,
     pub(super) shared: Arc<Shared>,
@@ -153,6 +223,8 @@ pub struct Server {
     /// The response last written, and to whom it goes until it is polled.
     pub(super) response: Vec<u8>,
     pub(super) respond_to: Option<FiveTuple>,
+    /// Responses that go after it.
+    pub(super) late: VecDeque<(FiveTuple, Vec<u8>)>,
     /// The head of the Data indication last written.
     pub(super) head: Vec<u8>,
 }
@@ -163,6 +235,7 @@ impl Server {
         let mut random = Random::new(setup.seed);
         let shards = setup.shards.max(1);
         Self {
+            shard: setup.shard,
             shards,
             allocations: Allocations::new(random.next_u64()),
             deadlines: Deadlines::default(),
@@ -175,6 +248,7 @@ impl Server {
             actions: VecDeque::new(),
             response: Vec::with_capacity(1024),
             respond_to: None,
+            late: VecDeque::new(),
             head: Vec::with_capacity(Prefix::MAX),
             policy: setup.policy,
             shared: setup.shared,
@@ -219,6 +293,9 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
+            Event::PeerConnected { key, connection } => self.peer_connected(now, key, connection),
+            Event::PeerFailed { key, connection } => self.peer_failed(now, key, connection),
+            Event::PeerClosed { connection, end } => self.peer_closed(connection, end),
             Event::Policy(policy) => self.policy = policy,
         }
     }
@@ -229,7 +306,7 @@ impl Server {
             if key == AllocationKey::RESERVATIONS {
                 self.expire_reservations(now.instant);
             } else {
-                self.expire(now.instant, at, key);
+                self.expire(now, at, key);
             }
         }
     }
@@ -241,7 +318,11 @@ impl Server {
 
     /// The next response and the client it goes to, until none.
     pub fn poll_response(&mut self) -> Option<(FiveTuple, &[u8])> {
-        let to = self.respond_to.take()?;
+        if let Some(to) = self.respond_to.take() {
+            return Some((to, &self.response));
+        }
+        let (to, response) = self.late.pop_front()?;
+        self.response = response;
         Some((to, &self.response))
     }
 

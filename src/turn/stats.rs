@@ -40,6 +40,10 @@ pub enum RequestMethod {
     CreatePermission,
     /// RFC 8656 §12.
     ChannelBind,
+    /// RFC 6062 §5.2.
+    Connect,
+    /// RFC 6062 §5.4.
+    ConnectionBind,
 }
 
 /// The result of a request: success or one of the error codes that this server sends.
@@ -94,6 +98,34 @@ pub enum ConnectionEnd {
     Shutdown,
 }
 
+/// Who opened a peer data connection (RFC 6062 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerOrigin {
+    /// The server, for a client's Connect request.
+    Connect,
+    /// The peer, to the relayed transport address.
+    Accept,
+}
+
+/// How a peer data connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// Both sides had said all, and all of it was delivered.
+    Closed,
+    /// The client's connection or the peer's broke.
+    Reset,
+    /// One side had ended and the other was silent for too long.
+    Idle,
+    /// No client bound it in time (RFC 6062 §5.2, §5.3).
+    Unbound,
+    /// The peer had no permission, or the allocation had its share of connections.
+    Refused,
+    /// The allocation ended.
+    AllocationGone,
+    /// The server stopped.
+    Shutdown,
+}
+
 /// One counter or gauge: a family and its labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -139,6 +171,12 @@ pub enum Counter {
     BacklogEvicted,
     /// ICMP errors told to clients.
     IcmpReports,
+    /// Peer data connections that are joined with a client's, a gauge.
+    PeerConnections,
+    /// Peer data connections ever opened.
+    PeerConnectionsOpened(PeerOrigin),
+    /// Peer data connections ended.
+    PeerConnectionsEnded(PeerEnd),
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -171,6 +209,8 @@ labels! {
         Refresh => "refresh",
         CreatePermission => "create_permission",
         ChannelBind => "channel_bind",
+        Connect => "connect",
+        ConnectionBind => "connection_bind",
     }
     AuthFailure {
         NoCredentials => "no_credentials",
@@ -188,6 +228,16 @@ labels! {
         Silent => "silent",
         Backlog => "backlog",
         Refused => "refused",
+        Shutdown => "shutdown",
+    }
+    PeerOrigin { Connect => "connect", Accept => "accept" }
+    PeerEnd {
+        Closed => "closed",
+        Reset => "reset",
+        Idle => "idle",
+        Unbound => "unbound",
+        Refused => "refused",
+        AllocationGone => "allocation_gone",
         Shutdown => "shutdown",
     }
 }
@@ -208,6 +258,8 @@ impl ResultCode {
         Self(441),
         Self(442),
         Self(443),
+        Self(446),
+        Self(447),
         Self(486),
         Self(500),
         Self(508),
@@ -262,8 +314,11 @@ const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
 const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
 const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
 const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
+const PEER_CONNECTIONS: usize = ICMP_REPORTS + 1;
+const PEER_CONNECTIONS_OPENED: usize = PEER_CONNECTIONS + 1;
+const PEER_CONNECTIONS_ENDED: usize = PEER_CONNECTIONS_OPENED + PeerOrigin::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = ICMP_REPORTS + 1;
+pub const SLOTS: usize = PEER_CONNECTIONS_ENDED + PeerEnd::ALL.len();
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -296,6 +351,9 @@ impl Counter {
             Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
             Self::BacklogEvicted => BACKLOG_EVICTED,
             Self::IcmpReports => ICMP_REPORTS,
+            Self::PeerConnections => PEER_CONNECTIONS,
+            Self::PeerConnectionsOpened(origin) => PEER_CONNECTIONS_OPENED + origin as usize,
+            Self::PeerConnectionsEnded(end) => PEER_CONNECTIONS_ENDED + end as usize,
         }
     }
 }

@@ -12,7 +12,8 @@ use turnstone::turn::{
 };
 
 use super::{
-    Login, Response, START, channel_number, requested_family, requested_transport, xor_peer_address,
+    Login, Peers, Response, START, channel_number, requested_family, requested_transport,
+    xor_peer_address,
 };
 
 /// A server with the test's clock and sockets.
@@ -28,6 +29,10 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// Listeners and connections of TCP allocations.
+    pub peers: Peers,
+    /// Responses that came behind the one that was returned.
+    pub later: Vec<(FiveTuple, Response)>,
     transactions: u64,
 }
 
@@ -92,6 +97,8 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            peers: Peers::default(),
+            later: Vec::new(),
             transactions: 0,
         }
     }
@@ -102,7 +109,9 @@ impl World {
         while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
             self.advance(due.since(self.now.instant));
             self.server.handle_timeout(self.now);
-            let _ = self.drain();
+            if let Some(Out::ToClient { to, message }) = self.drain() {
+                self.later.insert(0, (to, Response(message)));
+            }
         }
         self.advance(end.since(self.now.instant));
     }
@@ -169,7 +178,7 @@ impl World {
     }
 
     /// Does what the server asks for; the response that waits, if any.
-    fn drain(&mut self) -> Option<Out> {
+    pub(super) fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
                 Action::OpenRelay { key, local } => self.open(key, local, self.bind),
@@ -192,13 +201,16 @@ impl World {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
                 }
+                Action::OpenTcpRelay { key, local } => self.listen(key, local, self.bind),
+                other => self.peers.act(other),
             }
         }
         let (to, message) = self.server.poll_response()?;
-        Some(Out::ToClient {
-            to,
-            message: message.to_vec(),
-        })
+        let message = message.to_vec();
+        while let Some((to, message)) = self.server.poll_response() {
+            self.later.push((to, Response(message.to_vec())));
+        }
+        Some(Out::ToClient { to, message })
     }
 
     /// The reserved sockets that are held.

@@ -102,6 +102,7 @@ const CASES: &[(&str, &str, Check)] = &[
     ("relay.ipv6", "[relay]\nipv6 = false", |c| {
         policy(c).relay.v6 == RelaySource::Disabled
     }),
+    ("relay.tcp", "[relay]\ntcp = true", |c| policy(c).relay.tcp),
     ("peers.allow", "[peers]\nallow = [\"10.20.0.0/16\"]", |c| {
         c.rules.len() == 1
     }),
@@ -151,6 +152,11 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| policy(c).limits.channels_per_allocation == 7,
     ),
     (
+        "limits.peer_connections_per_allocation",
+        "[limits]\npeer_connections_per_allocation = 7",
+        |c| policy(c).limits.peer_connections_per_allocation == 7,
+    ),
+    (
         "limits.reflection_bytes_per_second",
         "[limits]\nreflection_bytes_per_second = \"2KiB\"",
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
@@ -183,6 +189,9 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nbacklog_bytes = 65536",
         |c| c.streams.backlog_bytes == 65_536,
     ),
+    ("streams.pipe_bytes", "[streams]\npipe_bytes = 4096", |c| {
+        c.streams.pipe_bytes == 4096
+    }),
     ("streams.silent_after", "[streams]\nsilent_after = 3", |c| {
         c.streams.silent_after == secs(3)
     }),

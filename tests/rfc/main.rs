@@ -34,4 +34,5 @@ mod send;
 mod smoke;
 mod stun_attributes;
 mod stun_header;
+mod tcp_allocations;
 mod vectors;

@@ -137,6 +137,7 @@ pub fn policy(options: &Options) -> Policy {
             v6: as_reached,
             external: Vec::new(),
             ports: options.relay_ports.clone(),
+            tcp: true,
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),

@@ -1,8 +1,9 @@
-//! Allocate (RFC 8656 §7.2).
+//! Allocate (RFC 8656 §7.2, RFC 6062 §5.1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::asked::RelayTransport;
 use super::{Handled, Request, asked};
 use crate::stun::Message;
 use crate::time::Instant;
@@ -10,6 +11,7 @@ use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
+use crate::turn::peer_connection::PeerConnections;
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
@@ -27,6 +29,15 @@ struct Grant {
     missing: Option<Missing>,
 }
 
+impl Grant {
+    fn over(mut self, transport: RelayTransport) -> Self {
+        if transport == RelayTransport::Tcp {
+            self.kind = Kind::Tcp;
+        }
+        self
+    }
+}
+
 /// How the sockets of a grant come to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -35,6 +46,8 @@ enum Kind {
     Pair,
     /// The one that a reservation holds.
     Reserved,
+    /// Listeners for peers (RFC 6062).
+    Tcp,
 }
 
 impl Server {
@@ -47,7 +60,10 @@ impl Server {
             return Ok(repeated);
         }
         check_client(&request.from)?;
-        asked::check_transport(request.message)?;
+        let transport = asked::transport(request.message, self.policy.relay.tcp)?;
+        if transport == RelayTransport::Tcp {
+            asked::check_tcp(request.message, &request.from)?;
+        }
         let account = Account::new(&user.owner().username, request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, &account, token);
@@ -64,6 +80,7 @@ impl Server {
         } else {
             self.grant(address, parity)
         };
+        let grant = grant.map(|grant| grant.over(transport));
         let Some(grant) = grant else {
             self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
@@ -230,7 +247,7 @@ impl Server {
         let message = request.message;
         let neighbour = match grant.kind {
             Kind::Pair => Neighbour::Wanted,
-            Kind::Fresh | Kind::Reserved => Neighbour::None,
+            Kind::Fresh | Kind::Reserved | Kind::Tcp => Neighbour::None,
         };
         let origin = Origin {
             transaction: message.transaction(),
@@ -252,12 +269,14 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
         });
         for local in locals.into_iter().flatten() {
             self.actions.push_back(match grant.kind {
                 Kind::Fresh => Action::OpenRelay { key, local },
                 Kind::Pair => Action::OpenPair { key, local },
                 Kind::Reserved => Action::OpenReserved { key, local },
+                Kind::Tcp => Action::OpenTcpRelay { key, local },
             });
         }
     }

@@ -4,6 +4,8 @@ mod allocate;
 mod asked;
 mod binding;
 mod channel_bind;
+mod connect;
+mod connection_bind;
 mod create_permission;
 mod refresh;
 
@@ -43,7 +45,7 @@ pub(super) enum Handled {
     Answer(Success),
     /// A retransmission: the success response of the allocation once more.
     Repeat(AllocationKey),
-    /// The answer follows when the relay socket is open.
+    /// The answer follows when the relay socket is open, or the peer connected.
     Park,
     /// A retransmission of a request whose answer is still being worked out.
     Pending,
@@ -100,6 +102,8 @@ impl Server {
             RequestMethod::Refresh => self.handle_refresh(request, &user),
             RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
             RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
+            RequestMethod::Connect => self.handle_connect(request, &user),
+            RequestMethod::ConnectionBind => self.handle_connection_bind(request, &user),
             RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
         });
         match handled {
@@ -140,7 +144,7 @@ impl Server {
             .map(|allocation| (key, allocation))
     }
 
-    fn succeed<'p>(
+    pub(super) fn succeed<'p>(
         &mut self,
         reply: &Reply,
         success: Success,
@@ -250,6 +254,8 @@ fn counted_method(method: Method) -> Option<RequestMethod> {
         Method::REFRESH => Some(RequestMethod::Refresh),
         Method::CREATE_PERMISSION => Some(RequestMethod::CreatePermission),
         Method::CHANNEL_BIND => Some(RequestMethod::ChannelBind),
+        Method::CONNECT => Some(RequestMethod::Connect),
+        Method::CONNECTION_BIND => Some(RequestMethod::ConnectionBind),
         _ => None,
     }
 }
