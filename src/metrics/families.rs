@@ -3,8 +3,8 @@
 use prometheus::proto::MetricType;
 
 use crate::turn::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily, Reason,
-    RequestMethod, ResultCode, Source, Transport,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily,
+    PeerEnd, PeerOrigin, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -148,6 +148,12 @@ fn connections() -> Vec<Family> {
             .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
         counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
             .one(Counter::BacklogEvicted),
+        gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
+            .one(Counter::PeerConnections),
+        counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")
+            .by("by", PeerOrigin::ALL, PeerOrigin::label, Counter::PeerConnectionsOpened),
+        counter("turnstone_peer_connections_ended_total", "Connections with peers of TCP allocations ended, by reason.")
+            .by("reason", PeerEnd::ALL, PeerEnd::label, Counter::PeerConnectionsEnded),
     ]
 }
 

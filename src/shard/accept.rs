@@ -93,7 +93,7 @@ impl Shard {
         }
     }
 
-    fn pause_accepting(&mut self) {
+    pub(super) fn pause_accepting(&mut self) {
         let now = self.now.instant;
         self.acceptors.paused_until = Some(now + PAUSE);
         self.watch_acceptors(Interest::Nothing);
@@ -125,10 +125,16 @@ impl Shard {
                 tracing::debug!(shard = self.index, %error, "cannot watch a listener");
             }
         }
+        for (number, listener) in self.tcp_relays.listeners() {
+            let token = Token::Tcp(number).to_bits();
+            if let Err(error) = self.poller.modify(listener, token, interest) {
+                tracing::debug!(shard = self.index, %error, "cannot watch a relay");
+            }
+        }
     }
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
         _ => address,

@@ -6,13 +6,15 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use crate::net::Waker;
 use crate::transport::TlsServer;
-use crate::turn::Policy;
+use crate::turn::{PeerConnectionId, Policy};
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
     SetTls(TlsServer),
+    /// An allocation that this shard has a data connection of has ended.
+    ClosePeer(PeerConnectionId),
     Stop,
 }
 

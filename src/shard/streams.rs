@@ -3,18 +3,19 @@
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
+use super::joined::Side;
 use super::token::ConnectionId;
 use super::wire::End;
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
-use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
+use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, PeerEnd, Reason};
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
 /// an honest one is as long.
 const STRANGERS_SHARE: usize = 4096;
 
 /// What was found in the bytes of one read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Found {
     /// A whole frame.
     any: bool,
@@ -23,10 +24,16 @@ struct Found {
     /// A payload that is queued where it arrived.
     queued: bool,
     garbled: bool,
+    /// What stands behind the ConnectionBind request that succeeded.
+    rest: Option<Vec<u8>>,
 }
 
 impl Shard {
     pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
+        let connection = self.connections.get(id);
+        if connection.is_some_and(|connection| connection.joined.is_some()) {
+            return self.serve_joined(id, Side::Near, ready);
+        }
         if ready.writable {
             self.write_backlog(id);
         }
@@ -60,8 +67,13 @@ impl Shard {
             let client = connection.five_tuple.client;
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        if arrival.length > 0 {
-            self.handle_bytes(id, arrival.length);
+        let rest = if arrival.length > 0 {
+            self.handle_bytes(id, arrival.length)
+        } else {
+            None
+        };
+        if let Some(rest) = rest {
+            return self.begin_relaying(id, &rest, arrival.end);
         }
         let end = arrival.end.map(End::reason);
         if let Some(end) = end.or(watched.err()) {
@@ -69,11 +81,10 @@ impl Shard {
         }
     }
 
-    /// Handles the frames in the next free slot.
-    fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
+    /// Handles the frames in the next free slot. What stands behind a request that made it a data
+    /// connection is returned.
+    fn handle_bytes(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+        let connection = self.connections.get(id)?;
         let five_tuple = connection.five_tuple;
         let mut framer = std::mem::take(&mut connection.framer);
         let found = self.handle_frames(five_tuple, &mut framer, length);
@@ -93,6 +104,7 @@ impl Shard {
             }
             self.connections.refile(id);
         }
+        found.rest
     }
 
     fn handle_frames(&mut self, from: FiveTuple, framer: &mut Framer, length: usize) -> Found {
@@ -122,6 +134,10 @@ impl Shard {
             found.heard |= !matches!(route, Route::Dropped);
             found.queued |= matches!(route, Route::ToPeer(..));
             self.follow_frame(route);
+            if self.just_joined.take().is_some() {
+                found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());
+                return found;
+            }
         }
     }
 
@@ -142,6 +158,10 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        if let Some(joined) = &mut connection.joined {
+            joined.end.get_or_insert(PeerEnd::Idle);
+            return self.close(id, ConnectionEnd::PeerGone);
+        }
         let silent = connection.is_silent(now, &limits);
         if !silent && self.server.has_allocation(&connection.five_tuple) {
             connection.note_heard(now);
@@ -158,6 +178,9 @@ impl Shard {
         let client = connection.five_tuple;
         let unsent = connection.unsent_media();
         connection.say_goodbye();
+        if let Some(joined) = connection.joined.take() {
+            self.disjoin(&joined, end);
+        }
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted, unsent as u64);

@@ -98,6 +98,8 @@ pub enum ConnectionEnd {
     Backlog,
     /// A limit on connections was reached.
     Refused,
+    /// It was a data connection, and the peer's ended.
+    PeerGone,
     /// The server stopped.
     Shutdown,
 }
@@ -271,6 +273,7 @@ labels! {
         Session => "session",
         Backlog => "backlog",
         Refused => "refused",
+        PeerGone => "peer_gone",
         Shutdown => "shutdown",
     }
     PeerOrigin { Connect => "connect", Accept => "accept" }

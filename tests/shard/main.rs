@@ -4,3 +4,4 @@ mod client;
 mod datagrams;
 mod harness;
 mod streams;
+mod tcp_relays;
