@@ -118,6 +118,8 @@ pub(super) enum Unbindable {
 #[derive(Debug)]
 struct Entry {
     username: Box<str>,
+    /// The client's end of the control connection.
+    control: SocketAddr,
     /// Until when it can be bound; none while the peer has not answered.
     waits_until: Option<Instant>,
     /// The shard of the client data connection.
@@ -130,8 +132,14 @@ struct Entry {
 pub(super) struct Directory(Mutex<BTreeMap<PeerConnectionId, Entry>>);
 
 impl Directory {
-    /// Enters a connection of `username`'s allocation under an id that is free.
-    pub(super) fn enter(&self, username: &str, random: &mut Random) -> PeerConnectionId {
+    /// Enters a connection of `username`'s allocation, whose client is at `control`, under an id that is
+    /// free.
+    pub(super) fn enter(
+        &self,
+        username: &str,
+        control: SocketAddr,
+        random: &mut Random,
+    ) -> PeerConnectionId {
         let mut all = self.lock();
         let id = loop {
             let id = PeerConnectionId(u32::from_be_bytes(random.bytes()));
@@ -141,6 +149,7 @@ impl Directory {
         };
         let entry = Entry {
             username: username.into(),
+            control,
             waits_until: None,
             bound_at: None,
         };
@@ -173,6 +182,11 @@ impl Directory {
         }
         entry.bound_at = Some(shard);
         Ok(())
+    }
+
+    /// The client's end of the control connection of the allocation that `id` belongs to.
+    pub(super) fn control(&self, id: PeerConnectionId) -> Option<SocketAddr> {
+        self.lock().get(&id).map(|entry| entry.control)
     }
 
     /// Whether `id` is entered.
@@ -221,7 +235,9 @@ mod tests {
     #[test]
     fn a_connection_is_bound_once_in_time_by_its_user() {
         let directory = Directory::default();
-        let id = directory.enter("alice", &mut Random::new([7; 32]));
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let id = directory.enter("alice", control, &mut Random::new([7; 32]));
+        assert_eq!(directory.control(id), Some(control));
         let bind = |username, now| directory.bind(id, username, 3, now);
         let end = NOW + BIND_TIMEOUT;
         assert_eq!(bind("alice", NOW), Err(Unbindable::Unknown));
@@ -241,7 +257,8 @@ mod tests {
     fn who_strikes_out_learns_where_it_was_bound() {
         let directory = Directory::default();
         let mut random = Random::new([7; 32]);
-        let [free, bound] = [0; 2].map(|_| directory.enter("alice", &mut random));
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let [free, bound] = [0; 2].map(|_| directory.enter("alice", control, &mut random));
         directory.offer(bound, NOW + BIND_TIMEOUT);
         assert_eq!(directory.bind(bound, "alice", 1, NOW), Ok(()));
         assert_eq!(directory.withdraw(bound), Some(Some(1)));

@@ -40,8 +40,9 @@ impl Server {
             self.count_peer_end(PeerEnd::Refused);
             return None;
         }
-        let owner = &self.allocations.get(at)?.owner;
-        let id = self.shared.peers.enter(&owner.username, &mut self.random);
+        let allocation = self.allocations.get(at)?;
+        let (username, control) = (&allocation.owner.username, allocation.client.client);
+        let id = self.shared.peers.enter(username, control, &mut self.random);
         let deadline = now.instant + BIND_TIMEOUT;
         self.shared.peers.offer(id, deadline);
         self.add_peer_connection(

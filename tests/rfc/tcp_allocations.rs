@@ -455,6 +455,26 @@ fn a_bind_is_signed_by_the_user_of_the_allocation() {
     assert_eq!(world.bind_connection(&alice(), data(), id).code(), None);
 }
 
+/// RFC 6062 §4.3: authenticated as on the control connection, so its nonce is good, and nobody else's.
+#[test]
+fn a_bind_may_use_the_nonce_of_the_control_connection() {
+    let (mut world, _) = allocated();
+    let id = world.connected(control(), peer());
+    let mut bind = |nonce_of| {
+        let nonce = world.nonce(nonce_of);
+        let transaction = world.transaction();
+        let id = [connection_id(id)];
+        let request = alice().sign(transaction, Method::CONNECTION_BIND, &id, &nonce);
+        world.send(data(), &request).response().code()
+    };
+    assert_eq!(bind(tcp("203.0.113.7:4003")), Some(438));
+    assert_eq!(bind(control()), None);
+    let nonce = world.nonce(control());
+    let transaction = world.transaction();
+    let request = alice().sign(transaction, Method::ALLOCATE, &[], &nonce);
+    assert_eq!(refused(world.send(data(), &request)), Some(438), "binds only");
+}
+
 /// RFC 6062 §5.2, §5.3: 30 seconds.
 #[test]
 fn a_connection_that_nobody_binds_is_closed_after_thirty_seconds() {

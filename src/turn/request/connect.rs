@@ -79,7 +79,8 @@ impl Server {
         };
         let local = relay.bind_address();
         let username = &user.owner().username;
-        let id = self.shared.peers.enter(username, &mut self.random);
+        let control = request.from.client;
+        let id = self.shared.peers.enter(username, control, &mut self.random);
         self.actions.push_back(Action::Connect {
             key,
             connection: id,

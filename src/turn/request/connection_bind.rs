@@ -1,7 +1,9 @@
 //! ConnectionBind (RFC 6062 §5.4).
 
+use std::net::SocketAddr;
+
 use super::{Handled, Request};
-use crate::stun::AttributeType;
+use crate::stun::{AttributeType, Message, Method};
 use crate::turn::auth::Authenticated;
 use crate::turn::peer_connection::{PeerConnectionId, Unbindable};
 use crate::turn::reply::{Refusal, Success};
@@ -23,15 +25,17 @@ impl Server {
             // A control connection cannot become a data connection.
             return Err(Refusal::AllocationMismatch);
         }
-        let id = request
-            .message
-            .attribute(AttributeType::CONNECTION_ID)
-            .and_then(|attribute| attribute.u32().ok())
-            .ok_or(Refusal::BadRequest)?;
-        let connection = PeerConnectionId::from_bits(id);
+        let connection = connection_id(request.message).ok_or(Refusal::BadRequest)?;
         self.bind_connection(request, user, connection)?;
         self.actions.push_back(Action::Join { client, connection });
         Ok(Handled::Answer(Success::Done))
+    }
+
+    /// Where else than from the source of `message` its nonce may come from: a ConnectionBind request
+    /// proves itself as one on the control connection would (RFC 6062 §4.3).
+    pub(super) fn control_of(&self, message: &Message<'_>) -> Option<SocketAddr> {
+        let id = connection_id(message).filter(|_| message.method() == Method::CONNECTION_BIND);
+        self.shared.peers.control(id?)
     }
 
     fn bind_connection(
@@ -55,4 +59,10 @@ impl Server {
             }
         })
     }
+}
+
+/// CONNECTION-ID, if it is there and well-formed.
+fn connection_id(message: &Message<'_>) -> Option<PeerConnectionId> {
+    let attribute = message.attribute(AttributeType::CONNECTION_ID)?;
+    attribute.u32().ok().map(PeerConnectionId::from_bits)
 }

@@ -85,8 +85,8 @@ impl Server {
         let allocation = self.allocation_of(from).map(|(_, allocation)| allocation);
         authenticate(message, *now, &self.policy, allocation, |nonce| {
             let lifetime = self.policy.lifetimes.nonce;
-            self.nonces
-                .is_valid(nonce, from.client, now.instant, lifetime)
+            let is_of = |client| self.nonces.is_valid(nonce, client, now.instant, lifetime);
+            is_of(from.client) || self.control_of(message).is_some_and(is_of)
         })
     }
 
