@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::report::Spot;
+use super::tls::DraftCertificate;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
 use crate::turn::{External, Rule};
@@ -45,6 +46,8 @@ pub(super) struct Draft {
     pub(super) listen: Option<List<SocketAddr>>,
     pub(super) udp: Key<bool>,
     pub(super) tcp: Key<bool>,
+    pub(super) tls_listen: Option<List<SocketAddr>>,
+    pub(super) certificates: Vec<DraftCertificate>,
     pub(super) workers: Key<u16>,
     pub(super) software: Key<String>,
     pub(super) realm: Key<String>,

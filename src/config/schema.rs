@@ -12,12 +12,15 @@ use super::file::Source;
 use super::reader::Section;
 use super::report::Report;
 use super::security::parse_algorithm;
+use super::tls::DraftCertificate;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 13] = [
+/// Every section with its keys; `tls.certificates` and `auth.users` are arrays of tables.
+const SECTIONS: [(&str, &[&str]); 15] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
+    ("tls", &["listen", "certificates"]),
+    ("tls.certificates", &["chain", "key"]),
     (
         "auth",
         &[
@@ -99,6 +102,12 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     let mut found = Report::default();
     refuse_unknown_sections(&root, &mut found);
     read_server(&open(&root, "server", &mut found), draft, &mut found);
+    read_tls(
+        &open(&root, "tls", &mut found),
+        directory,
+        draft,
+        &mut found,
+    );
     read_auth(
         &open(&root, "auth", &mut found),
         directory,
@@ -120,6 +129,24 @@ fn read_server(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.tcp = section.boolean("tcp", report);
     draft.workers = section.number("workers", 1..=1024, report);
     draft.software = section.string("software", report);
+}
+
+fn read_tls(
+    section: &Section<'_>,
+    directory: Option<&Path>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    draft.tls_listen = section.list("listen", parse_endpoint, report);
+    for (spot, certificate) in section.sections("certificates", report) {
+        refuse_unknown_keys(&certificate, "tls.certificates", report);
+        draft.certificates.push(DraftCertificate {
+            spot,
+            chain: certificate.string("chain", report),
+            key: certificate.string("key", report),
+            directory: directory.unwrap_or(Path::new("")).to_owned(),
+        });
+    }
 }
 
 fn read_auth(
@@ -258,7 +285,11 @@ fn refuse_unknown_keys(section: &Section<'_>, name: &str, report: &mut Report) {
 }
 
 fn unknown_key(key: &str, section: &str, known: &[&str]) -> String {
-    let remedy = match (similar(key, known), home_of(key)) {
+    let near = format!("{section}.");
+    let part = SECTIONS.iter().map(|(name, _)| *name);
+    let mut parts = part.filter(|name| name.starts_with(&near) && keys_of(name).contains(&key));
+    let home = parts.next().or_else(|| home_of(key));
+    let remedy = match (similar(key, known), home) {
         (_, Some(home)) => format!("it belongs in [{home}]"),
         (Some(similar), None) => format!("did you mean {similar:?}?"),
         (None, None) => format!("the keys here are {}", known.join(", ")),

@@ -4,6 +4,6 @@ mod certificate;
 mod stream;
 mod tls;
 
-pub use certificate::{Certificate, CertificateError, CertificateWarning};
+pub use certificate::{Certificate, CertificateError, CertificatePart, CertificateWarning};
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
 pub use tls::{NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};
