@@ -297,6 +297,16 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[bandwidth]\ntotal = \"2Mb\"",
+        &[
+            r#"2: bandwidth.total: "2Mb" is not a bandwidth; write bits per second, or "500kbit", "2Mbit""#,
+        ],
+    ),
+    (
+        "[bandwidth]\ntotal = 7999",
+        &["2: bandwidth.total: 7999 is out of range; write 8kbit to 1000Gbit"],
+    ),
+    (
         "[limits]\nallocations = 99999999999999999999999",
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
