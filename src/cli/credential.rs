@@ -253,12 +253,7 @@ mod tests {
             let Ok(credential) = with_secret(name) else {
                 panic!("{name:?} was refused");
             };
-            let text = render(
-                &credential,
-                &["h:1".to_owned()],
-                &nothing_configured(),
-                true,
-            );
+            let text = render(&credential, Offer::default(), true);
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             let username = format!("1700003600:{name}");
             assert_eq!(value["username"], json!(username));
@@ -270,12 +265,7 @@ mod tests {
     #[test]
     fn a_name_does_not_tear_its_line() {
         let credential = with_secret("a\nb\u{1b}[2J").unwrap_or_else(|why| panic!("{why}"));
-        let text = render(
-            &credential,
-            &["h:1".to_owned()],
-            &nothing_configured(),
-            false,
-        );
+        let text = render(&credential, Offer::default(), false);
         let before_json = text.lines().take_while(|line| !line.is_empty()).count();
         assert_eq!(before_json, 3);
         assert!(!text.contains('\u{1b}'));

@@ -57,6 +57,7 @@ pub(super) struct Draft {
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
+    pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
@@ -97,6 +98,14 @@ pub(super) struct DraftLimits {
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
+}
+
+/// The keys of `[bandwidth]`, in bits per second.
+#[derive(Default)]
+pub(super) struct DraftBandwidth {
+    pub(super) per_allocation: Key<u64>,
+    pub(super) per_user: Key<u64>,
+    pub(super) total: Key<u64>,
 }
 
 /// One `[[auth.users]]`, or one `--user`.

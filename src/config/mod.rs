@@ -36,7 +36,9 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
+use crate::turn::{
+    Bandwidth, External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret,
+};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -66,6 +68,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How many bits a second are relayed at most.
+    pub bandwidth: Bandwidth,
     /// Where relayed transport addresses come from.
     pub relay: Relay,
     /// Public addresses of a 1:1 NAT in front of this host.
@@ -233,6 +237,7 @@ impl fmt::Debug for Config {
             .field("secrets", &self.secrets.len())
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)
+            .field("bandwidth", &self.bandwidth)
             .field("relay", &self.relay)
             .field("external", &self.external)
             .field("rules", &self.rules)

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
-use super::limits::{check_lifetimes, check_limits};
+use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
 use super::security::check_security;
@@ -77,6 +77,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         secrets: check_secrets(draft.secrets, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
+        bandwidth: check_bandwidth(&draft.bandwidth),
         relay,
         external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),

@@ -7,7 +7,7 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftUser, List, Located};
 use super::file::Source;
 use super::reader::Section;
 use super::report::Report;
@@ -17,7 +17,7 @@ use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `tls.certificates` and `auth.users` are arrays of tables.
-const SECTIONS: [(&str, &[&str]); 15] = [
+const SECTIONS: [(&str, &[&str]); 16] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     ("tls", &["listen", "certificates"]),
     ("tls.certificates", &["chain", "key"]),
@@ -56,6 +56,7 @@ const SECTIONS: [(&str, &[&str]); 15] = [
             "reflection_bytes_per_second",
         ],
     ),
+    ("bandwidth", &["per_allocation", "per_user", "total"]),
     (
         "streams",
         &[
@@ -78,6 +79,8 @@ const DAY: u64 = 24 * HOUR;
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 const KIB: u64 = 1 << 10;
+const LEAST_BANDWIDTH: u64 = 8000;
+const MOST_BANDWIDTH: u64 = 1_000_000_000_000;
 const MIB: u64 = 1 << 20;
 
 /// Every key as a dotted path, like `auth.users.name`, in the order of the annotated default file.
@@ -118,6 +121,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     read_peers(&open(&root, "peers", &mut found), draft, &mut found);
     draft.lifetimes = read_lifetimes(&open(&root, "lifetimes", &mut found), &mut found);
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
+    draft.bandwidth = read_bandwidth(&open(&root, "bandwidth", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
     read_rest(&root, draft, &mut found);
     report.append_except(found, &broken_lines);
@@ -216,6 +220,15 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
             KIB..=1024 * MIB,
             report,
         ),
+    }
+}
+
+fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth {
+    let mut limit = |key| section.bandwidth(key, LEAST_BANDWIDTH..=MOST_BANDWIDTH, report);
+    DraftBandwidth {
+        per_allocation: limit("per_allocation"),
+        per_user: limit("per_user"),
+        total: limit("total"),
     }
 }
 
