@@ -119,6 +119,7 @@ impl<'c> Shards<'c> {
         StreamLimits {
             connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
+            handshakes: share(streams.handshakes),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
