@@ -18,7 +18,7 @@ use crate::net::{
 };
 use crate::turn::{
     AllocationKey, ConnectionEnd, Counter, Direction, Event, Family, FiveTuple, PeerConnectionId,
-    PeerEnd,
+    PeerEnd, Transport,
 };
 
 /// Peers that one pass accepts at one relayed address.
@@ -178,8 +178,11 @@ impl Shard {
     fn pump(&mut self, id: ConnectionId) {
         self.make_room(1);
         let limits = *self.connections.limits();
-        let parts = self.connections.get(id).and_then(|one| one.parts());
-        let Some((near, joined)) = parts else {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let transport = connection.five_tuple.transport;
+        let Some((near, joined)) = connection.parts() else {
             return;
         };
         let Some(room) = self.buffers.free_packets().next() else {
@@ -197,12 +200,13 @@ impl Shard {
             joined.end.get_or_insert(end);
             self.doomed.push((id, ConnectionEnd::PeerGone));
         }
-        self.count_moved(moved);
+        self.count_moved(moved, transport);
         self.connections.refile(id);
     }
 
-    fn count_moved(&mut self, moved: Moved) {
+    fn count_moved(&mut self, moved: Moved, transport: Transport) {
         let stats = self.server.stats_mut();
+        stats.add(Counter::ConnectionBytes(transport), moved.to_near as u64);
         let directions = [
             (Direction::ToPeer, moved.to_far),
             (Direction::ToClient, moved.to_near),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::allocation_key::AllocationKey;
+use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
@@ -96,6 +97,7 @@ pub(super) struct Allocation {
     pub(super) channels: Channels,
     /// The peer data connections of a TCP allocation (RFC 6062); none of a UDP allocation.
     pub(super) peers: Option<PeerConnections>,
+    pub(super) meter: AllocationMeter,
 }
 
 impl Allocation {

@@ -34,6 +34,7 @@ impl Server {
             .peer(data.number, now.instant)
             .ok_or(Reason::NoChannel)?;
         let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.payload.len())?;
         Ok(self.relay_to_peer(key, peer, data.payload))
     }
 
@@ -59,6 +60,7 @@ impl Server {
             .filter(|_| !allocation.is_tcp())
             .ok_or(Reason::InvalidSend)?;
         let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.value.len())?;
         let verdict = self.relay_to_peer(key, peer, data.value);
         Ok(match verdict {
             Verdict::ToPeer {
@@ -140,6 +142,7 @@ impl Server {
         if !to.transport.is_stream() && length > MAX_DATAGRAM {
             return Err(Reason::TooLarge);
         }
+        self.admit(now, at, Direction::ToClient, payload.len())?;
         self.count_relayed(Direction::ToClient, payload);
         Ok(Verdict::ToClient {
             to,

@@ -32,6 +32,7 @@ impl Server {
             self.close_relay(key, &allocation, relay, how);
         }
         self.release_quota(&allocation);
+        self.detach_meter(&mut allocation.meter);
         self.prune_deadlines();
         if !allocation.is_live() {
             return;

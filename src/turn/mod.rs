@@ -8,6 +8,7 @@
 mod allocation;
 mod allocation_key;
 mod auth;
+mod bandwidth;
 mod channel;
 mod comprehension;
 mod data;
@@ -42,6 +43,7 @@ mod stats;
 mod tcp;
 
 pub use allocation_key::AllocationKey;
+pub use bandwidth::Bandwidth;
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};

@@ -472,7 +472,11 @@ fn a_bind_may_use_the_nonce_of_the_control_connection() {
     let nonce = world.nonce(control());
     let transaction = world.transaction();
     let request = alice().sign(transaction, Method::ALLOCATE, &[], &nonce);
-    assert_eq!(refused(world.send(data(), &request)), Some(438), "binds only");
+    assert_eq!(
+        refused(world.send(data(), &request)),
+        Some(438),
+        "binds only"
+    );
 }
 
 /// RFC 6062 §5.2, §5.3: 30 seconds.

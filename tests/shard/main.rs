@@ -1,7 +1,9 @@
 //! Shards over loopback: real sockets, real threads, a hand-made client.
 
+mod certificates;
 mod client;
 mod datagrams;
 mod harness;
 mod streams;
 mod tcp_relays;
+mod tls;

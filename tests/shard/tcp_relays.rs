@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use turnstone::stun::{AttributeType, Class, Message, Method};
-use turnstone::turn::{ConnectionEnd, Counter, Direction, PeerEnd, PeerOrigin};
+use turnstone::turn::{ConnectionEnd, Counter, Direction, PeerEnd, PeerOrigin, Transport};
 
-use crate::client::{Client, connection_id, xor_address};
+use crate::certificates::pair;
+use crate::client::{Client, Link, connection_id, xor_address};
 use crate::harness::{Options, Shards, start};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,7 +149,10 @@ fn a_client_connects_to_a_peer_and_both_are_heard() {
         shards.wait_for(Counter::PeerConnections, 0);
         shards.wait_for(ended(PeerEnd::Closed), 1);
         shards.wait_for(Counter::PeerConnectionsOpened(PeerOrigin::Connect), 1);
-        shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::PeerGone), 1);
+        let closed = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::PeerGone);
+        shards.wait_for(closed, 1);
+        let sent = Counter::ConnectionBytes(Transport::Tcp);
+        assert!(shards.get(sent) > 6000);
         shards.stop();
     }
 }
@@ -443,7 +447,7 @@ fn client_of(shards: &Shards, wanted: usize) -> Client {
 }
 
 fn accepted(shards: &Shards, shard: usize) -> u64 {
-    let counter = Counter::ConnectionsAccepted;
+    let counter = Counter::ConnectionsAccepted(Transport::Tcp);
     shards.published(shard).stats.get(counter)
 }
 
@@ -495,4 +499,102 @@ fn the_data_connection_may_come_to_any_shard() {
         assert_eq!(joined_at(binder), 2, "the pipe is where the client is");
         scene.shards.stop();
     }
+}
+
+type TlsStream = Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>;
+
+/// A scene in which data connections speak TLS, and such a connection that is joined with the peer's.
+fn over_tls(early: &[u8]) -> (Scene, TlsStream, TcpStream) {
+    let (server, config) = pair();
+    let options = Options {
+        tls: Some(server),
+        ..Options::default()
+    };
+    let mut scene = Scene::over(start(&options), false);
+    let (id, peer) = scene.connect();
+    let data = Client::tls(scene.shards.tls_addresses[0], &config);
+    match data.bind_link(id, early) {
+        (Link::Tls(session), said) => {
+            assert!(said.is_empty());
+            (scene, session, peer)
+        }
+        _ => panic!("not TLS"),
+    }
+}
+
+fn say_goodbye(session: &mut TlsStream) {
+    session.conn.send_close_notify();
+    session.flush().expect("sent");
+}
+
+#[test]
+fn over_tls_every_byte_arrives_whichever_half_ends_first() {
+    for client_first in [true, false] {
+        let (scene, mut client, mut peer) = over_tls(b"early");
+        hears(&mut peer, b"early");
+        let (question, answer) = (noise(LAST_WORDS), noise(LAST_WORDS + 1));
+        if client_first {
+            client.write_all(&question).expect("sent");
+            say_goodbye(&mut client);
+            assert!(read_all(&mut peer) == question);
+            let sent = answer.clone();
+            thread::spawn(move || peer.write_all(&sent).expect("sent"));
+            let mut heard = Vec::new();
+            // It fails unless the server says goodbye as well.
+            client.read_to_end(&mut heard).expect("close_notify");
+            assert!(heard == answer);
+        } else {
+            let sent = answer.clone();
+            let said = peer.try_clone().expect("a descriptor");
+            thread::spawn(move || {
+                (&said).write_all(&sent).expect("sent");
+                said.shutdown(Shutdown::Write).expect("open");
+            });
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).expect("close_notify");
+            assert!(heard == answer);
+            client.write_all(&question).expect("sent");
+            say_goodbye(&mut client);
+            assert!(read_all(&mut peer) == question);
+        }
+        scene.shards.wait_for(ended(PeerEnd::Closed), 1);
+        scene.shards.stop();
+    }
+}
+
+#[test]
+fn over_tls_the_last_words_of_either_end_are_heard() {
+    let (scene, mut client, mut peer) = over_tls(b"");
+    let last = noise(LAST_WORDS);
+    peer.write_all(&last).expect("sent");
+    drop(peer);
+    thread::sleep(Duration::from_millis(50));
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).expect("close_notify");
+    assert!(heard == last);
+    scene.shards.stop();
+
+    let (scene, mut client, mut peer) = over_tls(&last);
+    client.write_all(&last).expect("sent");
+    say_goodbye(&mut client);
+    drop(client);
+    assert!(read_all(&mut peer) == [last.clone(), last].concat());
+    scene.shards.stop();
+}
+
+/// A connection that broke must not look like one that ended.
+#[test]
+fn over_tls_a_broken_peer_is_no_goodbye() {
+    let (scene, mut client, mut peer) = over_tls(b"");
+    peer.write_all(b"in the midst").expect("sent");
+    let mut heard = [0; 12];
+    client.read_exact(&mut heard).expect("all of it");
+    let breaking = socket2::Socket::from(peer);
+    breaking.set_linger(Some(Duration::ZERO)).expect("open");
+    drop(breaking);
+    let end = client.read(&mut heard).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::UnexpectedEof));
+    drop(client);
+    scene.shards.wait_for(ended(PeerEnd::Reset), 1);
+    scene.shards.stop();
 }

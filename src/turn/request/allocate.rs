@@ -9,6 +9,7 @@ use crate::stun::Message;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
+use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_connection::PeerConnections;
@@ -270,6 +271,7 @@ impl Server {
             permissions: Permissions::default(),
             channels: Channels::default(),
             peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
+            meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
             self.actions.push_back(match grant.kind {
