@@ -210,25 +210,25 @@ fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     server.stop();
 }
 
-fn account() -> String {
+pub(crate) fn account() -> String {
     format!("-u {USER} -w {PASSWORD}")
 }
 
 /// What a run of `turnutils_uclient` counted.
-struct Tally {
-    sent: u32,
-    received: u32,
+pub(crate) struct Tally {
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
     lost: u32,
-    output: String,
+    pub(crate) output: String,
 }
 
 impl Tally {
     /// Runs it with `flags`: 5 clients, 20 messages each, unless they say otherwise.
-    fn of(server: &Server, flags: &str) -> Self {
+    pub(crate) fn of(server: &Server, flags: &str) -> Self {
         Self::at(server.address(), flags)
     }
 
-    fn at(address: SocketAddr, flags: &str) -> Self {
+    pub(crate) fn at(address: SocketAddr, flags: &str) -> Self {
         let port = address.port();
         let common = format!("-c -m 5 -n 20 -l 160 -p {port}");
         let mut command = Command::new("turnutils_uclient");
@@ -246,7 +246,7 @@ impl Tally {
     }
 
     /// All of `messages` arrived, and came back.
-    fn check(&self, messages: u32) {
+    pub(crate) fn check(&self, messages: u32) {
         let expected = (messages, messages, 0);
         let counted = (self.sent, self.received, self.lost);
         assert_eq!(counted, expected, "{}", self.output);

@@ -28,5 +28,6 @@ mod reservations;
 mod server;
 mod signalling;
 mod sizes;
+mod tcp_relays;
 mod tls;
 mod tls_reload;

@@ -114,7 +114,11 @@ fn a_server_that_offers_no_tcp_says_so() {
     let attributes = [requested_transport(TCP)];
     let answer = world.ask(&alice(), control(), Method::ALLOCATE, &attributes);
     assert_eq!(answer.code(), Some(442));
-    assert_eq!(refused(world.connect(control(), peer())), Some(437));
+    for method in [Method::CONNECT, Method::CONNECTION_BIND] {
+        let request = world.signed(&alice(), control(), method, &[]);
+        assert_eq!(world.send(control(), &request), Out::Nothing);
+    }
+    assert_eq!(count(&world, Counter::Dropped(Reason::UnknownMethod)), 2);
 }
 
 /// RFC 8656 §7.2: a port that is taken is no reason to give up.

@@ -58,7 +58,8 @@ impl Server {
         from: FiveTuple,
         message: &Message<'p>,
     ) -> Verdict<'p> {
-        let Some(method) = counted_method(message.method()) else {
+        let method = counted_method(message.method());
+        let Some(method) = method.filter(|method| self.serves(*method)) else {
             return Verdict::Discard(Reason::UnknownMethod);
         };
         let request = Request { now, from, message };
@@ -77,6 +78,14 @@ impl Server {
                 tracing::trace!(client = %from.client, why = failure.label(), "not authentic");
                 self.refuse(now, &reply, &refusal, None)
             }
+        }
+    }
+
+    /// Whether the operator offers what requests of `method` are about.
+    fn serves(&self, method: RequestMethod) -> bool {
+        match method {
+            RequestMethod::Connect | RequestMethod::ConnectionBind => self.policy.relay.tcp,
+            _ => true,
         }
     }
 
