@@ -5,12 +5,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::pipe::{Moved, Needs, Pipe, Tools};
+use super::pipe::{Most, Moved, Needs, Pipe, Tools};
 use super::token::{ConnectionId, Token};
 use super::wire::{End, Wire};
 use crate::net::{Epoll, Interest, Readiness};
 use crate::time::Instant;
 use crate::turn::{PeerConnectionId, PeerEnd};
+
+/// How long a connection that was too fast waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,10 @@ pub(super) struct Joined {
     far: Wire,
     near_watch: Watch,
     far_watch: Watch,
+    /// What was relayed and is not within the limits on bandwidth yet.
+    pub(super) owed: Moved,
+    /// When to ask for it again.
+    resume_at: Option<Instant>,
 }
 
 /// What the poller was last told of one end.
@@ -55,6 +62,8 @@ impl Joined {
             far,
             near_watch: Watch::Unknown,
             far_watch: Watch::For(Interest::Read),
+            owed: Moved::default(),
+            resume_at: None,
         }
     }
 
@@ -106,7 +115,7 @@ impl Joined {
         id: ConnectionId,
         near: &Wire,
         poller: &Epoll,
-        most: usize,
+        most: Most,
     ) -> io::Result<()> {
         let (near_gone, far_gone) = (self.near_watch.is_gone(), self.far_watch.is_gone());
         let needs = self.pipe.needs_near(near, most, far_gone);
@@ -118,9 +127,31 @@ impl Joined {
             .set(&self.far, token, interest(needs), poller)
     }
 
-    /// When to give up if nothing more happens.
+    /// Notes what is not within the limits on bandwidth: while there is any that way, nothing is read.
+    pub(super) fn owe(&mut self, owed: Moved, now: Instant) {
+        let pauses = owed != Moved::default();
+        self.owed = owed;
+        self.resume_at = pauses.then(|| now + PAUSE);
+    }
+
+    /// How much may wait each way, when it is `most` at most.
+    pub(super) fn most(&self, most: usize) -> Most {
+        let unless = |owed: usize| if owed == 0 { most } else { 0 };
+        Most {
+            for_near: unless(self.owed.to_near),
+            for_far: unless(self.owed.to_far),
+        }
+    }
+
+    /// Whether it waits for bandwidth.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.resume_at.is_some()
+    }
+
+    /// When to go on, or to give up if nothing more happens.
     pub(super) fn deadline(&self, idle_after: Duration) -> Instant {
-        self.pipe.deadline(idle_after)
+        let idle = || self.pipe.deadline(idle_after);
+        self.resume_at.unwrap_or_else(idle)
     }
 }
 

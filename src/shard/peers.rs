@@ -175,8 +175,10 @@ impl Shard {
         self.pump(id);
     }
 
-    fn pump(&mut self, id: ConnectionId) {
+    /// Carries what can be carried between the two ends, and the limits on bandwidth let through.
+    pub(super) fn pump(&mut self, id: ConnectionId) {
         self.make_room(1);
+        self.pay(id, Moved::default());
         let limits = *self.connections.limits();
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -191,17 +193,50 @@ impl Shard {
         let mut tools = Tools {
             room,
             scratch: &mut self.tls_scratch,
-            most: limits.pipe_bytes,
+            most: joined.most(limits.pipe_bytes),
         };
         let moved = joined.pump(self.now.instant, near, &mut tools);
-        let watched = joined.watch(id, near, &self.poller, limits.pipe_bytes);
+        self.count_moved(moved, transport);
+        self.pay(id, moved);
+        self.look_after(id);
+        self.connections.refile(id);
+    }
+
+    /// Asks for the bandwidth of what has moved, and of what is owed from before.
+    fn pay(&mut self, id: ConnectionId, moved: Moved) {
+        let joined = self.connections.get(id).and_then(|one| one.joined.as_mut());
+        let Some(joined) = joined else {
+            return;
+        };
+        let (server, now) = (&mut self.server, self.now);
+        let mut pay = |direction, bytes| {
+            if bytes == 0 || server.admits_stream(now, joined.id, direction, bytes) {
+                0
+            } else {
+                bytes
+            }
+        };
+        let owed = Moved {
+            to_far: pay(Direction::ToPeer, joined.owed.to_far + moved.to_far),
+            to_near: pay(Direction::ToClient, joined.owed.to_near + moved.to_near),
+        };
+        joined.owe(owed, now.instant);
+    }
+
+    /// Has the poller tell of what is waited for now; what has ended is closed.
+    fn look_after(&mut self, id: ConnectionId) {
+        let limits = *self.connections.limits();
+        let parts = self.connections.get(id).and_then(|one| one.parts());
+        let Some((near, joined)) = parts else {
+            return;
+        };
+        let most = joined.most(limits.pipe_bytes);
+        let watched = joined.watch(id, near, &self.poller, most);
         let broken = watched.err().map(|_| PeerEnd::Reset);
         if let Some(end) = joined.outcome().or(broken) {
             joined.end.get_or_insert(end);
             self.doomed.push((id, ConnectionEnd::PeerGone));
         }
-        self.count_moved(moved, transport);
-        self.connections.refile(id);
     }
 
     fn count_moved(&mut self, moved: Moved, transport: Transport) {

@@ -168,6 +168,9 @@ impl Shard {
             return;
         };
         if let Some(joined) = &mut connection.joined {
+            if joined.is_paused() {
+                return self.pump(id);
+            }
             joined.end.get_or_insert(PeerEnd::Idle);
             return self.close(id, ConnectionEnd::PeerGone);
         }

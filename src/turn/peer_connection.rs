@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::bandwidth::StreamMeter;
 use super::five_tuple::Family;
 use super::random::Random;
 use super::reply::{Reply, Signature};
@@ -56,29 +57,33 @@ pub(super) struct PeerConnection {
 
 /// The peer data connections of one allocation, few as they are.
 #[derive(Debug, Default)]
-pub(super) struct PeerConnections(Vec<PeerConnection>);
+pub(super) struct PeerConnections {
+    all: Vec<PeerConnection>,
+    /// What they are measured by together.
+    pub(super) meter: Arc<StreamMeter>,
+}
 
 impl PeerConnections {
     pub(super) fn push(&mut self, connection: PeerConnection) {
-        self.0.push(connection);
+        self.all.push(connection);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there is one with `peer`.
     pub(super) fn has_peer(&self, peer: SocketAddr) -> bool {
-        self.0.iter().any(|connection| connection.peer == peer)
+        self.all.iter().any(|connection| connection.peer == peer)
     }
 
     pub(super) fn get_mut(&mut self, id: PeerConnectionId) -> Option<&mut PeerConnection> {
-        self.0.iter_mut().find(|connection| connection.id == id)
+        self.all.iter_mut().find(|connection| connection.id == id)
     }
 
     pub(super) fn remove(&mut self, id: PeerConnectionId) -> Option<PeerConnection> {
-        let place = self.0.iter().position(|connection| connection.id == id)?;
-        Some(self.0.swap_remove(place))
+        let place = self.all.iter().position(|connection| connection.id == id)?;
+        Some(self.all.swap_remove(place))
     }
 
     /// Takes out those for which `is_meant` holds.
@@ -86,17 +91,17 @@ impl PeerConnections {
         &mut self,
         is_meant: impl Fn(&PeerConnection) -> bool,
     ) -> Vec<PeerConnection> {
-        self.0.extract_if(.., |one| is_meant(one)).collect()
+        self.all.extract_if(.., |one| is_meant(one)).collect()
     }
 
     /// Forgets those that have ended where they were bound.
     pub(super) fn forget_ended(&mut self, directory: &Directory) {
-        self.0.retain(|connection| directory.has(connection.id));
+        self.all.retain(|connection| directory.has(connection.id));
     }
 
     /// When the next one is to be looked at.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|connection| connection.deadline).min()
+        self.all.iter().map(|connection| connection.deadline).min()
     }
 }
 
@@ -118,6 +123,7 @@ pub(super) enum Unbindable {
 #[derive(Debug)]
 struct Entry {
     username: Box<str>,
+    meter: Arc<StreamMeter>,
     /// The client's end of the control connection.
     control: SocketAddr,
     /// Until when it can be bound; none while the peer has not answered.
@@ -132,12 +138,13 @@ struct Entry {
 pub(super) struct Directory(Mutex<BTreeMap<PeerConnectionId, Entry>>);
 
 impl Directory {
-    /// Enters a connection of `username`'s allocation, whose client is at `control`, under an id that is
-    /// free.
+    /// Enters a connection of `username`'s allocation, whose client is at `control` and which is measured
+    /// by `meter`, under an id that is free.
     pub(super) fn enter(
         &self,
         username: &str,
         control: SocketAddr,
+        meter: Arc<StreamMeter>,
         random: &mut Random,
     ) -> PeerConnectionId {
         let mut all = self.lock();
@@ -149,6 +156,7 @@ impl Directory {
         };
         let entry = Entry {
             username: username.into(),
+            meter,
             control,
             waits_until: None,
             bound_at: None,
@@ -164,14 +172,14 @@ impl Directory {
         }
     }
 
-    /// Binds `id` to a client data connection of `username` at `shard`.
+    /// Binds `id` to a client data connection of `username` at `shard`; what it is measured by.
     pub(super) fn bind(
         &self,
         id: PeerConnectionId,
         username: &str,
         shard: u16,
         now: Instant,
-    ) -> Result<(), Unbindable> {
+    ) -> Result<Arc<StreamMeter>, Unbindable> {
         let mut all = self.lock();
         let entry = all.get_mut(&id).filter(|entry| {
             entry.bound_at.is_none() && entry.waits_until.is_some_and(|until| until > now)
@@ -181,7 +189,7 @@ impl Directory {
             return Err(Unbindable::Foreign);
         }
         entry.bound_at = Some(shard);
-        Ok(())
+        Ok(Arc::clone(&entry.meter))
     }
 
     /// The client's end of the control connection of the allocation that `id` belongs to.
@@ -232,13 +240,17 @@ mod tests {
 
     const NOW: Instant = Instant::from_nanos(1);
 
+    fn enter(directory: &Directory, control: SocketAddr, random: &mut Random) -> PeerConnectionId {
+        directory.enter("alice", control, Arc::default(), random)
+    }
+
     #[test]
     fn a_connection_is_bound_once_in_time_by_its_user() {
         let directory = Directory::default();
         let control = SocketAddr::from(([192, 0, 2, 1], 7));
-        let id = directory.enter("alice", control, &mut Random::new([7; 32]));
+        let id = enter(&directory, control, &mut Random::new([7; 32]));
         assert_eq!(directory.control(id), Some(control));
-        let bind = |username, now| directory.bind(id, username, 3, now);
+        let bind = |username, now| directory.bind(id, username, 3, now).map(drop);
         let end = NOW + BIND_TIMEOUT;
         assert_eq!(bind("alice", NOW), Err(Unbindable::Unknown));
         directory.offer(id, end);
@@ -258,9 +270,9 @@ mod tests {
         let directory = Directory::default();
         let mut random = Random::new([7; 32]);
         let control = SocketAddr::from(([192, 0, 2, 1], 7));
-        let [free, bound] = [0; 2].map(|_| directory.enter("alice", control, &mut random));
+        let [free, bound] = [0; 2].map(|_| enter(&directory, control, &mut random));
         directory.offer(bound, NOW + BIND_TIMEOUT);
-        assert_eq!(directory.bind(bound, "alice", 1, NOW), Ok(()));
+        assert!(directory.bind(bound, "alice", 1, NOW).is_ok());
         assert_eq!(directory.withdraw(bound), Some(Some(1)));
         assert_eq!(directory.withdraw(bound), None);
         assert!(directory.expire(free) && !directory.expire(free));

@@ -1,12 +1,12 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
-use super::bandwidth::{Metering, SharedMeters};
+use super::bandwidth::{BoundMeter, Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
@@ -230,6 +230,8 @@ pub struct Server {
     /// The response last written, and to whom it goes until it is polled.
     pub(super) response: Vec<u8>,
     pub(super) respond_to: Option<FiveTuple>,
+    /// What the peer data connections are measured by that are bound at this shard.
+    pub(super) bound: BTreeMap<PeerConnectionId, BoundMeter>,
     /// Responses that go after it.
     pub(super) late: VecDeque<(FiveTuple, Vec<u8>)>,
     /// The head of the Data indication last written.
@@ -256,6 +258,7 @@ impl Server {
             actions: VecDeque::new(),
             response: Vec::with_capacity(1024),
             respond_to: None,
+            bound: BTreeMap::new(),
             late: VecDeque::new(),
             head: Vec::with_capacity(Prefix::MAX),
             policy: setup.policy,

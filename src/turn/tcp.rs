@@ -1,6 +1,7 @@
 //! TCP allocations: how their peer data connections begin and end (RFC 6062 §5).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
@@ -42,7 +43,9 @@ impl Server {
         }
         let allocation = self.allocations.get(at)?;
         let (username, control) = (&allocation.owner.username, allocation.client.client);
-        let id = self.shared.peers.enter(username, control, &mut self.random);
+        let meter = Arc::clone(&allocation.peers.as_ref()?.meter);
+        let (random, peers) = (&mut self.random, &self.shared.peers);
+        let id = peers.enter(username, control, meter, random);
         let deadline = now.instant + BIND_TIMEOUT;
         self.shared.peers.offer(id, deadline);
         self.add_peer_connection(
@@ -154,6 +157,7 @@ impl Server {
     /// A connection that was bound at this shard has ended there.
     pub(super) fn peer_closed(&mut self, id: PeerConnectionId, end: PeerEnd) {
         self.shared.peers.ended(id, self.shard);
+        self.detach_stream(id);
         self.count_peer_end(end);
     }
 

@@ -21,14 +21,16 @@ fn uclients_meet_at_tcp_relays_of_both_families() {
         let flags = format!("{CLIENTS} {family} {}", account());
         Tally::at(server.address_at(here), &flags).check(MESSAGES);
     }
-    let idle = |metrics: &Metrics| metrics.sum("turnstone_relay_ports") == 0.0;
-    let metrics = server.metrics_when(idle);
-    assert!(idle(&metrics), "{metrics:#?}");
-    let count = |name| metrics.sum(name);
-    let opened = count("turnstone_peer_connections_opened_total");
-    let ended = count("turnstone_peer_connections_ended_total");
-    assert!(opened >= 36.0, "{metrics:#?}");
-    assert!((opened - ended).abs() < 0.5, "{metrics:#?}");
+    // Three times six connections, each with two ends at the server.
+    let all_ended = |metrics: &Metrics| {
+        let count = |name: &str| metrics.sum(&format!("turnstone_{name}"));
+        count("relay_ports") == 0.0
+            && count("peer_connections") == 0.0
+            && count("peer_connections_opened_total") == 36.0
+            && count("peer_connections_ended_total") == 36.0
+    };
+    let metrics = server.metrics_when(all_ended);
+    assert!(all_ended(&metrics), "{metrics:#?}");
     server.stop();
 }
 

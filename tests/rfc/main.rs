@@ -36,4 +36,7 @@ mod smoke;
 mod stun_attributes;
 mod stun_header;
 mod tcp_allocations;
+mod tcp_connect;
+mod tcp_connections;
+mod tcp_dialogue;
 mod vectors;

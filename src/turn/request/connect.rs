@@ -1,6 +1,7 @@
 //! Connect (RFC 6062 §5.2).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{Handled, Request};
 use crate::stun::{AttributeType, Message};
@@ -70,17 +71,17 @@ impl Server {
         (peer, destination): (SocketAddr, SocketAddr),
     ) {
         let reply = Reply::to(request.message, RequestMethod::Connect, request.from);
-        let Some(relay) = self
-            .allocations
-            .get(key)
-            .and_then(|allocation| allocation.relay(Family::of(peer.ip())))
-        else {
+        let Some(allocation) = self.allocations.get(key) else {
             return;
         };
-        let local = relay.bind_address();
-        let username = &user.owner().username;
-        let control = request.from.client;
-        let id = self.shared.peers.enter(username, control, &mut self.random);
+        let relay = allocation.relay(Family::of(peer.ip()));
+        let Some((relay, all)) = relay.zip(allocation.peers.as_ref()) else {
+            return;
+        };
+        let (local, meter) = (relay.bind_address(), Arc::clone(&all.meter));
+        let (username, control) = (&user.owner().username, request.from.client);
+        let (random, peers) = (&mut self.random, &self.shared.peers);
+        let id = peers.enter(username, control, meter, random);
         self.actions.push_back(Action::Connect {
             key,
             connection: id,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::{Handled, Request};
 use crate::stun::{AttributeType, Message, Method};
 use crate::turn::auth::Authenticated;
+use crate::turn::bandwidth::BoundMeter;
 use crate::turn::peer_connection::{PeerConnectionId, Unbindable};
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::{Action, Server};
@@ -46,18 +47,20 @@ impl Server {
     ) -> Result<(), Refusal> {
         let username = &user.owner().username;
         let now = request.now.instant;
-        let bound = self
-            .shared
-            .peers
-            .bind(connection, username, self.shard, now);
-        bound.map_err(|unbindable| match unbindable {
-            Unbindable::Unknown => Refusal::BadRequest,
-            Unbindable::Foreign => {
+        let peers = &self.shared.peers;
+        match peers.bind(connection, username, self.shard, now) {
+            Ok(meter) => {
+                let meter = BoundMeter::new(meter, username);
+                self.bound.insert(connection, meter);
+                Ok(())
+            }
+            Err(Unbindable::Unknown) => Err(Refusal::BadRequest),
+            Err(Unbindable::Foreign) => {
                 let failure = Counter::AuthFailures(AuthFailure::OtherUser);
                 self.stats.increment(failure);
-                Refusal::WrongCredentials
+                Err(Refusal::WrongCredentials)
             }
-        })
+        }
     }
 }
 
