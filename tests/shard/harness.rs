@@ -26,6 +26,7 @@ pub struct Options {
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
+    pub bandwidth: Bandwidth,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
 }
@@ -38,6 +39,7 @@ impl Default for Options {
             streams: StreamLimits::default(),
             relay_ports: 20_000..=60_999,
             on_start: || {},
+            bandwidth: Bandwidth::default(),
             tls: None,
         }
     }
@@ -167,7 +169,7 @@ pub fn policy(options: &Options) -> Policy {
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
-        bandwidth: Bandwidth::default(),
+        bandwidth: options.bandwidth,
         nat_discovery: None,
         rfc3489: false,
     }

@@ -5,5 +5,8 @@ mod client;
 mod datagrams;
 mod harness;
 mod streams;
+mod tcp_over_tls;
+mod tcp_placement;
 mod tcp_relays;
+mod tcp_scene;
 mod tls;

@@ -1,131 +1,21 @@
 //! TCP allocations (RFC 6062).
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use turnstone::stun::{AttributeType, Class, Message, Method};
-use turnstone::turn::{ConnectionEnd, Counter, Direction, PeerEnd, PeerOrigin, Transport};
+use turnstone::stun::{AttributeType, Method};
+use turnstone::turn::{
+    Bandwidth, ConnectionEnd, Counter, Direction, PeerEnd, PeerOrigin, Transport,
+};
 
-use crate::certificates::pair;
-use crate::client::{Client, Link, connection_id, xor_address};
-use crate::harness::{Options, Shards, start};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What is said last, and all at once.
-const LAST_WORDS: usize = 300_000;
-
-/// A client with a TCP allocation, and a peer that listens.
-struct Scene {
-    shards: Shards,
-    control: Client,
-    relayed: SocketAddr,
-    peer: TcpListener,
-}
-
-impl Scene {
-    fn new(v6: bool) -> Self {
-        Self::over(start(&Options::default()), v6)
-    }
-
-    fn over(shards: Shards, v6: bool) -> Self {
-        let server = if v6 { shards.v6() } else { shards.v4() };
-        let mut control = Client::tcp(server);
-        let relayed = control.allocate_tcp();
-        let peer = TcpListener::bind((relayed.ip(), 0)).expect("a port");
-        Self {
-            shards,
-            control,
-            relayed,
-            peer,
-        }
-    }
-
-    fn server(&self) -> SocketAddr {
-        if self.relayed.is_ipv6() {
-            self.shards.v6()
-        } else {
-            self.shards.v4()
-        }
-    }
-
-    fn data_connection(&self) -> Client {
-        Client::tcp(self.server())
-    }
-
-    /// The client connects to the peer: the id and the peer's end.
-    fn connect(&mut self) -> (u32, TcpStream) {
-        let id = self.control.connect(at(&self.peer));
-        let (stream, from) = self.peer.accept().expect("a connection");
-        assert_eq!(from, self.relayed);
-        (id, patient(stream))
-    }
-
-    /// The peer connects to the client's relayed address: the id and the peer's end.
-    fn arrive(&mut self) -> (u32, TcpStream) {
-        let peer = SocketAddr::new(self.relayed.ip(), 9);
-        self.control.permit(peer);
-        let stream = TcpStream::connect(self.relayed).expect("a listener");
-        let attempt = self.control.receive();
-        let message = Message::parse(&attempt).expect("a message");
-        let kind = (message.class(), message.method());
-        assert_eq!(kind, (Class::Indication, Method::CONNECTION_ATTEMPT));
-        let told = xor_address(&attempt, AttributeType::XOR_PEER_ADDRESS);
-        assert_eq!(told, stream.local_addr().expect("an address"));
-        (connection_id(&attempt), patient(stream))
-    }
-
-    /// Two streams that are joined: the client's and the peer's.
-    fn joined(&mut self) -> (TcpStream, TcpStream) {
-        let (id, peer) = self.connect();
-        let (client, early) = self.data_connection().bind_connection(id, b"");
-        assert!(early.is_empty());
-        (patient(client), peer)
-    }
-}
-
-fn at(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("an address")
-}
-
-fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 7_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
-}
-
-fn read_all(stream: &mut TcpStream) -> Vec<u8> {
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).expect("an end");
-    all
-}
-
-fn hears(stream: &mut TcpStream, expected: &[u8]) {
-    let mut heard = vec![0; expected.len()];
-    stream.read_exact(&mut heard).expect("so many bytes");
-    assert!(heard == expected);
-}
-
-/// Whether the other side has closed, in peace or not.
-fn is_closed(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 64]) {
-        Ok(length) => length == 0,
-        Err(error) => error.kind() == ErrorKind::ConnectionReset,
-    }
-}
-
-fn ended(how: PeerEnd) -> Counter {
-    Counter::PeerConnectionsEnded(how)
-}
+use crate::client::{Client, connection_id, xor_address};
+use crate::harness::{Options, start};
+use crate::tcp_scene::{
+    LAST_WORDS, Scene, at, code, ended, hears, is_closed, noise, patient, read_all,
+};
 
 #[test]
 fn a_client_connects_to_a_peer_and_both_are_heard() {
@@ -356,12 +246,6 @@ fn a_peer_that_refuses_is_a_failed_connect() {
     scene.shards.stop();
 }
 
-fn code(response: &[u8]) -> Option<u16> {
-    let message = Message::parse(response).expect("a message");
-    let attribute = message.attribute(AttributeType::ERROR_CODE)?;
-    Some(u16::from(attribute.value[2]) * 100 + u16::from(attribute.value[3]))
-}
-
 /// RFC 6062 §5.3.
 #[test]
 fn a_peer_without_permission_is_closed_at_once_and_not_told_of() {
@@ -429,172 +313,37 @@ fn a_stopping_shard_closes_what_is_joined() {
     assert!(is_closed(&mut client) && is_closed(&mut peer));
 }
 
-/// A connection that the kernel gave to the shard of that index.
-fn client_of(shards: &Shards, wanted: usize) -> Client {
-    for _ in 0..200 {
-        let accepted = || [0, 1].map(|shard| accepted(shards, shard));
-        let before = accepted();
-        let client = Client::tcp(shards.v4());
-        let deadline = Instant::now() + PATIENCE;
-        while accepted() == before && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
-        if accepted()[wanted] != before[wanted] {
-            return client;
-        }
-    }
-    panic!("the kernel gives shard {wanted} nothing");
-}
-
-fn accepted(shards: &Shards, shard: usize) -> u64 {
-    let counter = Counter::ConnectionsAccepted(Transport::Tcp);
-    shards.published(shard).stats.get(counter)
-}
-
-/// RFC 6062 §5.4: whichever shards the two connections come to.
+/// What is beyond the limit waits with its sender; what came through is whole.
 #[test]
-fn the_data_connection_may_come_to_any_shard() {
-    for (owner, binder) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let options = Options {
-            shards: 2,
-            ..Options::default()
-        };
-        let shards = start(&options);
-        let mut control = client_of(&shards, owner);
-        let relayed = control.allocate_tcp();
-        let peer = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).expect("a port");
-        let mut scene = Scene {
-            shards,
-            control,
-            relayed,
-            peer,
-        };
-        let last = noise(LAST_WORDS);
-        for arrives in [true, false] {
-            let (id, mut far) = if arrives {
-                scene.arrive()
-            } else {
-                scene.connect()
-            };
-            let data = client_of(&scene.shards, binder);
-            let (mut near, _) = data.bind_connection(id, b"early");
-            hears(&mut far, b"early");
-            far.write_all(&last).expect("sent");
-            hears(&mut near, &last);
-            drop(near);
-            assert!(is_closed(&mut far));
-        }
-        // The same peer once more: the owner has learnt that the first connection is over.
-        scene.shards.wait_for(ended(PeerEnd::Closed), 2);
-        let (id, mut far) = scene.arrive();
-        let data = client_of(&scene.shards, binder);
-        let (mut near, _) = data.bind_connection(id, b"");
-        scene.control.refresh(0);
-        assert!(is_closed(&mut near) && is_closed(&mut far));
-        scene.shards.wait_for(ended(PeerEnd::AllocationGone), 1);
-        let joined_at = |shard: usize| {
-            let published = scene.shards.published(shard);
-            published.stats.get(ended(PeerEnd::Closed))
-        };
-        assert_eq!(joined_at(binder), 2, "the pipe is where the client is");
-        scene.shards.stop();
-    }
-}
-
-type TlsStream = Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>;
-
-/// A scene in which data connections speak TLS, and such a connection that is joined with the peer's.
-fn over_tls(early: &[u8]) -> (Scene, TlsStream, TcpStream) {
-    let (server, config) = pair();
+fn a_connection_is_held_to_the_limit_on_bandwidth() {
     let options = Options {
-        tls: Some(server),
+        bandwidth: Bandwidth {
+            per_allocation: NonZeroU64::new(8),
+            ..Bandwidth::default()
+        },
         ..Options::default()
     };
     let mut scene = Scene::over(start(&options), false);
-    let (id, peer) = scene.connect();
-    let data = Client::tls(scene.shards.tls_addresses[0], &config);
-    match data.bind_link(id, early) {
-        (Link::Tls(session), said) => {
-            assert!(said.is_empty());
-            (scene, session, peer)
-        }
-        _ => panic!("not TLS"),
+    let (mut client, mut peer) = scene.joined();
+    let all = noise(32 << 20);
+    peer.set_nonblocking(true).expect("open");
+    client.set_nonblocking(true).expect("open");
+    let (mut sent, mut heard) = (0, Vec::new());
+    let mut buffer = vec![0; 1 << 16];
+    let mut stalled = 0;
+    while stalled < 50 {
+        let written = peer.write(&all[sent..]).unwrap_or(0);
+        let read = client.read(&mut buffer).unwrap_or(0);
+        sent += written;
+        heard.extend_from_slice(&buffer[..read]);
+        stalled = if written + read == 0 { stalled + 1 } else { 0 };
+        thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn say_goodbye(session: &mut TlsStream) {
-    session.conn.send_close_notify();
-    session.flush().expect("sent");
-}
-
-#[test]
-fn over_tls_every_byte_arrives_whichever_half_ends_first() {
-    for client_first in [true, false] {
-        let (scene, mut client, mut peer) = over_tls(b"early");
-        hears(&mut peer, b"early");
-        let (question, answer) = (noise(LAST_WORDS), noise(LAST_WORDS + 1));
-        if client_first {
-            client.write_all(&question).expect("sent");
-            say_goodbye(&mut client);
-            assert!(read_all(&mut peer) == question);
-            let sent = answer.clone();
-            thread::spawn(move || peer.write_all(&sent).expect("sent"));
-            let mut heard = Vec::new();
-            // It fails unless the server says goodbye as well.
-            client.read_to_end(&mut heard).expect("close_notify");
-            assert!(heard == answer);
-        } else {
-            let sent = answer.clone();
-            let said = peer.try_clone().expect("a descriptor");
-            thread::spawn(move || {
-                (&said).write_all(&sent).expect("sent");
-                said.shutdown(Shutdown::Write).expect("open");
-            });
-            let mut heard = Vec::new();
-            client.read_to_end(&mut heard).expect("close_notify");
-            assert!(heard == answer);
-            client.write_all(&question).expect("sent");
-            say_goodbye(&mut client);
-            assert!(read_all(&mut peer) == question);
-        }
-        scene.shards.wait_for(ended(PeerEnd::Closed), 1);
-        scene.shards.stop();
-    }
-}
-
-#[test]
-fn over_tls_the_last_words_of_either_end_are_heard() {
-    let (scene, mut client, mut peer) = over_tls(b"");
-    let last = noise(LAST_WORDS);
-    peer.write_all(&last).expect("sent");
-    drop(peer);
-    thread::sleep(Duration::from_millis(50));
-    let mut heard = Vec::new();
-    client.read_to_end(&mut heard).expect("close_notify");
-    assert!(heard == last);
-    scene.shards.stop();
-
-    let (scene, mut client, mut peer) = over_tls(&last);
-    client.write_all(&last).expect("sent");
-    say_goodbye(&mut client);
-    drop(client);
-    assert!(read_all(&mut peer) == [last.clone(), last].concat());
-    scene.shards.stop();
-}
-
-/// A connection that broke must not look like one that ended.
-#[test]
-fn over_tls_a_broken_peer_is_no_goodbye() {
-    let (scene, mut client, mut peer) = over_tls(b"");
-    peer.write_all(b"in the midst").expect("sent");
-    let mut heard = [0; 12];
-    client.read_exact(&mut heard).expect("all of it");
-    let breaking = socket2::Socket::from(peer);
-    breaking.set_linger(Some(Duration::ZERO)).expect("open");
-    drop(breaking);
-    let end = client.read(&mut heard).map_err(|error| error.kind());
-    assert_eq!(end, Err(ErrorKind::UnexpectedEof));
-    drop(client);
-    scene.shards.wait_for(ended(PeerEnd::Reset), 1);
+    assert!(sent < all.len(), "nothing holds it");
+    assert!(!heard.is_empty() && all.starts_with(&heard));
+    // The other way has had nothing of its limit yet.
+    client.write_all(b"but this").expect("sent");
+    peer.set_nonblocking(false).expect("open");
+    hears(&mut peer, b"but this");
     scene.shards.stop();
 }
