@@ -71,6 +71,7 @@ pub(super) struct Draft {
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) rfc3489: Key<bool>,
+    pub(super) redirect: DraftRedirect,
     pub(super) listener_buffer: Key<usize>,
     pub(super) relay_buffer: Key<usize>,
 }
@@ -94,6 +95,14 @@ pub(super) struct DraftLimits {
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
+}
+
+/// The keys of `[redirect]`.
+#[derive(Default)]
+pub(super) struct DraftRedirect {
+    pub(super) servers: Option<List<SocketAddr>>,
+    pub(super) tls_servers: Option<List<SocketAddr>>,
+    pub(super) domain: Key<String>,
 }
 
 /// One `[[auth.users]]`, or one `--user`.

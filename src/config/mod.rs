@@ -12,6 +12,7 @@ mod nat_discovery;
 mod overrides;
 mod policy;
 mod reader;
+mod redirect;
 mod report;
 mod resolve;
 mod schema;
@@ -34,7 +35,9 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
+use crate::turn::{
+    Alternates, External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret,
+};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -82,6 +85,8 @@ pub struct Config {
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether clients of RFC 3489 get a Binding response.
     pub rfc3489: bool,
+    /// The servers that clients are redirected to; none to serve all of them here.
+    pub alternates: Option<Alternates>,
     /// A user whose password was made at start and lives only in this process: print it once.
     pub zero_config_user: Option<PlainUser>,
     /// What is odd but allowed, in the order of the file.
@@ -238,6 +243,7 @@ impl fmt::Debug for Config {
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)
             .field("rfc3489", &self.rfc3489)
+            .field("alternates", &self.alternates)
             .finish_non_exhaustive()
     }
 }

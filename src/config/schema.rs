@@ -7,16 +7,17 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftRedirect, DraftUser, List, Located};
 use super::file::Source;
 use super::reader::Section;
+use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 13] = [
+const SECTIONS: [(&str, &[&str]); 14] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -65,6 +66,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
+    ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
@@ -208,11 +210,20 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
+    draft.redirect = read_redirect(&open(root, "redirect", report), report);
     draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);
     draft.format = log.parsed("format", parse_format, report);
+}
+
+fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
+    DraftRedirect {
+        servers: section.list("servers", parse_alternate_server, report),
+        tls_servers: section.list("tls_servers", parse_alternate_server, report),
+        domain: section.parsed("domain", parse_domain, report),
+    }
 }
 
 /// The section `name`, its unknown keys reported.

@@ -8,6 +8,7 @@ use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
 use super::peer_filter::PeerFilter;
+use super::redirect::{Admission, Alternates};
 use super::security::Security;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
@@ -33,6 +34,10 @@ pub struct Policy {
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).
     pub rfc3489: bool,
+    /// Whether new allocations are made here.
+    pub admission: Admission,
+    /// The servers that clients are sent to when they are not.
+    pub alternates: Alternates,
 }
 
 /// How long things live. All in whole seconds, at least one.

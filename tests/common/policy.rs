@@ -2,8 +2,8 @@
 
 use turnstone::stun::PasswordAlgorithm;
 use turnstone::turn::{
-    Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource, Rule,
-    RuleAction, Security, SharedSecret, StoredKey,
+    Admission, Alternates, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    RelayAddresses, RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
 };
 
 use super::{PASSWORD, REALM, SECRET, USER, address};
@@ -37,6 +37,8 @@ pub fn policy() -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::families::dual_stack;
+use super::metrics::Metrics;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 
@@ -92,6 +93,28 @@ fn uclient_with_another_secret_is_refused() {
             refused.output
         );
         server.stop();
+    }
+}
+
+/// RFC 8489 §10: the client asks again at the alternate server, which serves it.
+#[test]
+fn uclient_follows_a_redirection() {
+    let test = "uclient_follows_a_redirection";
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let peer = Peer::at("127.0.0.1");
+    let flags = format!("{} {} -s -m 1", peer.flags(), account());
+    for flags in [flags.clone(), format!("{flags} -t")] {
+        let second = Server::start(LOOPBACK_PEERS);
+        let redirect = format!("[redirect]\nservers = [\"{}\"]", second.address());
+        let first = Server::configured(&redirect, LOOPBACK_PEERS);
+        Tally::of(&first, &flags).check(20);
+        let redirected =
+            |metrics: &Metrics| metrics.with("turnstone_requests_total", "code=\"300\"") >= 1.0;
+        assert!(redirected(&first.metrics_when(redirected)));
+        first.stop();
+        second.stop();
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use turnstone::net::{BindOptions, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::turn::{
-    Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
-    RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Admission, Alternates, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter,
+    Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats,
+    StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -142,6 +143,8 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

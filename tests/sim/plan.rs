@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use turnstone::time::Instant;
 use turnstone::turn::{
-    Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses,
-    RelaySource, SharedSecret, StoredKey, Transport,
+    Admission, Alternates, Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter,
+    Policy, RelayAddresses, RelaySource, SharedSecret, StoredKey, Transport,
 };
 
 use crate::common::{Login, REALM, SECRET, START, address, ip};
@@ -313,6 +313,8 @@ fn policy() -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 
