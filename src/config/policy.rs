@@ -35,6 +35,7 @@ impl Config {
             limits: self.limits,
             nat_discovery: self.nat_discovery,
             rfc3489: self.rfc3489,
+            channels: self.channels,
             admission: match self.alternates {
                 Some(_) => Admission::Elsewhere,
                 None => Admission::Open,

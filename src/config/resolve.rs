@@ -16,6 +16,7 @@ use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
+use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
 /// The port of STUN and TURN (RFC 8656 §5).
@@ -84,6 +85,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         software: check_software(draft.software, report),
         nat_discovery,
         rfc3489: or(&draft.rfc3489, true),
+        channels: channels(&draft.rfc5766_channels),
         alternates,
         zero_config_user,
         warnings: Vec::new(),
@@ -121,6 +123,13 @@ fn log(draft: &Draft) -> Log {
     Log {
         level: or(&draft.level, Level::INFO),
         format: or(&draft.format, LogFormat::Human),
+    }
+}
+
+fn channels(rfc5766: &Key<bool>) -> ChannelRange {
+    match or(rfc5766, false) {
+        true => ChannelRange::Rfc5766,
+        false => ChannelRange::Rfc8656,
     }
 }
 

@@ -67,7 +67,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
-    ("compatibility", &["rfc3489"]),
+    ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -211,7 +211,9 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
     draft.redirect = read_redirect(&open(root, "redirect", report), report);
-    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
+    let compatibility = open(root, "compatibility", report);
+    draft.rfc3489 = compatibility.boolean("rfc3489", report);
+    draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);

@@ -1,6 +1,6 @@
 //! What the operator of the tested server decided.
 
-use turnstone::stun::PasswordAlgorithm;
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::turn::{
     Admission, Alternates, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
     RelayAddresses, RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
@@ -37,6 +37,7 @@ pub fn policy() -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
         admission: Admission::Open,
         alternates: Alternates::default(),
     }

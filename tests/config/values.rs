@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
-use turnstone::stun::PasswordAlgorithm;
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::turn::{Admission, Alternates, External, NatDiscovery, RelaySource, Security};
 
 use super::{defaults, load, load_with};
@@ -187,6 +187,11 @@ const CASES: &[(&str, &str, Check)] = &[
         "compatibility.rfc3489",
         "[compatibility]\nrfc3489 = false",
         |c| !policy(c).rfc3489,
+    ),
+    (
+        "compatibility.rfc5766_channels",
+        "[compatibility]\nrfc5766_channels = true",
+        |c| policy(c).channels == ChannelRange::Rfc5766,
     ),
     ("streams.connections", "[streams]\nconnections = 7", |c| {
         c.streams.connections == 7

@@ -195,6 +195,25 @@ fn on_a_channel(test: &str, flags: &str) {
     server.stop();
 }
 
+/// With the range of RFC 5766, every number that the client draws will do.
+#[test]
+fn uclient_binds_any_channel_where_that_is_allowed() {
+    let test = "uclient_binds_any_channel_where_that_is_allowed";
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let wide = "[compatibility]\nrfc5766_channels = true";
+    let server = Server::configured(wide, LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    for flags in ["-m 10", "-m 10 -t"] {
+        let flags = format!("{} {} {flags}", peer.flags(), account());
+        let run = Tally::of(&server, &flags);
+        assert!(!run.output.contains("error 400"), "{}", run.output);
+        run.check(200);
+    }
+    server.stop();
+}
+
 /// A client that reaches the server at `here` and a peer at `there`.
 fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::stun::ChannelRange;
 use turnstone::turn::{
     Admission, Alternates, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter,
     Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats,
@@ -143,6 +144,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
         admission: Admission::Open,
         alternates: Alternates::default(),
     }

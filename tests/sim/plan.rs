@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use turnstone::stun::ChannelRange;
 use turnstone::time::Instant;
 use turnstone::turn::{
     Admission, Alternates, Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter,
@@ -313,6 +314,7 @@ fn policy() -> Policy {
         limits: Limits::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
         admission: Admission::Open,
         alternates: Alternates::default(),
     }
