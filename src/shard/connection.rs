@@ -45,7 +45,7 @@ impl Connection {
         prepare_connection(&stream)?;
         Ok(Self {
             five_tuple,
-            framer: Framer::default(),
+            framer: Framer::new(limits.channels),
             stream,
             backlog: Backlog::new(limits.backlog_bytes),
             awaits_room: false,
