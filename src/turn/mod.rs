@@ -55,6 +55,6 @@ pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,
-    SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, RequestMethod,
+    ResultCode, SLOTS, Source, Stats,
 };
