@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
+use super::oauth::OAuth;
 use super::peer_filter::PeerFilter;
 use super::security::Security;
 
@@ -19,6 +20,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// Which access tokens are believed (RFC 7635), if any.
+    pub oauth: Option<OAuth>,
     /// What is offered beyond RFC 5389.
     pub security: Security,
     /// How long things live.

@@ -36,6 +36,7 @@ pub fn policy() -> Policy {
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
     }
 }

@@ -141,6 +141,7 @@ pub fn policy(options: &Options) -> Policy {
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
     }
 }

@@ -312,6 +312,7 @@ fn policy() -> Policy {
         peers: PeerFilter::new(&[], &own_host()),
         limits: Limits::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
     }
 }
