@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::report::Spot;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
-use crate::turn::{External, Rule};
+use crate::turn::{External, Rule, TokenAlgorithm};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub(super) struct Draft {
     pub(super) algorithms: Option<List<PasswordAlgorithm>>,
     pub(super) userhash: Key<bool>,
     pub(super) users: Vec<DraftUser>,
+    pub(super) oauth_server_name: Key<String>,
+    pub(super) oauth_keys: Vec<DraftOauthKey>,
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
@@ -105,4 +107,12 @@ pub(super) struct DraftUser {
     pub(super) key_sha256: Key<String>,
     /// The password was made at start and must be printed.
     pub(super) generated: bool,
+}
+
+/// One `[[auth.oauth_keys]]`.
+pub(super) struct DraftOauthKey {
+    pub(super) spot: Spot,
+    pub(super) id: Key<String>,
+    pub(super) key: Key<String>,
+    pub(super) algorithm: Key<TokenAlgorithm>,
 }

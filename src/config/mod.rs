@@ -9,6 +9,7 @@ mod draft;
 mod file;
 mod limits;
 mod nat_discovery;
+mod oauth;
 mod overrides;
 mod policy;
 mod reader;
@@ -34,7 +35,7 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
+use crate::turn::{External, Lifetimes, Limits, NatDiscovery, OAuth, Rule, Security, SharedSecret};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -58,6 +59,8 @@ pub struct Config {
     pub security: Security,
     /// Shared secrets of time-limited credentials, in the order in which they are tried.
     pub secrets: Vec<SharedSecret>,
+    /// What access tokens are believed by (RFC 7635); none when they are not.
+    pub oauth: Option<OAuth>,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// How much of everything there may be.
@@ -199,9 +202,9 @@ impl Config {
         endpoints
     }
 
-    /// Whether nobody can allocate: no user and no secret is configured.
+    /// Whether nobody can allocate: no user, no secret and no key of access tokens is configured.
     pub fn needs_user(&self) -> bool {
-        self.users.is_empty() && self.secrets.is_empty()
+        self.users.is_empty() && self.secrets.is_empty() && self.oauth.is_none()
     }
 
     /// Adds the user that makes a server without configured credentials useful.
@@ -226,6 +229,7 @@ impl fmt::Debug for Config {
             .field("users", &self.users.len())
             .field("security", &self.security)
             .field("secrets", &self.secrets.len())
+            .field("oauth", &self.oauth)
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)
             .field("relay", &self.relay)

@@ -12,6 +12,7 @@ use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
+use super::oauth::check_oauth;
 use super::report::Report;
 use super::security::check_security;
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
@@ -70,6 +71,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         users,
         security,
         secrets: check_secrets(draft.secrets, report),
+        oauth: check_oauth(draft.oauth_server_name, draft.oauth_keys, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
         relay,

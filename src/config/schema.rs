@@ -7,16 +7,17 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftOauthKey, DraftUser, List, Located};
 use super::file::Source;
+use super::oauth::parse_token_algorithm;
 use super::reader::Section;
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 13] = [
+/// Every section with its keys; `auth.users` and `auth.oauth_keys` are arrays of tables.
+const SECTIONS: [(&str, &[&str]); 14] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -27,9 +28,12 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "algorithms",
             "userhash",
             "users",
+            "oauth_server_name",
+            "oauth_keys",
         ],
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
+    ("auth.oauth_keys", &["id", "key", "algorithm"]),
     ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
     ("peers", &["allow", "deny"]),
     (
@@ -147,6 +151,20 @@ fn read_auth(
             key: user.string("key", report),
             key_sha256: user.string("key_sha256", report),
             generated: false,
+        });
+    }
+    read_oauth(section, draft, report);
+}
+
+fn read_oauth(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    draft.oauth_server_name = section.string("oauth_server_name", report);
+    for (spot, key) in section.sections("oauth_keys", report) {
+        refuse_unknown_keys(&key, "auth.oauth_keys", report);
+        draft.oauth_keys.push(DraftOauthKey {
+            spot,
+            id: key.string("id", report),
+            key: key.string("key", report),
+            algorithm: key.parsed("algorithm", parse_token_algorithm, report),
         });
     }
 }

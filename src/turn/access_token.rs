@@ -21,7 +21,7 @@ const TAG: usize = 16;
 const MAX_MAC_KEY: usize = 128;
 /// Bytes of what is sealed beside the `mac_key`: its length, timestamp and lifetime.
 const FIXED: usize = 2 + 8 + 4;
-/// How far the clocks of the authorization server and ours may be apart, in seconds (RFC 7635 §4.1.1).
+/// How far the clocks of the authorization server and ours may be apart, in seconds (RFC 7635 §7).
 const ALLOWANCE: u64 = 5;
 /// Standard base64; padding may be left out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, ANY_PADDING);

@@ -210,7 +210,7 @@ fn a_token_that_was_overheard_is_of_no_use() {
     assert_eq!(failures(&world, AuthFailure::WrongPassword), 1);
 }
 
-/// RFC 7635 §4.1.1: good from its time stamp on for its lifetime, five seconds of clock skew aside.
+/// RFC 7635 §7: good from its time stamp on for its lifetime, five seconds of clock skew aside.
 #[test]
 fn a_token_is_good_for_its_lifetime_and_five_seconds() {
     let codes = |age: u64| {
@@ -226,7 +226,7 @@ fn a_token_is_good_for_its_lifetime_and_five_seconds() {
     assert_eq!(codes(1_000_000), (Some(401), None));
 }
 
-/// RFC 7635 §4.1.1: the distance counts, on either side; a clock ahead makes no token last longer.
+/// RFC 7635 §7: the distance counts, on either side; a clock ahead makes no token last longer.
 #[test]
 fn a_token_of_the_future_is_good_within_the_same_bounds() {
     let answers = |ahead: u64| {
