@@ -6,6 +6,7 @@ mod credential;
 mod key;
 mod nat;
 mod nat_text;
+mod oauth;
 mod output;
 mod run;
 mod utc;
