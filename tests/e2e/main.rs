@@ -20,6 +20,7 @@ mod metrics;
 mod mutation;
 mod namespace;
 mod nat_discovery;
+mod oauth;
 mod operator;
 mod process;
 mod relaying;
