@@ -2,60 +2,13 @@
 
 use turnstone::stun::{Algorithm, AttributeType, Class, MessageBuilder, Method};
 use turnstone::time::UnixTime;
-use turnstone::turn::{AccessToken, FiveTuple, OAuth, TokenAlgorithm, TokenKey};
+use turnstone::turn::{AuthFailure, Counter, FiveTuple};
 
-use crate::common::{REALM, Response, START, World, requested_transport, xor_peer_address};
-use crate::dialogue::{Attributes, client, peer};
-
-/// The name of the server, as the authorization server knows it.
-pub(crate) const SERVER: &str = "turn.example.org";
-/// The id of a key of A256GCM.
-pub(crate) const NORTH: &str = "north";
-/// The id of a key of A128GCM.
-pub(crate) const UNION: &str = "union";
-/// The `mac_key` of the usual token.
-pub(crate) const MAC_KEY: &[u8] = b"ZksjpweoixXmvn67534m";
-
-/// Both keys.
-pub(crate) fn oauth() -> OAuth {
-    let mut oauth = OAuth::new(SERVER, NORTH, north_key());
-    oauth.add_key(UNION, union_key());
-    oauth
-}
-
-fn north_key() -> TokenKey {
-    TokenKey::new(TokenAlgorithm::A256Gcm, &[1; 32]).unwrap()
-}
-
-fn union_key() -> TokenKey {
-    TokenKey::new(TokenAlgorithm::A128Gcm, &[2; 16]).unwrap()
-}
-
-/// A token issued when the test starts.
-pub(crate) fn seal(key: &TokenKey, mac_key: &[u8], lifetime: u32, server: &str) -> Vec<u8> {
-    seal_at(key, mac_key, UnixTime(START), lifetime, server)
-}
-
-fn seal_at(
-    key: &TokenKey,
-    mac_key: &[u8],
-    issued: UnixTime,
-    lifetime: u32,
-    server: &str,
-) -> Vec<u8> {
-    let token = AccessToken::new(mac_key, issued, lifetime).unwrap();
-    key.seal(&token, b"h4j3k2l2n4b5", server).unwrap()
-}
-
-/// The usual token of [`NORTH`].
-pub(crate) fn north(lifetime: u32) -> Vec<u8> {
-    seal(&north_key(), MAC_KEY, lifetime, SERVER)
-}
-
-/// The usual token of [`UNION`].
-pub(crate) fn union(lifetime: u32) -> Vec<u8> {
-    seal(&union_key(), MAC_KEY, lifetime, SERVER)
-}
+use crate::common::token::{
+    MAC_KEY, NORTH, SERVER, UNION, north, north_key, oauth, seal, seal_at, union, union_key,
+};
+use crate::common::{REALM, Response, World, requested_transport, xor_peer_address};
+use crate::dialogue::{Attributes, client, peer, world_with};
 
 /// Who holds a token; each field can be set wrong.
 #[derive(Clone)]
@@ -168,4 +121,14 @@ impl Bearer {
         let peer = xor_peer_address(peer(), turnstone::stun::TransactionId([0; 12]));
         self.ask(world, Method::CREATE_PERMISSION, &[peer])
     }
+}
+
+/// A world that believes access tokens.
+pub(crate) fn world_of_oauth() -> World {
+    world_with(|policy| policy.oauth = Some(oauth()))
+}
+
+/// How many requests failed for `failure`.
+pub(crate) fn failures(world: &World, failure: AuthFailure) -> u64 {
+    world.server.stats().get(Counter::AuthFailures(failure))
 }

@@ -24,6 +24,7 @@ mod lifetime;
 mod long_term;
 mod nat_discovery;
 mod oauth;
+mod oauth_life;
 mod password_algorithms;
 mod refresh;
 mod reservation;
