@@ -56,6 +56,7 @@ pub(super) struct Draft {
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
+    pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
@@ -73,6 +74,8 @@ pub(super) struct Draft {
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) rfc3489: Key<bool>,
+    pub(super) rfc5766_channels: Key<bool>,
+    pub(super) redirect: DraftRedirect,
     pub(super) listener_buffer: Key<usize>,
     pub(super) relay_buffer: Key<usize>,
 }
@@ -96,6 +99,22 @@ pub(super) struct DraftLimits {
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
+}
+
+/// The keys of `[bandwidth]`, in bits per second.
+#[derive(Default)]
+pub(super) struct DraftBandwidth {
+    pub(super) per_allocation: Key<u64>,
+    pub(super) per_user: Key<u64>,
+    pub(super) total: Key<u64>,
+}
+
+/// The keys of `[redirect]`.
+#[derive(Default)]
+pub(super) struct DraftRedirect {
+    pub(super) servers: Option<List<SocketAddr>>,
+    pub(super) tls_servers: Option<List<SocketAddr>>,
+    pub(super) domain: Key<String>,
 }
 
 /// One `[[auth.users]]`, or one `--user`.

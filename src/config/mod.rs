@@ -13,6 +13,7 @@ mod oauth;
 mod overrides;
 mod policy;
 mod reader;
+mod redirect;
 mod report;
 mod resolve;
 mod schema;
@@ -35,7 +36,11 @@ pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, OAuth, Rule, Security, SharedSecret};
+use crate::stun::ChannelRange;
+use crate::turn::{
+    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, OAuth, Rule, Security,
+    SharedSecret,
+};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -65,6 +70,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How many bits a second are relayed at most.
+    pub bandwidth: Bandwidth,
     /// Where relayed transport addresses come from.
     pub relay: Relay,
     /// Public addresses of a 1:1 NAT in front of this host.
@@ -85,6 +92,10 @@ pub struct Config {
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether clients of RFC 3489 get a Binding response.
     pub rfc3489: bool,
+    /// The channel numbers that clients may bind.
+    pub channels: ChannelRange,
+    /// The servers that clients are redirected to; none to serve all of them here.
+    pub alternates: Option<Alternates>,
     /// A user whose password was made at start and lives only in this process: print it once.
     pub zero_config_user: Option<PlainUser>,
     /// What is odd but allowed, in the order of the file.
@@ -232,6 +243,7 @@ impl fmt::Debug for Config {
             .field("oauth", &self.oauth)
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)
+            .field("bandwidth", &self.bandwidth)
             .field("relay", &self.relay)
             .field("external", &self.external)
             .field("rules", &self.rules)
@@ -242,6 +254,8 @@ impl fmt::Debug for Config {
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)
             .field("rfc3489", &self.rfc3489)
+            .field("channels", &self.channels)
+            .field("alternates", &self.alternates)
             .finish_non_exhaustive()
     }
 }

@@ -7,17 +7,21 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftOauthKey, DraftUser, List, Located};
+use super::draft::{
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftRedirect, DraftUser,
+    List, Located,
+};
 use super::file::Source;
 use super::oauth::parse_token_algorithm;
 use super::reader::Section;
+use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `auth.users` and `auth.oauth_keys` are arrays of tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -57,6 +61,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
             "reflection_bytes_per_second",
         ],
     ),
+    ("bandwidth", &["per_allocation", "per_user", "total"]),
     (
         "streams",
         &[
@@ -69,7 +74,8 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
-    ("compatibility", &["rfc3489"]),
+    ("redirect", &["servers", "tls_servers", "domain"]),
+    ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -79,6 +85,8 @@ const DAY: u64 = 24 * HOUR;
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 const KIB: u64 = 1 << 10;
+const LEAST_BANDWIDTH: u64 = 8000;
+const MOST_BANDWIDTH: u64 = 1_000_000_000_000;
 const MIB: u64 = 1 << 20;
 
 /// Every key as a dotted path, like `auth.users.name`, in the order of the annotated default file.
@@ -86,7 +94,7 @@ pub fn keys() -> impl Iterator<Item = String> {
     let of_section = |(section, keys): (&'static str, &'static [&'static str])| {
         keys.iter().map(move |key| format!("{section}.{key}"))
     };
-    SECTIONS.into_iter().flat_map(of_section)
+    SECTIONS.iter().copied().flat_map(of_section)
 }
 
 /// Reads the file `path` into `draft`; what is wrong with it goes into `report`.
@@ -113,6 +121,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     read_peers(&open(&root, "peers", &mut found), draft, &mut found);
     draft.lifetimes = read_lifetimes(&open(&root, "lifetimes", &mut found), &mut found);
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
+    draft.bandwidth = read_bandwidth(&open(&root, "bandwidth", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
     read_rest(&root, draft, &mut found);
     report.append_except(found, &broken_lines);
@@ -210,6 +219,15 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
     }
 }
 
+fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth {
+    let mut limit = |key| section.bandwidth(key, LEAST_BANDWIDTH..=MOST_BANDWIDTH, report);
+    DraftBandwidth {
+        per_allocation: limit("per_allocation"),
+        per_user: limit("per_user"),
+        total: limit("total"),
+    }
+}
+
 fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
@@ -226,11 +244,22 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
-    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
+    draft.redirect = read_redirect(&open(root, "redirect", report), report);
+    let compatibility = open(root, "compatibility", report);
+    draft.rfc3489 = compatibility.boolean("rfc3489", report);
+    draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);
     draft.format = log.parsed("format", parse_format, report);
+}
+
+fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
+    DraftRedirect {
+        servers: section.list("servers", parse_alternate_server, report),
+        tls_servers: section.list("tls_servers", parse_alternate_server, report),
+        domain: section.parsed("domain", parse_domain, report),
+    }
 }
 
 /// The section `name`, its unknown keys reported.

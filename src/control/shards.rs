@@ -86,6 +86,7 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: self.stream_limits(),
+            tls: None,
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
             mail,
@@ -117,6 +118,7 @@ impl<'c> Shards<'c> {
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
+            channels: self.policy.channels,
         }
     }
 }

@@ -8,6 +8,7 @@ mod access_token;
 mod allocation;
 mod allocation_key;
 mod auth;
+mod bandwidth;
 mod channel;
 mod comprehension;
 mod data;
@@ -33,6 +34,7 @@ mod ports;
 mod quota;
 mod random;
 mod rate_limit;
+mod redirect;
 mod relay;
 mod reply;
 mod request;
@@ -45,6 +47,7 @@ pub use access_token::{
     AccessToken, KeyError, MacKey, TOKEN_NONCE, TokenAlgorithm, TokenError, TokenKey,
 };
 pub use allocation_key::AllocationKey;
+pub use bandwidth::Bandwidth;
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
@@ -55,9 +58,10 @@ pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
+pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, RequestMethod, ResultCode,
-    SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, RequestMethod,
+    ResultCode, SLOTS, Source, Stats,
 };

@@ -343,6 +343,16 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[bandwidth]\ntotal = \"2Mb\"",
+        &[
+            r#"2: bandwidth.total: "2Mb" is not a bandwidth; write bits per second, or "500kbit", "2Mbit""#,
+        ],
+    ),
+    (
+        "[bandwidth]\ntotal = 7999",
+        &["2: bandwidth.total: 7999 is out of range; write 8kbit to 1000Gbit"],
+    ),
+    (
         "[limits]\nallocations = 99999999999999999999999",
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
@@ -412,6 +422,41 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         "[nat_discovery]\nalternate_address = \"0.0.0.0\"",
         &[
             r#"2: nat_discovery.alternate_address: "0.0.0.0" names no address; write the address itself"#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7\"]",
+        &[
+            r#"2: redirect.servers[0]: "198.51.100.7" is not an address and port; write "198.51.100.7:3478" or "[2001:db8::7]:3478""#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"0.0.0.0:3478\", \"198.51.100.7:0\"]",
+        &[
+            r#"2: redirect.servers[0]: "0.0.0.0:3478" names no server; write its address and port"#,
+            r#"2: redirect.servers[1]: "198.51.100.7:0" names no server; write its address and port"#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:1\", \"198.51.100.7:1\"]",
+        &["2: redirect.servers[1]: 198.51.100.7:1 stands twice in redirect.servers; leave one"],
+    ),
+    (
+        "[server]\nlisten = [\"198.51.100.7:3478\"]\n[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        &[
+            "4: redirect.servers[0]: 198.51.100.7:3478 is where this server listens; name another server",
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]\ndomain = \"turn2.example.org\"",
+        &[
+            "3: redirect.domain: is for clients over TLS and says nothing without tls_servers; add them",
+        ],
+    ),
+    (
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]\ndomain = \"-turn2.example\"",
+        &[
+            r#"3: redirect.domain: "-turn2.example" is not a domain name; write one like "turn2.example.org""#,
         ],
     ),
     (

@@ -1,13 +1,15 @@
 //! Each key's value arrives (requirement S19).
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
-use turnstone::stun::PasswordAlgorithm;
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::time::UnixTime;
 use turnstone::turn::{
-    AccessToken, External, NatDiscovery, RelaySource, Security, TokenAlgorithm, TokenKey,
+    AccessToken, Admission, Alternates, External, NatDiscovery, RelaySource, Security,
+    TokenAlgorithm, TokenKey,
 };
 
 use super::{defaults, load, load_with};
@@ -181,6 +183,19 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
     ),
     (
+        "bandwidth.per_allocation",
+        "[bandwidth]\nper_allocation = \"500kbit\"",
+        |c| policy(c).bandwidth.per_allocation == NonZeroU64::new(500_000),
+    ),
+    (
+        "bandwidth.per_user",
+        "[bandwidth]\nper_user = \"2Mbit\"",
+        |c| policy(c).bandwidth.per_user == NonZeroU64::new(2_000_000),
+    ),
+    ("bandwidth.total", "[bandwidth]\ntotal = 1000000000", |c| {
+        policy(c).bandwidth.total == NonZeroU64::new(1_000_000_000)
+    }),
+    (
         "nat_discovery.alternate_address",
         "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
         |c| four(c).contains(&at("192.0.2.11:3479")) && c.endpoints().len() == 4,
@@ -191,9 +206,32 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| four(c).contains(&at("192.0.2.10:9")),
     ),
     (
+        "redirect.servers",
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        |c| redirects(c, &Alternates::new(&[at("198.51.100.7:3478")], &[], None)),
+    ),
+    (
+        "redirect.tls_servers",
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]",
+        |c| redirects(c, &Alternates::new(&[], &[at("198.51.100.7:5349")], None)),
+    ),
+    (
+        "redirect.domain",
+        "[redirect]\ntls_servers = [\"[2001:db8::7]:5349\"]\ndomain = \"turn2.example.org\"",
+        |c| {
+            let server = [at("[2001:db8::7]:5349")];
+            redirects(c, &Alternates::new(&[], &server, Some("turn2.example.org")))
+        },
+    ),
+    (
         "compatibility.rfc3489",
         "[compatibility]\nrfc3489 = false",
         |c| !policy(c).rfc3489,
+    ),
+    (
+        "compatibility.rfc5766_channels",
+        "[compatibility]\nrfc5766_channels = true",
+        |c| policy(c).channels == ChannelRange::Rfc5766,
     ),
     ("streams.connections", "[streams]\nconnections = 7", |c| {
         c.streams.connections == 7
@@ -243,6 +281,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// Whether clients are sent to `alternates`.
+fn redirects(config: &Config, alternates: &Alternates) -> bool {
+    let policy = policy(config);
+    policy.admission == Admission::Elsewhere && policy.alternates == *alternates
 }
 
 /// The addresses of NAT discovery.

@@ -7,6 +7,7 @@ use super::{Handled, Request, asked};
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
+use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_filter::is_tunnelled;
@@ -14,6 +15,7 @@ use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
 use crate::turn::quota::Exceeded;
+use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
@@ -51,6 +53,8 @@ impl Server {
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, account, token);
         }
+        // A reserved port is here and nowhere else.
+        self.check_admission(request)?;
         let family = asked::family(request.message)?;
         let address = self.relay_address(&request.from, family)?;
         let parity = asked::parity(request.message)?;
@@ -91,6 +95,20 @@ impl Server {
         } else {
             Handled::Pending
         }))
+    }
+
+    /// Step 11: 300, or 508 where nothing new is served and no alternate is.
+    fn check_admission(&self, request: &Request<'_, '_>) -> Result<(), Refusal> {
+        let (admission, alternates) = (self.policy.admission, &self.policy.alternates);
+        let pick = || alternates.pick(&request.from, request.message.transaction());
+        match (
+            admission,
+            (admission != Admission::Open).then(pick).flatten(),
+        ) {
+            (_, Some(alternate)) => Err(Refusal::TryAlternate(alternate)),
+            (Admission::Closed, None) => Err(Refusal::InsufficientCapacity),
+            (Admission::Open | Admission::Elsewhere, None) => Ok(()),
+        }
     }
 
     /// Step 5: the relayed transport address that `token` stands for, whichever shard reserved it and
@@ -253,6 +271,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
             self.actions.push_back(match grant.kind {
