@@ -1,11 +1,13 @@
 //! Allocations of holders of access tokens: how long they live, and whose they are (RFC 7635 §9).
 
+use std::num::NonZeroU64;
+
 use turnstone::stun::{Algorithm, AttributeType, Method};
 use turnstone::turn::{AuthFailure, Limits, OAuth, Policy, TokenAlgorithm, TokenKey};
 
 use crate::bearer::{Bearer, failures, world_of_oauth};
 use crate::common::token::{MAC_KEY, SERVER, UNION, oauth, seal};
-use crate::common::{Login, USER, World, lifetime, policy, udp};
+use crate::common::{Login, Out, USER, World, lifetime, policy, send_indication, udp};
 use crate::dialogue::{client, peer, reaches, seconds, world_with};
 
 /// A world in which the usual client has an allocation by an access token for `lifetime` seconds.
@@ -169,6 +171,30 @@ fn a_quota_counts_one_session() {
     assert_eq!(renewed.refresh(&mut world, &[lifetime(0)]).code(), None);
     assert_eq!(other.refresh(&mut world, &[lifetime(0)]).code(), None);
     assert!(world.shared.is_idle());
+}
+
+/// S15: so does a limit on bandwidth.
+#[test]
+fn a_limit_on_bandwidth_is_one_sessions() {
+    let mut world = world_with(|policy| {
+        policy.oauth = Some(oauth());
+        policy.bandwidth.per_user = NonZeroU64::new(8000);
+    });
+    let at = |from, bearer| Bearer {
+        from: udp(from),
+        ..bearer
+    };
+    let one = at("203.0.113.7:1", Bearer::north(3600));
+    let same = at("203.0.113.7:2", Bearer::north(3600));
+    let other = at("203.0.113.7:3", Bearer::with_mac_key(b"another"));
+    for bearer in [&one, &same, &other] {
+        assert_eq!(bearer.allocate(&mut world).code(), None);
+        assert_eq!(bearer.permit(&mut world).code(), None);
+    }
+    let packet = send_indication(peer(), &[7; 1000]);
+    let mut speaks = |bearer: &Bearer| world.send(bearer.from, &packet) != Out::Nothing;
+    assert!((0..10_000).any(|_| !speaks(&one)));
+    assert!(!speaks(&same) && speaks(&other));
 }
 
 /// S12: a key that was taken away opens nothing more, and allocations by it are not refreshed.
