@@ -179,10 +179,11 @@ impl TokenAlgorithm {
 
 /// The long-term key that an authorization server shares with us, ready for use.
 #[derive(Clone)]
-pub enum TokenKey {
-    /// Of [`TokenAlgorithm::A256Gcm`].
+pub struct TokenKey(Cipher);
+
+#[derive(Clone)]
+enum Cipher {
     A256Gcm(Box<Aes256Gcm>),
-    /// Of [`TokenAlgorithm::A128Gcm`].
     A128Gcm(Box<Aes128Gcm>),
 }
 
@@ -207,14 +208,14 @@ impl TokenKey {
 
     /// The key of these bytes; none unless they are as many as `algorithm` takes.
     pub fn new(algorithm: TokenAlgorithm, bytes: &[u8]) -> Option<Self> {
-        Some(match algorithm {
+        Some(Self(match algorithm {
             TokenAlgorithm::A256Gcm => {
-                Self::A256Gcm(Box::new(Aes256Gcm::new_from_slice(bytes).ok()?))
+                Cipher::A256Gcm(Box::new(Aes256Gcm::new_from_slice(bytes).ok()?))
             }
             TokenAlgorithm::A128Gcm => {
-                Self::A128Gcm(Box::new(Aes128Gcm::new_from_slice(bytes).ok()?))
+                Cipher::A128Gcm(Box::new(Aes128Gcm::new_from_slice(bytes).ok()?))
             }
-        })
+        }))
     }
 
     /// The value of an ACCESS-TOKEN that the server `name` can open; none when a part is too long for
@@ -226,9 +227,9 @@ impl TokenKey {
         name: &str,
     ) -> Option<Vec<u8>> {
         let mut text = token.encode();
-        let tag = match self {
-            Self::A256Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
-            Self::A128Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
+        let tag = match &self.0 {
+            Cipher::A256Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
+            Cipher::A128Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
         };
         let mut sealed = vec![0, 12];
         sealed.extend_from_slice(nonce);
@@ -246,9 +247,9 @@ impl TokenKey {
         let mut buffer = [0; FIXED + MAX_MAC_KEY];
         let plain = buffer.get_mut(..text.len()).ok_or(TokenError::Malformed)?;
         plain.copy_from_slice(text);
-        let is_authentic = match self {
-            Self::A256Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
-            Self::A128Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
+        let is_authentic = match &self.0 {
+            Cipher::A256Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
+            Cipher::A128Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
         };
         if !is_authentic {
             return Err(TokenError::NotAuthentic);
@@ -259,9 +260,9 @@ impl TokenKey {
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::A256Gcm(_) => f.write_str("TokenKey(A256GCM, ..)"),
-            Self::A128Gcm(_) => f.write_str("TokenKey(A128GCM, ..)"),
+        match self.0 {
+            Cipher::A256Gcm(_) => f.write_str("TokenKey(A256GCM, ..)"),
+            Cipher::A128Gcm(_) => f.write_str("TokenKey(A128GCM, ..)"),
         }
     }
 }

@@ -97,8 +97,8 @@ pub(super) fn authenticate(
         integrity,
         has_chosen: chosen.is_some(),
     };
-    let token = value(AttributeType::ACCESS_TOKEN);
-    let owner = match policy.oauth.as_ref().zip(token) {
+    let token = |oauth| Some((oauth, value(AttributeType::ACCESS_TOKEN)?));
+    let owner = match policy.oauth.as_ref().and_then(token) {
         Some((oauth, token)) => find_bearer(message, &claim, now, oauth, token)?,
         None => known_owner(message, &claim, allocation)
             .map_or_else(|| find_owner(message, &claim, now, policy), Ok)?,
