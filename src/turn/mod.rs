@@ -27,6 +27,7 @@ mod outcome;
 mod peer_filter;
 mod permission;
 mod policy;
+mod policy_change;
 mod ports;
 mod quota;
 mod random;

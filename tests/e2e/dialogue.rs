@@ -11,12 +11,14 @@ use stun::fingerprint::FINGERPRINT;
 use stun::integrity::MessageIntegrity;
 use stun::message::{
     BINDING_REQUEST, CLASS_INDICATION, CLASS_REQUEST, Getter, METHOD_ALLOCATE, METHOD_CHANNEL_BIND,
-    METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_SEND, Message, MessageType, Method, Setter,
+    METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_REFRESH, METHOD_SEND, Message, MessageType,
+    Method, Setter,
 };
 use stun::textattrs::TextAttribute;
 use turn::proto::PROTO_UDP;
 use turn::proto::channum::ChannelNumber;
 use turn::proto::data::Data;
+use turn::proto::lifetime::Lifetime;
 use turn::proto::peeraddr::PeerAddress;
 use turn::proto::relayaddr::RelayedAddress;
 use turn::proto::reqfamily::RequestedAddressFamily;
@@ -124,6 +126,13 @@ impl Dialogue {
             Box::new(peer_address(peer)),
         ];
         self.request(METHOD_CHANNEL_BIND, &attributes)?;
+        Ok(())
+    }
+
+    /// Deletes the allocation.
+    pub(crate) fn delete(&mut self) -> std::result::Result<(), u16> {
+        let attributes: [Box<dyn Setter>; 1] = [Box::new(Lifetime(Duration::ZERO))];
+        self.request(METHOD_REFRESH, &attributes)?;
         Ok(())
     }
 

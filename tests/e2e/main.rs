@@ -23,6 +23,7 @@ mod nat_discovery;
 mod operator;
 mod process;
 mod relaying;
+mod reload;
 mod reservations;
 mod server;
 mod signalling;
