@@ -40,8 +40,14 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Check(CheckArgs),
     Credential(CredentialArgs),
+    /// Have a running server make no new allocations and end with the last one.
+    Drain(SocketArgs),
     Key(KeyArgs),
     Nat(NatArgs),
+    /// Have a running server read its configuration anew, and say what changed.
+    ///
+    /// When something is wrong with it, all problems are printed and nothing changes.
+    Reload(SocketArgs),
 }
 
 /// What a server is started with.
@@ -111,6 +117,26 @@ pub(super) struct CheckArgs {
     /// The file to check.
     #[arg(default_value = "turnserver.toml")]
     pub(super) file: PathBuf,
+
+    /// Say also what a reload would change in the running server of this file.
+    #[arg(long)]
+    pub(super) running: bool,
+
+    /// The control socket of that server. Default: that of the file, or /run/turnstone/control.sock.
+    #[arg(long, value_name = "PATH", requires = "running")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// How to reach a running server: by its control socket.
+#[derive(Args)]
+pub(super) struct SocketArgs {
+    /// The control socket of the server. Default: that of the file, or /run/turnstone/control.sock.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// The configuration file of the server, for the name of its socket.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Print credentials and a ready iceServers JSON for a WebRTC application.

@@ -5,6 +5,7 @@
 
 mod address;
 mod auth;
+mod change;
 mod draft;
 mod file;
 mod limits;
@@ -25,9 +26,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use change::Changes;
 pub use overrides::{Overrides, UserFlag};
 pub use policy::HostFacts;
 pub use report::{Place, Problem, Report, Severity};
@@ -78,6 +80,10 @@ pub struct Config {
     pub external: Vec<External>,
     /// The operator's rules for peers.
     pub rules: Vec<Rule>,
+    /// How long allocations live on while the server drains.
+    pub drain: Drain,
+    /// The Unix socket on which the server is told what to do; none for none.
+    pub control: Option<PathBuf>,
     /// Where metrics and health are served over HTTP; none when switched off.
     pub metrics: Option<SocketAddr>,
     /// What is logged.
@@ -133,6 +139,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long allocations live on while no new ones are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When the server is told to drain.
+    pub limit: Duration,
+    /// When it is told to stop.
+    pub stop_limit: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            limit: Duration::from_secs(3600),
+            stop_limit: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Bounds on TCP connections (requirements S8, S15, S18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
@@ -175,6 +199,25 @@ impl Default for Buffers {
             listener: 4 << 20,
             relay: 1 << 20,
         }
+    }
+}
+
+/// Where a configuration comes from, to read it again.
+#[derive(Clone, Default)]
+pub struct Origin {
+    /// The file; none when there is none.
+    pub path: Option<PathBuf>,
+    /// The flags that are laid over it.
+    pub overrides: Overrides,
+}
+
+impl Origin {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// A report of everything that is wrong.
+    pub fn load(&self) -> Result<Config, Report> {
+        Config::load(self.path.as_deref(), &self.overrides)
     }
 }
 
@@ -247,6 +290,8 @@ impl fmt::Debug for Config {
             .field("relay", &self.relay)
             .field("external", &self.external)
             .field("rules", &self.rules)
+            .field("drain", &self.drain)
+            .field("control", &self.control)
             .field("metrics", &self.metrics)
             .field("log", &self.log)
             .field("streams", &self.streams)

@@ -76,6 +76,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("nat_discovery", &["alternate_address", "alternate_port"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
+    ("drain", &["limit", "stop_limit"]),
+    ("control", &["socket"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -248,6 +250,10 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     let compatibility = open(root, "compatibility", report);
     draft.rfc3489 = compatibility.boolean("rfc3489", report);
     draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
+    let drain = open(root, "drain", report);
+    draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
+    draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);

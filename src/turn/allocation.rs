@@ -167,6 +167,11 @@ impl Allocations {
         slot.allocation.as_deref_mut()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Allocation> {
+        let slots = self.slots.iter_mut();
+        slots.filter_map(|slot| slot.allocation.as_deref_mut())
+    }
+
     /// Adds an allocation whose five-tuple has none.
     #[expect(
         clippy::cast_possible_truncation,

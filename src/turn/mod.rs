@@ -30,6 +30,7 @@ mod owner;
 mod peer_filter;
 mod permission;
 mod policy;
+mod policy_change;
 mod ports;
 mod quota;
 mod random;

@@ -260,6 +260,17 @@ const CASES: &[(&str, &str, Check)] = &[
     ("buffers.relay", "[buffers]\nrelay = \"64KiB\"", |c| {
         c.buffers.relay == 64 << 10
     }),
+    ("drain.limit", "[drain]\nlimit = \"2h\"", |c| {
+        c.drain.limit == secs(7200)
+    }),
+    ("drain.stop_limit", "[drain]\nstop_limit = 0", |c| {
+        c.drain.stop_limit == secs(0)
+    }),
+    (
+        "control.socket",
+        "[control]\nsocket = \"/run/x.sock\"",
+        |c| c.control.as_deref() == Some(std::path::Path::new("/run/x.sock")),
+    ),
     ("metrics.listen", "[metrics]\nlisten = \"off\"", |c| {
         c.metrics.is_none()
     }),

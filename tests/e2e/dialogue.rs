@@ -18,6 +18,7 @@ use stun::textattrs::TextAttribute;
 use turn::proto::PROTO_UDP;
 use turn::proto::channum::ChannelNumber;
 use turn::proto::data::Data;
+use turn::proto::lifetime::Lifetime;
 use turn::proto::peeraddr::PeerAddress;
 use turn::proto::relayaddr::RelayedAddress;
 use turn::proto::reqfamily::RequestedAddressFamily;
@@ -142,6 +143,13 @@ impl Dialogue {
             Box::new(peer_address(peer)),
         ];
         self.request(METHOD_CHANNEL_BIND, &attributes)?;
+        Ok(())
+    }
+
+    /// Deletes the allocation.
+    pub(crate) fn delete(&mut self) -> std::result::Result<(), u16> {
+        let attributes: [Box<dyn Setter>; 1] = [Box::new(Lifetime(Duration::ZERO))];
+        self.request(METHOD_REFRESH, &attributes)?;
         Ok(())
     }
 

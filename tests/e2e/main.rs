@@ -24,6 +24,7 @@ mod oauth;
 mod operator;
 mod process;
 mod relaying;
+mod reload;
 mod reservations;
 mod server;
 mod signalling;
