@@ -152,6 +152,7 @@ impl Shard {
                     self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
+                Message::SetStreams(limits) => self.connections.set_limits(limits),
                 Message::Stop => self.stopping = true,
             }
         }
