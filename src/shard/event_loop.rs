@@ -168,6 +168,7 @@ impl Shard {
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
                 Message::ClosePeer(id) => self.close_peer_here(id),
+                Message::SetStreams(limits) => self.connections.set_limits(limits),
                 Message::Stop => self.stopping = true,
             }
         }

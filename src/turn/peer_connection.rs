@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::bandwidth::StreamMeter;
 use super::five_tuple::Family;
+use super::owner::Owner;
 use super::random::Random;
 use super::reply::{Reply, Signature};
 use crate::time::Instant;
@@ -122,7 +123,7 @@ pub(super) enum Unbindable {
 
 #[derive(Debug)]
 struct Entry {
-    username: Box<str>,
+    owner: Owner,
     meter: Arc<StreamMeter>,
     /// The client's end of the control connection.
     control: SocketAddr,
@@ -138,11 +139,11 @@ struct Entry {
 pub(super) struct Directory(Mutex<BTreeMap<PeerConnectionId, Entry>>);
 
 impl Directory {
-    /// Enters a connection of `username`'s allocation, whose client is at `control` and which is measured
-    /// by `meter`, under an id that is free.
+    /// Enters a connection of an allocation of `owner`, whose client is at `control` and which is
+    /// measured by `meter`, under an id that is free.
     pub(super) fn enter(
         &self,
-        username: &str,
+        owner: &Owner,
         control: SocketAddr,
         meter: Arc<StreamMeter>,
         random: &mut Random,
@@ -155,7 +156,7 @@ impl Directory {
             }
         };
         let entry = Entry {
-            username: username.into(),
+            owner: owner.clone(),
             meter,
             control,
             waits_until: None,
@@ -172,11 +173,11 @@ impl Directory {
         }
     }
 
-    /// Binds `id` to a client data connection of `username` at `shard`; what it is measured by.
+    /// Binds `id` to a client data connection of `owner` at `shard`; what it is measured by.
     pub(super) fn bind(
         &self,
         id: PeerConnectionId,
-        username: &str,
+        owner: &Owner,
         shard: u16,
         now: Instant,
     ) -> Result<Arc<StreamMeter>, Unbindable> {
@@ -185,7 +186,7 @@ impl Directory {
             entry.bound_at.is_none() && entry.waits_until.is_some_and(|until| until > now)
         });
         let entry = entry.ok_or(Unbindable::Unknown)?;
-        if *entry.username != *username {
+        if !entry.owner.is(owner) {
             return Err(Unbindable::Foreign);
         }
         entry.bound_at = Some(shard);
@@ -237,11 +238,22 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stun::PasswordAlgorithm;
+    use crate::turn::keys::StoredKey;
+    use crate::turn::owner::Proof;
 
     const NOW: Instant = Instant::from_nanos(1);
 
+    fn owner(name: &str) -> Owner {
+        let key = StoredKey::derive(PasswordAlgorithm::Md5, name, "realm", "password");
+        Owner {
+            username: name.into(),
+            proof: Proof::Password { key, expires: None },
+        }
+    }
+
     fn enter(directory: &Directory, control: SocketAddr, random: &mut Random) -> PeerConnectionId {
-        directory.enter("alice", control, Arc::default(), random)
+        directory.enter(&owner("alice"), control, Arc::default(), random)
     }
 
     #[test]
@@ -250,7 +262,7 @@ mod tests {
         let control = SocketAddr::from(([192, 0, 2, 1], 7));
         let id = enter(&directory, control, &mut Random::new([7; 32]));
         assert_eq!(directory.control(id), Some(control));
-        let bind = |username, now| directory.bind(id, username, 3, now).map(drop);
+        let bind = |name, now| directory.bind(id, &owner(name), 3, now).map(drop);
         let end = NOW + BIND_TIMEOUT;
         assert_eq!(bind("alice", NOW), Err(Unbindable::Unknown));
         directory.offer(id, end);
@@ -272,7 +284,7 @@ mod tests {
         let control = SocketAddr::from(([192, 0, 2, 1], 7));
         let [free, bound] = [0; 2].map(|_| enter(&directory, control, &mut random));
         directory.offer(bound, NOW + BIND_TIMEOUT);
-        assert!(directory.bind(bound, "alice", 1, NOW).is_ok());
+        assert!(directory.bind(bound, &owner("alice"), 1, NOW).is_ok());
         assert_eq!(directory.withdraw(bound), Some(Some(1)));
         assert_eq!(directory.withdraw(bound), None);
         assert!(directory.expire(free) && !directory.expire(free));

@@ -42,10 +42,10 @@ impl Server {
             return None;
         }
         let allocation = self.allocations.get(at)?;
-        let (username, control) = (&allocation.owner.username, allocation.client.client);
+        let (owner, control) = (&allocation.owner, allocation.client.client);
         let meter = Arc::clone(&allocation.peers.as_ref()?.meter);
         let (random, peers) = (&mut self.random, &self.shared.peers);
-        let id = peers.enter(username, control, meter, random);
+        let id = peers.enter(owner, control, meter, random);
         let deadline = now.instant + BIND_TIMEOUT;
         self.shared.peers.offer(id, deadline);
         self.add_peer_connection(

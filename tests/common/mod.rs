@@ -13,6 +13,7 @@ mod peers;
 mod policy;
 pub mod random;
 mod response;
+pub mod token;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};

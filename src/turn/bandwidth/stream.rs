@@ -7,6 +7,7 @@ use super::bucket::{SharedBucket, depth};
 use super::metering::UserPlace;
 use super::{Packet, bytes_per_second};
 use crate::time::Now;
+use crate::turn::owner::Person;
 use crate::turn::peer_connection::PeerConnectionId;
 use crate::turn::server::Server;
 use crate::turn::stats::Direction;
@@ -19,7 +20,7 @@ pub(in crate::turn) struct StreamMeter([SharedBucket; 2]);
 #[derive(Debug)]
 pub(in crate::turn) struct BoundMeter {
     allocation: Arc<StreamMeter>,
-    username: Box<str>,
+    person: Person,
     /// Where its user is measured; none before its first measured bytes.
     user: Option<UserPlace>,
     /// By direction: what was asked for last is within the allocation's limit, but not within others.
@@ -27,10 +28,10 @@ pub(in crate::turn) struct BoundMeter {
 }
 
 impl BoundMeter {
-    pub(in crate::turn) fn new(allocation: Arc<StreamMeter>, username: &str) -> Self {
+    pub(in crate::turn) fn new(allocation: Arc<StreamMeter>, person: Person) -> Self {
         Self {
             allocation,
-            username: username.into(),
+            person,
             user: None,
             halfway: [false; 2],
         }
@@ -77,7 +78,7 @@ impl Server {
         let admits = if limits.per_user.is_none() && limits.total.is_none() {
             true
         } else {
-            let attach = || metering.attach(&meter.username, shared);
+            let attach = || metering.attach(&meter.person, shared);
             let user = *meter.user.get_or_insert_with(attach);
             metering.measure(user, packet, &limits, shared).is_ok()
         };

@@ -79,9 +79,9 @@ impl Server {
             return;
         };
         let (local, meter) = (relay.bind_address(), Arc::clone(&all.meter));
-        let (username, control) = (&user.owner().username, request.from.client);
+        let (owner, control) = (user.owner(), request.from.client);
         let (random, peers) = (&mut self.random, &self.shared.peers);
-        let id = peers.enter(username, control, meter, random);
+        let id = peers.enter(owner, control, meter, random);
         self.actions.push_back(Action::Connect {
             key,
             connection: id,

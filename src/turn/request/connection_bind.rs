@@ -45,12 +45,12 @@ impl Server {
         user: &Authenticated,
         connection: PeerConnectionId,
     ) -> Result<(), Refusal> {
-        let username = &user.owner().username;
+        let owner = user.owner();
         let now = request.now.instant;
         let peers = &self.shared.peers;
-        match peers.bind(connection, username, self.shard, now) {
+        match peers.bind(connection, owner, self.shard, now) {
             Ok(meter) => {
-                let meter = BoundMeter::new(meter, username);
+                let meter = BoundMeter::new(meter, owner.person());
                 self.bound.insert(connection, meter);
                 Ok(())
             }
