@@ -90,6 +90,7 @@ const VALUES: &[Value] = &[
     fixed!(relay.ports, "relay.ports"),
     live!(relay.ipv4, "relay.ipv4"),
     live!(relay.ipv6, "relay.ipv6"),
+    live!(relay.tcp, "relay.tcp"),
     live!(rules, "peers.allow", "peers.deny"),
     live!(lifetimes.allocation, "lifetimes.allocation"),
     live!(lifetimes.allocation_max, "lifetimes.allocation_max"),
@@ -109,6 +110,10 @@ const VALUES: &[Value] = &[
     live!(
         limits.channels_per_allocation,
         "limits.channels_per_allocation"
+    ),
+    live!(
+        limits.peer_connections_per_allocation,
+        "limits.peer_connections_per_allocation"
     ),
     live!(
         limits.reflection_bytes_per_second,
@@ -131,6 +136,7 @@ const VALUES: &[Value] = &[
     ),
     live!(streams.handshakes, "streams.handshakes"),
     live!(streams.backlog_bytes, "streams.backlog_bytes"),
+    live!(streams.pipe_bytes, "streams.pipe_bytes"),
     live!(streams.silent_after, "streams.silent_after"),
     live!(streams.idle_after, "streams.idle_after"),
     fixed!(buffers.listener, "buffers.listener"),
