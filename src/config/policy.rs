@@ -34,6 +34,7 @@ impl Config {
             limits: self.limits,
             bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
+            mobility: self.mobility,
             rfc3489: self.rfc3489,
         }
     }

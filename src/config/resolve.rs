@@ -82,6 +82,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         buffers,
         software: check_software(draft.software, report),
         nat_discovery,
+        mobility: or(&draft.mobility, false),
         rfc3489: or(&draft.rfc3489, true),
         zero_config_user,
         warnings: Vec::new(),

@@ -16,7 +16,7 @@ use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: [(&str, &[&str]); 15] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -66,6 +66,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
+    ("mobility", &["enabled"]),
     ("compatibility", &["rfc3489"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
@@ -221,6 +222,7 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
+    draft.mobility = open(root, "mobility", report).boolean("enabled", report);
     draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);

@@ -84,6 +84,8 @@ types! {
     RESPONSE_ORIGIN = 0x802B;
     /// RFC 5780 §7.4.
     OTHER_ADDRESS = 0x802C;
+    /// RFC 8016 §4.
+    MOBILITY_TICKET = 0x8030;
 }
 
 impl AttributeType {

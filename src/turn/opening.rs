@@ -21,10 +21,15 @@ impl Server {
         if allocation.is_live() {
             return;
         }
+        let is_arriving = allocation.state == State::Arriving;
         if let Some(relay) = allocation.relays.get_mut(family) {
             relay.socket = Socket::Open;
         }
-        self.begin(now, key);
+        if !is_arriving {
+            self.begin(now, key);
+        } else if allocation.relays.are_open() {
+            self.land(key);
+        }
     }
 
     /// When all sockets are bound the allocation begins to live and its client learns of it.
@@ -54,6 +59,7 @@ impl Server {
             );
         }
         self.reserve_neighbour(now.instant, key);
+        self.issue_ticket(key);
         self.set_expiry(key, None, now.instant + lifetime);
         self.answer_allocate(key);
     }
@@ -70,6 +76,9 @@ impl Server {
         let Some(allocation) = self.allocations.get(key) else {
             return;
         };
+        if allocation.state == State::Arriving {
+            return self.lose(key);
+        }
         let neighbour = allocation.origin.neighbour;
         let Some(failed) = allocation.relays.get(family).copied() else {
             return;

@@ -53,6 +53,13 @@ impl Quota {
         release(&mut counts.sources, &source_prefix(source));
     }
 
+    /// Counts an allocation from another source, whatever the limit: it is there already.
+    pub(super) fn move_source(&self, old: IpAddr, new: IpAddr) {
+        let mut counts = self.lock();
+        release(&mut counts.sources, &source_prefix(old));
+        *counts.sources.entry(source_prefix(new)).or_default() += 1;
+    }
+
     /// Whether nothing is counted.
     pub(super) fn is_empty(&self) -> bool {
         let counts = self.lock();

@@ -7,6 +7,7 @@ use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
+use super::ticket::Ticket;
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
@@ -17,6 +18,7 @@ pub(super) enum Refusal {
     BadRequest,
     Unauthenticated,
     Forbidden,
+    MobilityForbidden,
     UnknownAttributes(Vec<AttributeType>),
     AllocationMismatch,
     StaleNonce,
@@ -35,6 +37,7 @@ impl Refusal {
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated => (401, "Unauthenticated"),
             Self::Forbidden => (403, "Forbidden"),
+            Self::MobilityForbidden => (405, "Mobility Forbidden"),
             Self::UnknownAttributes(_) => (420, "Unknown Attribute"),
             Self::AllocationMismatch => (437, "Allocation Mismatch"),
             Self::StaleNonce => (438, "Stale Nonce"),
@@ -76,9 +79,13 @@ pub(super) enum Success {
         lifetime: Duration,
         token: Option<Token>,
         missing: Option<Missing>,
+        ticket: Option<Ticket>,
     },
-    /// Refresh (RFC 8656 §8.2).
-    Refreshed { lifetime: Duration },
+    /// Refresh (RFC 8656 §8.2), with a ticket (RFC 8016 §3.2).
+    Refreshed {
+        lifetime: Duration,
+        ticket: Option<Ticket>,
+    },
     /// CreatePermission and ChannelBind require nothing.
     Done,
 }
@@ -176,6 +183,7 @@ impl Reply {
                 lifetime,
                 token,
                 missing,
+                ticket,
             } => {
                 for relayed in relayed.into_iter().flatten() {
                     builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
@@ -189,9 +197,11 @@ impl Reply {
                 if let Some(missing) = missing {
                     missing.write(&mut builder);
                 }
+                write_ticket(&mut builder, ticket);
             }
-            Success::Refreshed { lifetime } => {
+            Success::Refreshed { lifetime, ticket } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+                write_ticket(&mut builder, ticket);
             }
             Success::Done => {}
         }
@@ -233,6 +243,12 @@ impl Reply {
         if self.fingerprint {
             builder.fingerprint();
         }
+    }
+}
+
+fn write_ticket(builder: &mut MessageBuilder<'_>, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        builder.attribute(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
     }
 }
 

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
+use super::awaited::AwaitedClients;
 use super::bandwidth::{Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::icmp::Icmp;
+use super::letter::Letter;
 use super::live_relays::LiveRelays;
+use super::mobility::Mobility;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
 use super::policy::Policy;
@@ -32,13 +35,18 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    pub(super) mobility: Mobility,
     pub(super) meters: SharedMeters,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota, nothing is reserved and nobody is measured.
+    /// Whether no allocation is counted against any quota, nothing is reserved, nobody is measured and no
+    /// ticket is good for anything.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty() && self.reservations.is_empty() && self.meters.is_idle()
+        self.quota.is_empty()
+            && self.reservations.is_empty()
+            && self.meters.is_idle()
+            && self.mobility.is_empty()
     }
 }
 
@@ -85,6 +93,14 @@ pub enum Action {
         /// What the held socket is bound to.
         local: SocketAddr,
     },
+    /// Hold the allocation's relay socket at `local`, unread, for any shard of the process; no event
+    /// follows.
+    HoldRelay {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// What the socket is bound to.
+        local: SocketAddr,
+    },
     /// Close the socket that is held at `local`; no event follows.
     DropReserved {
         /// What the held socket is bound to.
@@ -96,6 +112,18 @@ pub enum Action {
         key: AllocationKey,
         /// Which of its sockets.
         family: Family,
+    },
+    /// Give the letter to the server of another shard, as [`Event::Letter`].
+    Post {
+        /// Which shard.
+        shard: u16,
+        /// The letter.
+        letter: Letter,
+    },
+    /// Call [`Server::take_parked`] and, when there is a packet, [`Server::handle_parked`].
+    HandleParked {
+        /// Whose packet.
+        client: FiveTuple,
     },
 }
 
@@ -132,6 +160,8 @@ pub enum Event {
         /// The error.
         error: Icmp,
     },
+    /// The server of another shard says this.
+    Letter(Letter),
     /// A new snapshot of the operator's decisions.
     Policy(Arc<Policy>),
 }
@@ -139,10 +169,12 @@ pub enum Event {
 /// The rules of STUN and TURN for the clients of one shard.
 #[derive(Debug)]
 pub struct Server {
+    pub(super) shard: u16,
     pub(super) shards: u16,
     pub(super) policy: Arc<Policy>,
     pub(super) shared: Arc<Shared>,
     pub(super) allocations: Allocations,
+    pub(super) awaited: AwaitedClients,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
     /// The reservations that this shard made, by the time at which they end.
@@ -166,8 +198,10 @@ impl Server {
         let mut random = Random::new(setup.seed);
         let shards = setup.shards.max(1);
         Self {
+            shard: setup.shard,
             shards,
             allocations: Allocations::new(random.next_u64()),
+            awaited: AwaitedClients::new(random.next_u64()),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
             reserved: VecDeque::new(),
@@ -193,12 +227,44 @@ impl Server {
         packet: &'p [u8],
     ) -> Verdict<'p> {
         self.count_received(source(from.transport), packet);
-        let verdict = match classify(packet) {
+        let verdict = match self.decide(now, from, packet) {
+            Err(Reason::NoAllocation) if !self.awaited.is_empty() => {
+                self.hear_packet(now, from, packet)
+            }
+            verdict => verdict,
+        };
+        self.settle(verdict)
+    }
+
+    /// The next packet of `client` that waited for its allocation.
+    pub fn take_parked(&mut self, client: &FiveTuple) -> Option<Box<[u8]>> {
+        self.parked_packet(client)
+    }
+
+    /// Handles a packet that [`take_parked`](Self::take_parked) returned.
+    pub fn handle_parked<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Verdict<'p> {
+        // It has another outcome now.
+        self.stats.subtract(Counter::Parked, 1);
+        let verdict = self.decide(now, from, packet);
+        self.settle(verdict)
+    }
+
+    pub(super) fn decide<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        match classify(packet) {
             Kind::ChannelData => self.handle_channel_data(now, &from, packet),
             Kind::Stun => self.handle_stun(now, from, packet),
             Kind::Other => Err(Reason::Unclassified),
-        };
-        self.settle(verdict)
+        }
     }
 
     /// Handles one datagram that `peer` sent to the allocation's relay socket.
@@ -223,6 +289,11 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
+            Event::Letter(letter) => {
+                // An owner that wakes late must not show.
+                self.handle_timeout(now);
+                self.letter(now, letter);
+            }
             Event::Policy(policy) => self.policy = policy,
         }
     }
@@ -254,9 +325,9 @@ impl Server {
         self.deadlines.next()
     }
 
-    /// Whether `client` has an allocation, live or being opened.
+    /// Whether `client` has an allocation, live or being opened, or one that awaits it (RFC 8016).
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
-        self.allocations.key(client).is_some()
+        self.allocations.key(client).is_some() || self.is_awaited(client)
     }
 
     /// The counters.

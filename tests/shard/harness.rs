@@ -142,6 +142,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        mobility: false,
         rfc3489: false,
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Handled, Request, asked};
-use crate::stun::Message;
+use crate::stun::{AttributeType, Message};
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
@@ -49,6 +49,7 @@ impl Server {
         }
         check_client(&request.from)?;
         asked::check_transport(request.message)?;
+        asked::mobility(request.message, self.policy.mobility)?;
         let account = Account::new(&user.owner().username, request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, &account, token);
@@ -240,6 +241,7 @@ impl Server {
             lifetime,
             neighbour,
             missing: grant.missing,
+            mobile: message.has(AttributeType::MOBILITY_TICKET),
         };
         let locals = grant.relays.each(Relay::bind_address);
         let key = self.allocations.insert(Allocation {
@@ -253,6 +255,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            mobile: None,
             meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
@@ -266,7 +269,7 @@ impl Server {
 }
 
 /// A client at the end of an automatic tunnel could make packets loop through it (RFC 8656 §21.4).
-fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
+pub(super) fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
     if is_tunnelled(from.client.ip()) {
         Err(Refusal::Forbidden)
     } else {

@@ -6,6 +6,7 @@ mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
+mod resume;
 
 use std::time::Duration;
 
@@ -95,6 +96,9 @@ impl Server {
         user: Authenticated,
     ) -> Verdict<'p> {
         let signature = user.signature();
+        if let Err(verdict) = self.await_allocation(request, reply, &user) {
+            return verdict;
+        }
         let handled = check_known(request.message).and_then(|()| match reply.method {
             RequestMethod::Allocate => self.handle_allocate(request, user),
             RequestMethod::Refresh => self.handle_refresh(request, &user),
@@ -231,6 +235,9 @@ impl Server {
                 Neighbour::None | Neighbour::Wanted => None,
             },
             missing: origin.missing,
+            ticket: allocation
+                .mobile
+                .and_then(|id| self.shared.mobility.ticket(id)),
         };
         let signature = allocation.signature();
         self.succeed(&reply, success, &signature)
