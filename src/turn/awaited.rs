@@ -104,17 +104,77 @@ impl AwaitedClients {
         stands: impl Fn(&FiveTuple, &Awaited) -> bool,
     ) {
         if self.by_client.len() >= self.most {
-            self.by_client
-                .retain(|client, awaited| awaited.state != Waiting::Client || stands(client, awaited));
+            self.by_client.retain(|client, awaited| {
+                awaited.state != Waiting::Client || stands(client, awaited)
+            });
             self.most = 2 * self.by_client.len() + SLACK;
         }
         self.by_client.insert(client, awaited);
     }
 
+    /// Forgets a client.
     pub(super) fn remove(&mut self, client: &FiveTuple) {
         self.by_client.remove(client);
         if self.by_client.is_empty() {
             self.most = SLACK;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::turn::five_tuple::Transport;
+
+    fn awaited() -> Awaited {
+        Awaited {
+            id: MobileId::default(),
+            username: "alice".into(),
+            transaction: TransactionId([1; 12]),
+            lifetime: Duration::ZERO,
+            ticket: Ticket::new([0; 24]),
+            state: Waiting::Client,
+            parked: VecDeque::new(),
+        }
+    }
+
+    fn client(port: u16) -> FiveTuple {
+        let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        FiveTuple {
+            transport: Transport::Udp,
+            client: address(port),
+            server: address(3478),
+        }
+    }
+
+    #[test]
+    fn those_who_are_awaited_no_more_are_forgotten() {
+        let mut all = AwaitedClients::new(7);
+        let asked = Cell::new(0);
+        for port in 1..=10_000 {
+            all.insert(client(port), awaited(), |other, _| {
+                asked.set(asked.get() + 1);
+                other.client.port() <= 100
+            });
+            assert!(all.by_client.len() <= 2 * 100 + SLACK);
+        }
+        assert!((1..=100).all(|port| all.get(&client(port)).is_some()));
+        assert!(asked.get() < 10 * 10_000, "{} looks", asked.get());
+        (1..=10_000).for_each(|port| all.remove(&client(port)));
+        assert!(all.is_empty());
+    }
+
+    #[test]
+    fn few_packets_wait() {
+        let mut one = awaited();
+        let parked = (0..100).filter(|_| one.park(b"data") == Heard::Parked);
+        assert_eq!(parked.count(), MOST_PACKETS);
+        let mut one = awaited();
+        assert_eq!(one.park(&vec![0; MOST_BYTES + 1]), Heard::Full);
+        assert_eq!(one.park(&vec![0; MOST_BYTES]), Heard::Parked);
+        assert_eq!(one.park(b"data"), Heard::Full);
     }
 }

@@ -11,7 +11,7 @@ use super::ticket::Ticket;
 use crate::time::Instant;
 
 /// Names a mobile allocation for ever, whichever shard it moves to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MobileId(u64);
 
 /// Where an allocation is.
@@ -230,9 +230,7 @@ impl Table {
     fn remove(&mut self, id: MobileId) {
         if let Some(entry) = self.entries.remove(&id) {
             self.by_ticket.remove(&entry.ticket);
-            entry
-                .offered
-                .map(|offered| self.by_ticket.remove(&offered));
+            entry.offered.map(|offered| self.by_ticket.remove(&offered));
         }
     }
 }

@@ -133,7 +133,9 @@ impl Server {
             count_relays(&mut self.stats, allocation, old.transport, Way::Out);
             count_relays(&mut self.stats, allocation, client.transport, Way::In);
         }
-        self.shared.quota.move_source(old.client.ip(), client.client.ip());
+        self.shared
+            .quota
+            .move_source(old.client.ip(), client.client.ip());
         self.settle_move(key, id, client);
         Heard::Here
     }
@@ -191,7 +193,9 @@ impl Server {
             return self.handle_parked_of(&client, false);
         };
         let old = std::mem::replace(&mut allocation.client, client);
-        self.shared.quota.move_source(old.client.ip(), client.client.ip());
+        self.shared
+            .quota
+            .move_source(old.client.ip(), client.client.ip());
         allocation.state = State::Arriving;
         allocation.scheduled = Instant::FAR_FUTURE;
         for relay in allocation.relays.iter_mut() {
@@ -289,13 +293,23 @@ fn count_all(stats: &mut Stats, allocation: &Allocation, way: Way) {
     count_relays(stats, allocation, allocation.client.transport, way);
     let ports = allocation.relays.iter().count();
     count(stats, Counter::RelayPorts, ports, way);
-    count(stats, Counter::Permissions, allocation.permissions.len(), way);
+    count(
+        stats,
+        Counter::Permissions,
+        allocation.permissions.len(),
+        way,
+    );
     count(stats, Counter::Channels, allocation.channels.len(), way);
 }
 
 fn count_relays(stats: &mut Stats, allocation: &Allocation, transport: Transport, way: Way) {
     for relay in allocation.relays.iter() {
-        count(stats, Counter::Allocations(transport, relay.family()), 1, way);
+        count(
+            stats,
+            Counter::Allocations(transport, relay.family()),
+            1,
+            way,
+        );
     }
 }
 

@@ -21,6 +21,8 @@ mod fingerprint;
 mod icmp;
 mod lifetime;
 mod long_term;
+mod mobility;
+mod mobility_shards;
 mod nat_discovery;
 mod password_algorithms;
 mod refresh;

@@ -144,9 +144,10 @@ impl Server {
             parked: Default::default(),
         };
         let mobility = &self.shared.mobility;
-        self.awaited.insert(request.from, awaited, |client, awaited| {
-            mobility.awaited(awaited.id, client).is_some()
-        });
+        self.awaited
+            .insert(request.from, awaited, |client, awaited| {
+                mobility.awaited(awaited.id, client).is_some()
+            });
         Ok(Handled::Answer(Success::Refreshed {
             lifetime,
             ticket: Some(offer.fresh),
