@@ -17,6 +17,7 @@ mod hostile;
 mod http;
 mod icmp;
 mod metrics;
+mod mobility;
 mod mutation;
 mod namespace;
 mod nat_discovery;
