@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Method, TransactionId};
 use turnstone::turn::{
-    Counter, Direction, Family, FiveTuple, Reason, RequestMethod, ResultCode, Source, Stats,
-    Transport,
+    Counter, Direction, Family, FiveTuple, Policy, Reason, RequestMethod, ResultCode, Source,
+    Stats, Transport,
 };
 
 use crate::common::random::Random;
 use crate::common::{
-    Login, World, address, channel_data, channel_number, lifetime, policy, requested_family,
-    requested_transport, send_indication, tcp, udp, xor_peer_address,
+    Login, Out, Response, World, address, channel_data, channel_number, lifetime, policy,
+    requested_family, requested_transport, send_indication, tcp, udp, xor_peer_address,
 };
 use crate::inputs::{mutate, seeds};
 
@@ -35,16 +35,23 @@ pub(crate) struct Siege {
     nonces: Vec<Vec<u8>>,
     /// Packets that came in, to be mutated later.
     seeds: Vec<Vec<u8>>,
+    /// Tickets that clients were given, the last ones.
+    tickets: Vec<Vec<u8>>,
     steps: u64,
+}
+
+fn besieged() -> Policy {
+    let mut policy = policy();
+    policy.limits.permissions_per_allocation = LIMIT;
+    policy.limits.channels_per_allocation = LIMIT;
+    policy.limits.allocations_per_user = 3;
+    policy.relay.ports = 50_000..=50_011;
+    policy.mobility = true;
+    policy
 }
 
 impl Siege {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut policy = policy();
-        policy.limits.permissions_per_allocation = LIMIT;
-        policy.limits.channels_per_allocation = LIMIT;
-        policy.limits.allocations_per_user = 3;
-        policy.relay.ports = 50_000..=50_011;
         let names = [
             "203.0.113.1:1",
             "203.0.113.1:2",
@@ -65,12 +72,13 @@ impl Siege {
             "[::1]:1",
         ];
         Self {
-            world: World::new(policy),
+            world: World::new(besieged()),
             random: Random(seed),
             clients,
             peers: peers.map(address).to_vec(),
             nonces: Vec::new(),
             seeds: seeds(),
+            tickets: vec![Vec::new()],
             steps: 0,
         }
     }
@@ -105,7 +113,12 @@ impl Siege {
 
     fn event(&mut self) {
         let seconds = [0, 1, 30, 299, 700][self.random.below(5)];
-        match self.random.below(4) {
+        match self.random.below(5) {
+            4 => {
+                let mut policy = besieged();
+                policy.mobility = !self.random.once_in(4);
+                self.world.swap_policy(policy);
+            }
             0 => self.world.pass(Duration::from_secs(seconds)),
             1 => self.world.client_gone(*self.random.pick(&self.clients)),
             2 => self.world.bind = Err(self.random.once_in(2)),
@@ -140,7 +153,27 @@ impl Siege {
             let place = self.random.below(self.seeds.len());
             self.seeds[place].clone_from(&packet);
         }
-        let _ = self.world.send(self.clients[who], &packet);
+        if let Out::ToClient { message, .. } = self.world.send(self.clients[who], &packet) {
+            self.note_ticket(&Response(message));
+        }
+    }
+
+    fn note_ticket(&mut self, response: &Response) {
+        if let Some(ticket) = response.value(AttributeType::MOBILITY_TICKET) {
+            self.tickets.push(ticket);
+            if self.tickets.len() > 8 {
+                self.tickets.remove(0);
+            }
+        }
+    }
+
+    /// Nothing, a ticket that is or was good, or one that looks like it.
+    fn ticket(&mut self) -> (AttributeType, Vec<u8>) {
+        let mut ticket = self.random.pick(&self.tickets).clone();
+        if self.random.once_in(4) {
+            ticket = self.random.bytes(40);
+        }
+        (AttributeType::MOBILITY_TICKET, ticket)
     }
 
     fn channel_data(&mut self) -> Vec<u8> {
@@ -179,7 +212,14 @@ impl Siege {
     fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
         let peer = xor_peer_address(*self.random.pick(&self.peers), id);
         match method {
+            Method::ALLOCATE if self.random.once_in(2) => {
+                vec![
+                    requested_transport(17),
+                    (AttributeType::MOBILITY_TICKET, Vec::new()),
+                ]
+            }
             Method::ALLOCATE => vec![requested_transport(17)],
+            Method::REFRESH if self.random.once_in(2) => vec![self.ticket()],
             Method::REFRESH if self.random.once_in(8) => vec![lifetime(0)],
             Method::CREATE_PERMISSION => vec![peer],
             Method::CHANNEL_BIND => {
@@ -193,7 +233,8 @@ impl Siege {
     }
 
     fn attribute(&mut self, id: TransactionId) -> (AttributeType, Vec<u8>) {
-        match self.random.below(10) {
+        match self.random.below(11) {
+            10 => self.ticket(),
             0 | 1 => requested_family(1 + self.random.byte() % 3),
             2 => lifetime(u32::from_be_bytes(self.random.array())),
             3 => channel_number(self.random.u16()),
@@ -262,6 +303,7 @@ impl Siege {
             let requests = methods.map(|method| stats.get(Counter::Requests(*method, *code)));
             assert!(requests.sum::<u64>() > 0, "no {}", code.label());
         }
+        assert!(stats.get(Counter::AllocationsMoved) > 100, "few moves");
         for reason in &Reason::ALL[..12] {
             assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
         }
