@@ -7,16 +7,21 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftRedirect, DraftUser,
+    List, Located,
+};
 use super::file::Source;
+use super::oauth::parse_token_algorithm;
 use super::reader::Section;
+use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 15] = [
+/// Every section with its keys; `auth.users` and `auth.oauth_keys` are arrays of tables.
+const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -27,9 +32,12 @@ const SECTIONS: [(&str, &[&str]); 15] = [
             "algorithms",
             "userhash",
             "users",
+            "oauth_server_name",
+            "oauth_keys",
         ],
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
+    ("auth.oauth_keys", &["id", "key", "algorithm"]),
     ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
     ("peers", &["allow", "deny"]),
     (
@@ -67,7 +75,10 @@ const SECTIONS: [(&str, &[&str]); 15] = [
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
     ("mobility", &["enabled"]),
-    ("compatibility", &["rfc3489"]),
+    ("redirect", &["servers", "tls_servers", "domain"]),
+    ("compatibility", &["rfc3489", "rfc5766_channels"]),
+    ("drain", &["limit", "stop_limit"]),
+    ("control", &["socket"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -86,7 +97,7 @@ pub fn keys() -> impl Iterator<Item = String> {
     let of_section = |(section, keys): (&'static str, &'static [&'static str])| {
         keys.iter().map(move |key| format!("{section}.{key}"))
     };
-    SECTIONS.into_iter().flat_map(of_section)
+    SECTIONS.iter().copied().flat_map(of_section)
 }
 
 /// Reads the file `path` into `draft`; what is wrong with it goes into `report`.
@@ -152,6 +163,20 @@ fn read_auth(
             key: user.string("key", report),
             key_sha256: user.string("key_sha256", report),
             generated: false,
+        });
+    }
+    read_oauth(section, draft, report);
+}
+
+fn read_oauth(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    draft.oauth_server_name = section.string("oauth_server_name", report);
+    for (spot, key) in section.sections("oauth_keys", report) {
+        refuse_unknown_keys(&key, "auth.oauth_keys", report);
+        draft.oauth_keys.push(DraftOauthKey {
+            spot,
+            id: key.string("id", report),
+            key: key.string("key", report),
+            algorithm: key.parsed("algorithm", parse_token_algorithm, report),
         });
     }
 }
@@ -223,11 +248,26 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
     draft.mobility = open(root, "mobility", report).boolean("enabled", report);
-    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
+    draft.redirect = read_redirect(&open(root, "redirect", report), report);
+    let compatibility = open(root, "compatibility", report);
+    draft.rfc3489 = compatibility.boolean("rfc3489", report);
+    draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
+    let drain = open(root, "drain", report);
+    draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
+    draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);
     draft.format = log.parsed("format", parse_format, report);
+}
+
+fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
+    DraftRedirect {
+        servers: section.list("servers", parse_alternate_server, report),
+        tls_servers: section.list("tls_servers", parse_alternate_server, report),
+        domain: section.parsed("domain", parse_domain, report),
+    }
 }
 
 /// The section `name`, its unknown keys reported.

@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use super::StreamLimits;
 use crate::net::Waker;
+use crate::transport::TlsServer;
 use crate::turn::{Letter, Policy};
 
 /// What a shard is told.
@@ -13,6 +15,8 @@ pub(super) enum Message {
     SetPolicy(Arc<Policy>),
     /// From the core of another shard.
     Letter(Letter),
+    SetStreams(StreamLimits),
+    SetTls(TlsServer),
     Stop,
 }
 

@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 
 use super::five_tuple::FiveTuple;
 use super::mobility::MobileId;
+use super::owner::Owner;
 use super::ticket::Ticket;
 use crate::stun::TransactionId;
 
@@ -20,7 +21,7 @@ const SLACK: usize = 64;
 #[derive(Debug)]
 pub(super) struct Awaited {
     pub(super) id: MobileId,
-    pub(super) username: Box<str>,
+    pub(super) owner: Owner,
     pub(super) transaction: TransactionId,
     pub(super) lifetime: Duration,
     pub(super) ticket: Ticket,
@@ -127,12 +128,21 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::stun::PasswordAlgorithm;
     use crate::turn::five_tuple::Transport;
+    use crate::turn::keys::StoredKey;
+    use crate::turn::owner::Proof;
 
     fn awaited() -> Awaited {
         Awaited {
             id: MobileId::default(),
-            username: "alice".into(),
+            owner: Owner {
+                username: "alice".into(),
+                proof: Proof::Password {
+                    key: StoredKey::derive(PasswordAlgorithm::Md5, "alice", "", ""),
+                    expires: None,
+                },
+            },
             transaction: TransactionId([1; 12]),
             lifetime: Duration::ZERO,
             ticket: Ticket::new([0; 24]),

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
+use super::owner::Owner;
 use super::ticket::Ticket;
 use crate::time::Instant;
 
@@ -26,7 +27,7 @@ pub(super) struct Place {
 pub(super) struct Mobile {
     pub(super) place: Place,
     /// Who made it; nobody else's ticket is good.
-    pub(super) username: Box<str>,
+    pub(super) owner: Owner,
     /// Where its client was last heard.
     pub(super) client: FiveTuple,
     /// When each of its families ends.
@@ -170,6 +171,13 @@ impl Mobility {
             }
         }
         Some(entry.mobile.until)
+    }
+
+    /// The allocation belongs to another access token.
+    pub(super) fn set_owner(&self, id: MobileId, owner: Owner) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            entry.mobile.owner = owner;
+        }
     }
 
     /// Sets when the allocation ends, all of it or one family.

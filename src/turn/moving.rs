@@ -12,6 +12,7 @@ use super::five_tuple::{FiveTuple, Transport};
 use super::letter::Letter;
 use super::mobility::{Mobile, MobileId, Place};
 use super::outcome::{Reason, Verdict};
+use super::owner::Owner;
 use super::relay::{Relay, Socket};
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter, Stats};
@@ -51,7 +52,7 @@ impl Server {
                 shard: self.shard,
                 key,
             },
-            username: allocation.owner.username.clone(),
+            owner: allocation.owner.clone(),
             client: allocation.client,
             until,
         };
@@ -129,13 +130,11 @@ impl Server {
         let Some(old) = self.allocations.rename(key, client) else {
             return Heard::Nobody;
         };
-        if let Some(allocation) = self.allocations.get(key) {
+        if let Some(allocation) = self.allocations.get_mut(key) {
+            self.shared.quota.follow(&mut allocation.account, &client);
             count_relays(&mut self.stats, allocation, old.transport, Way::Out);
             count_relays(&mut self.stats, allocation, client.transport, Way::In);
         }
-        self.shared
-            .quota
-            .move_source(old.client.ip(), client.client.ip());
         self.settle_move(key, id, client);
         Heard::Here
     }
@@ -192,10 +191,12 @@ impl Server {
         let Some(mut allocation) = self.shared.mobility.collect(&client) else {
             return self.handle_parked_of(&client, false);
         };
-        let old = std::mem::replace(&mut allocation.client, client);
-        self.shared
-            .quota
-            .move_source(old.client.ip(), client.client.ip());
+        allocation.client = client;
+        self.shared.quota.follow(&mut allocation.account, &client);
+        let (peers, live) = (&self.policy.peers, &self.shared.live);
+        // The policy may have changed on the way.
+        let judge = |peer| peers.permit(peer, live).ok();
+        allocation.permissions.judge_anew(judge);
         allocation.state = State::Arriving;
         allocation.scheduled = Instant::FAR_FUTURE;
         for relay in allocation.relays.iter_mut() {
@@ -250,6 +251,12 @@ impl Server {
     pub(super) fn is_awaited(&self, client: &FiveTuple) -> bool {
         let awaited = self.awaited.get(client);
         awaited.is_some_and(|awaited| self.stands(client, awaited))
+    }
+
+    /// Whose allocation awaits `client`.
+    pub(super) fn awaited_owner(&self, client: &FiveTuple) -> Option<&Owner> {
+        let awaited = self.awaited.get(client)?;
+        self.stands(client, awaited).then_some(&awaited.owner)
     }
 
     fn stands(&self, client: &FiveTuple, awaited: &Awaited) -> bool {

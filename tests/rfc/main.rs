@@ -7,6 +7,7 @@ mod common;
 
 mod allocate;
 mod allocate_refused;
+mod bearer;
 mod binding;
 mod channel_bind;
 mod channel_data;
@@ -24,7 +25,10 @@ mod long_term;
 mod mobility;
 mod mobility_shards;
 mod nat_discovery;
+mod oauth;
+mod oauth_life;
 mod password_algorithms;
+mod redirect;
 mod refresh;
 mod reservation;
 mod retransmission;

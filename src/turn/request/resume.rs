@@ -41,7 +41,7 @@ impl Server {
             }));
         }
         self.check_credential(request, user)?;
-        let lifetime = allocate::lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = allocate::lifetime(request, user, &self.policy.lifetimes)?;
         let offer = Offer {
             used: ticket,
             fresh: Ticket::new(self.random.bytes()),
@@ -56,7 +56,7 @@ impl Server {
     fn repeat_resume(&self, request: &Request<'_, '_>, user: &Authenticated) -> Option<Success> {
         let awaited = self.awaited.get(&request.from)?;
         let is_repeated = awaited.transaction == request.message.transaction()
-            && awaited.username == user.owner().username
+            && awaited.owner.is(user.owner())
             && self.is_awaited(&request.from);
         is_repeated.then_some(Success::Refreshed {
             lifetime: awaited.lifetime,
@@ -73,7 +73,7 @@ impl Server {
     ) -> Result<(MobileId, Mobile), Refusal> {
         let found = self.shared.mobility.find(ticket, request.now.instant);
         let (id, mobile) = found.ok_or(Refusal::BadRequest)?;
-        if mobile.username != user.owner().username {
+        if !mobile.owner.is(user.owner()) {
             self.stats
                 .increment(Counter::AuthFailures(AuthFailure::OtherUser));
             return Err(Refusal::BadRequest);
@@ -136,7 +136,7 @@ impl Server {
         self.tell(request.now, place.shard, letter);
         let awaited = Awaited {
             id,
-            username: mobile.username.clone(),
+            owner: mobile.owner.clone(),
             transaction: request.message.transaction(),
             lifetime,
             ticket: offer.fresh,
@@ -170,7 +170,7 @@ impl Server {
             return Ok(());
         }
         let awaited = self.awaited.get(&from);
-        if awaited.is_some_and(|awaited| awaited.username != user.owner().username) {
+        if awaited.is_some_and(|awaited| !awaited.owner.is(user.owner())) {
             self.stats
                 .increment(Counter::AuthFailures(AuthFailure::OtherUser));
             let signature = user.signature();
