@@ -224,15 +224,15 @@ impl Siege {
     fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
         let peer = xor_peer_address(*self.random.pick(&self.peers), id);
         match method {
-            Method::ALLOCATE if self.random.once_in(2) => {
+            Method::ALLOCATE if self.random.once_in(4) => {
                 vec![
                     requested_transport(17),
                     (AttributeType::MOBILITY_TICKET, Vec::new()),
                 ]
             }
             Method::ALLOCATE => vec![requested_transport(17)],
+            Method::REFRESH if self.random.once_in(4) => vec![lifetime(0)],
             Method::REFRESH if self.random.once_in(2) => vec![self.ticket()],
-            Method::REFRESH if self.random.once_in(8) => vec![lifetime(0)],
             Method::CREATE_PERMISSION => vec![peer],
             Method::CHANNEL_BIND => {
                 vec![
@@ -307,7 +307,8 @@ impl Siege {
             relayed(Direction::ToClient),
         ];
         for counter in often {
-            assert!(stats.get(counter) > self.steps / 100, "{counter:?}");
+            let count = stats.get(counter);
+            assert!(count > self.steps / 100, "{count} {counter:?}");
         }
         let never = ResultCode::error(500);
         for code in ResultCode::ALL.iter().filter(|code| **code != never) {
@@ -315,7 +316,8 @@ impl Siege {
             let requests = methods.map(|method| stats.get(Counter::Requests(*method, *code)));
             assert!(requests.sum::<u64>() > 0, "no {}", code.label());
         }
-        assert!(stats.get(Counter::AllocationsMoved) > 100, "few moves");
+        let moved = stats.get(Counter::AllocationsMoved);
+        assert!(moved > self.steps / 20_000, "{moved} moves");
         for reason in &Reason::ALL[..12] {
             assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
         }

@@ -100,7 +100,7 @@ impl Server {
         user: Authenticated,
     ) -> Verdict<'p> {
         let signature = user.signature();
-        if let Err(verdict) = self.await_allocation(request, reply, &user) {
+        if let Some(verdict) = self.await_allocation(request, reply, &user) {
             return verdict;
         }
         let handled =

@@ -155,31 +155,32 @@ impl Server {
     }
 
     /// A further request of a client that is awaited, authentic as it is: its allocation moves here first.
+    /// What becomes of the request, if it has to wait or is another user's.
     pub(super) fn await_allocation<'p>(
         &mut self,
         request: &Request<'_, 'p>,
         reply: &Reply,
         user: &Authenticated,
-    ) -> Result<(), Verdict<'p>> {
+    ) -> Option<Verdict<'p>> {
         let Request { now, from, message } = *request;
         if self.awaited.is_empty() || self.allocations.key(&from).is_some() {
-            return Ok(());
+            return None;
         }
         let shows_ticket = message.has(AttributeType::MOBILITY_TICKET);
         if reply.method == RequestMethod::Refresh && shows_ticket || !self.is_awaited(&from) {
-            return Ok(());
+            return None;
         }
         let awaited = self.awaited.get(&from);
         if awaited.is_some_and(|awaited| !awaited.owner.is(user.owner())) {
             self.stats
                 .increment(Counter::AuthFailures(AuthFailure::OtherUser));
             let signature = user.signature();
-            return Err(self.refuse(now, reply, &Refusal::WrongCredentials, Some(&signature)));
+            return Some(self.refuse(now, reply, &Refusal::WrongCredentials, Some(&signature)));
         }
         match self.hear(now, &from, message.as_bytes()) {
-            Heard::Here | Heard::Nobody => Ok(()),
-            Heard::Parked => Err(Verdict::Park),
-            Heard::Full => Err(Verdict::Discard(Reason::AnswerPending)),
+            Heard::Here | Heard::Nobody => None,
+            Heard::Parked => Some(Verdict::Park),
+            Heard::Full => Some(Verdict::Discard(Reason::AnswerPending)),
         }
     }
 }
