@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::allocation::{Allocation, Neighbour};
 use super::allocation_key::AllocationKey;
+use super::exchange::Action;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::peer_filter::Scope;
 use super::relay::Relay;
-use super::server::{Action, Server};
+use super::server::Server;
 use super::stats::{AllocationEnd, Counter};
 use crate::stun::ChannelNumber;
 use crate::time::Instant;

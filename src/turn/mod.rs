@@ -14,6 +14,7 @@ mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod exchange;
 mod five_tuple;
 mod icmp;
 mod icmp_report;
@@ -54,6 +55,7 @@ pub use access_token::{
 };
 pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
+pub use exchange::{Action, Event};
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
@@ -67,7 +69,7 @@ pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use redirect::{Admission, Alternates};
 pub use security::Security;
-pub use server::{Action, Event, Server, Setup, Shared};
+pub use server::{Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, RequestMethod,
     ResultCode, SLOTS, Source, Stats,

@@ -8,13 +8,14 @@
 use super::allocation::{Allocation, State};
 use super::allocation_key::AllocationKey;
 use super::awaited::{Awaited, Heard, Waiting};
+use super::exchange::Action;
 use super::five_tuple::{FiveTuple, Transport};
 use super::letter::Letter;
 use super::mobility::{Mobile, MobileId, Place};
 use super::outcome::{Reason, Verdict};
 use super::owner::Owner;
 use super::relay::{Relay, Socket};
-use super::server::{Action, Server};
+use super::server::Server;
 use super::stats::{AllocationEnd, Counter, Stats};
 use super::ticket::Ticket;
 use crate::time::{Instant, Now};

@@ -2,12 +2,13 @@
 
 use super::allocation::{Allocation, Neighbour, State};
 use super::allocation_key::AllocationKey;
+use super::exchange::Action;
 use super::five_tuple::Family;
 use super::ports::Parity;
 use super::relay::{MAX_TRIES, Relay, Socket};
 use super::reply::{Missing, Refusal};
 use super::reservation::{HELD, Reservation, Token};
-use super::server::{Action, Server};
+use super::server::Server;
 use super::stats::Counter;
 use crate::time::{Instant, Now};
 

@@ -23,6 +23,7 @@ mod icmp;
 mod lifetime;
 mod long_term;
 mod mobility;
+mod mobility_moves;
 mod mobility_shards;
 mod nat_discovery;
 mod oauth;

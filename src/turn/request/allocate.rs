@@ -10,6 +10,7 @@ use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
+use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
@@ -20,7 +21,7 @@ use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
-use crate::turn::server::{Action, Server};
+use crate::turn::server::Server;
 
 /// What an allocation gets: its relays, still to be bound, and what belongs to them.
 struct Grant {
