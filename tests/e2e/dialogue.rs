@@ -68,6 +68,23 @@ impl Dialogue {
         }
     }
 
+    /// The socket of a client over UDP.
+    pub(crate) fn datagrams(&self) -> Option<&UdpSocket> {
+        match &self.transport {
+            Transport::Udp(socket) => Some(socket),
+            Transport::Tcp(_) => None,
+        }
+    }
+
+    /// Where the server listens.
+    pub(crate) fn server(&self) -> SocketAddr {
+        match &self.transport {
+            Transport::Udp(socket) => socket.peer_addr(),
+            Transport::Tcp(stream) => stream.peer_addr(),
+        }
+        .unwrap()
+    }
+
     /// Sends `bytes` as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.transport {

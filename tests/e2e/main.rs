@@ -16,6 +16,7 @@ mod fragments;
 mod hostile;
 mod http;
 mod icmp;
+mod ip_headers;
 mod metrics;
 mod mutation;
 mod namespace;
