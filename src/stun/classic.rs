@@ -1,4 +1,4 @@
-//! Binding requests of clients that know no magic cookie (RFC 3489 §11, RFC 5389 §12.2).
+//! Requests of clients that know no magic cookie (RFC 3489 §11, RFC 5389 §12.2).
 
 use super::attribute::{AttributeType, Attributes, read_attribute};
 use super::header::{Class, HEADER_LENGTH, Method, decode_type};
@@ -71,14 +71,15 @@ mod tests {
     const PLAIN: &[u8] = b"\0\x01\0\x00abcdefghijklmnop";
 
     #[test]
-    fn a_binding_request_is_read_and_nothing_else() {
+    fn a_request_is_read_and_nothing_else() {
         let request = ClassicRequest::parse(PLAIN).expect("a request");
         assert_eq!(
             request.transaction(),
             ClassicTransactionId(*b"abcdefghijklmnop")
         );
+        assert_eq!(request.method(), Method::BINDING);
         assert_eq!(request.unsupported(), None);
-        for (place, value) in [(0, 1), (1, 2), (1, 0x11), (3, 1), (3, 4)] {
+        for (place, value) in [(0, 1), (0, 0x40), (0, 0x80), (1, 0x11), (3, 1), (3, 4)] {
             let mut bytes = PLAIN.to_vec();
             bytes[place] = value;
             assert!(ClassicRequest::parse(&bytes).is_none(), "{bytes:02x?}");
