@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "fuzz/access_token.rs"]
+mod access_token;
 #[path = "fuzz/channel_data.rs"]
 mod channel_data;
 #[path = "common/mod.rs"]
@@ -60,4 +62,9 @@ fn answers_to_a_probe() {
 #[test]
 fn sequences_of_packets_and_time() {
     replay("server", server::target);
+}
+
+#[test]
+fn access_tokens() {
+    replay("access_token", access_token::target);
 }

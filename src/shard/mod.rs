@@ -22,6 +22,7 @@ mod relays;
 mod streams;
 mod throttle;
 mod token;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
 use crate::stun::ChannelRange;
+use crate::transport::TlsServer;
 use crate::turn::{self, Stats};
 
 /// Limits on stream clients, and what they may send.
@@ -78,6 +80,8 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// What TLS sessions start from; without it the TLS listeners refuse connections.
+    pub tls: Option<TlsServer>,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.
     pub relay_buffer: usize,
     /// The reserved sockets; the same for all shards of a process.

@@ -2,7 +2,7 @@
 
 use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::turn::{
-    Admission, Alternates, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    Admission, Alternates, Bandwidth, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
     RelayAddresses, RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
 };
 
@@ -35,7 +35,9 @@ pub fn policy() -> Policy {
         },
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,
         admission: Admission::Open,

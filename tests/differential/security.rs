@@ -74,6 +74,7 @@ impl<S: TurnParty> Client<S> {
             username,
             realm,
             password,
+            ..
         } = &self.login;
         let hash = Sha256::digest(format!("{username}:{REALM}"));
         match self.hides_name {

@@ -69,6 +69,11 @@ impl Running {
         kill_process(self.handle(), Signal::TERM).unwrap();
     }
 
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.handle(), signal).unwrap();
+    }
+
     /// What it has written to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()

@@ -56,6 +56,7 @@ impl Dialect {
             username,
             realm,
             password,
+            ..
         } = login;
         StoredKey::derive(self.algorithm(), username, realm, password)
     }
