@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turnstone::stun::{AttributeType, Method, TransactionId};
+use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::UnixTime;
 use turnstone::turn::{
     Admission, Alternates, Counter, Direction, Family, FiveTuple, Policy, Reason, RequestMethod,
@@ -140,6 +140,7 @@ impl Siege {
     fn client_sends(&mut self) {
         let who = self.random.below(self.clients.len());
         let packet = match self.random.below(8) {
+            0 if self.random.once_in(20) => keep_alive(),
             0 => self.random.bytes(60),
             1 | 2 => mutate(&self.seeds, &mut self.random),
             3 => self.channel_data(),
@@ -290,6 +291,14 @@ impl Siege {
             assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
         }
     }
+}
+
+/// A Binding indication.
+fn keep_alive() -> Vec<u8> {
+    let mut message = Vec::new();
+    let id = TransactionId(*b"keep-me-open");
+    MessageBuilder::new(&mut message, Class::Indication, Method::BINDING, id);
+    message
 }
 
 /// Little of everything; one alternate server.
