@@ -196,10 +196,11 @@ impl World {
     fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
                 Action::OpenPair { key, local } => {
-                    self.open(key, local, self.bind);
-                    if self.bind.is_ok() {
+                    let bind = self.bind_to(local);
+                    self.open(key, local, bind);
+                    if bind.is_ok() {
                         let above = SocketAddr::new(local.ip(), local.port() + 1);
                         let is_new = self.held().insert(above);
                         assert!(is_new && !self.relays.contains_key(&above), "bound twice");
@@ -240,10 +241,16 @@ impl World {
         self.held.lock().expect("no panic")
     }
 
+    /// What binding a socket to `local` ends in.
+    fn bind_to(&self, local: SocketAddr) -> Result<(), Retry> {
+        match self.refused == Some(Family::of(local.ip())) {
+            true => Err(false),
+            false => self.bind,
+        }
+    }
+
     fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let is_refused = self.refused == Some(family);
-        let bind = if is_refused { Err(false) } else { bind };
         let event = match bind {
             Ok(()) => {
                 assert!(
