@@ -166,6 +166,10 @@ impl Shard {
                     self.server.handle_event(self.now, Event::Policy(policy));
                     self.drain();
                 }
+                Message::Letter(letter) => {
+                    self.server.handle_event(self.now, Event::Letter(letter));
+                    self.drain();
+                }
                 Message::SetTls(tls) => self.tls = Some(tls),
                 Message::ClosePeer(id) => self.close_peer_here(id),
                 Message::SetStreams(limits) => self.connections.set_limits(limits),

@@ -9,6 +9,7 @@ use super::peer_connection::PeerConnectionId;
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
+use super::ticket::Ticket;
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
@@ -20,6 +21,7 @@ pub(super) enum Refusal {
     BadRequest,
     Unauthenticated,
     Forbidden,
+    MobilityForbidden,
     UnknownAttributes(Vec<AttributeType>),
     AllocationMismatch,
     StaleNonce,
@@ -41,6 +43,7 @@ impl Refusal {
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated => (401, "Unauthenticated"),
             Self::Forbidden => (403, "Forbidden"),
+            Self::MobilityForbidden => (405, "Mobility Forbidden"),
             Self::UnknownAttributes(_) => (420, "Unknown Attribute"),
             Self::AllocationMismatch => (437, "Allocation Mismatch"),
             Self::StaleNonce => (438, "Stale Nonce"),
@@ -84,9 +87,13 @@ pub(super) enum Success {
         lifetime: Duration,
         token: Option<Token>,
         missing: Option<Missing>,
+        ticket: Option<Ticket>,
     },
-    /// Refresh (RFC 8656 §8.2).
-    Refreshed { lifetime: Duration },
+    /// Refresh (RFC 8656 §8.2), with a ticket (RFC 8016 §3.2).
+    Refreshed {
+        lifetime: Duration,
+        ticket: Option<Ticket>,
+    },
     /// Connect (RFC 6062 §5.2).
     Connected { connection: PeerConnectionId },
     /// CreatePermission, ChannelBind and ConnectionBind require nothing.
@@ -188,6 +195,7 @@ impl Reply {
                 lifetime,
                 token,
                 missing,
+                ticket,
             } => {
                 for relayed in relayed.into_iter().flatten() {
                     builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
@@ -201,9 +209,11 @@ impl Reply {
                 if let Some(missing) = missing {
                     missing.write(&mut builder);
                 }
+                write_ticket(&mut builder, ticket);
             }
-            Success::Refreshed { lifetime } => {
+            Success::Refreshed { lifetime, ticket } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+                write_ticket(&mut builder, ticket);
             }
             Success::Connected { connection } => {
                 builder.u32(AttributeType::CONNECTION_ID, connection.to_bits());
@@ -252,6 +262,12 @@ impl Reply {
         if self.fingerprint {
             builder.fingerprint();
         }
+    }
+}
+
+fn write_ticket(builder: &mut MessageBuilder<'_>, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        builder.attribute(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
     }
 }
 

@@ -1,17 +1,20 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
+use super::awaited::AwaitedClients;
 use super::bandwidth::{BoundMeter, Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
-use super::five_tuple::{Family, FiveTuple, Transport};
-use super::icmp::Icmp;
+use super::exchange::{Action, Event};
+use super::five_tuple::{FiveTuple, Transport};
 use super::live_relays::LiveRelays;
+use super::mobility::Mobility;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
 use super::peer_connection::{Directory, PeerConnectionId};
@@ -21,7 +24,7 @@ use super::quota::Quota;
 use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::reservation::{Reservations, Strays, Token};
-use super::stats::{Counter, PeerEnd, Source, Stats};
+use super::stats::{Counter, Source, Stats};
 use crate::stun::{ChannelData, Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
@@ -37,17 +40,19 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    pub(super) mobility: Mobility,
     pub(super) meters: SharedMeters,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota, nothing is reserved, no peer connected and
-    /// nobody measured.
+    /// Whether no allocation is counted against any quota, nothing is reserved, no peer connected, nobody
+    /// measured and no ticket good for anything.
     pub fn is_idle(&self) -> bool {
         self.quota.is_empty()
             && self.reservations.is_empty()
             && self.peers.is_empty()
             && self.meters.is_idle()
+            && self.mobility.is_empty()
     }
 }
 
@@ -68,155 +73,14 @@ pub struct Setup {
     pub shared: Arc<Shared>,
 }
 
-/// What the server asks its owner to do. Drained with [`Server::poll_action`] after each `handle_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Bind a UDP socket to `local` and answer with [`Event::RelayOpened`] or [`Event::RelayFailed`].
-    OpenRelay {
-        /// For which allocation.
-        key: AllocationKey,
-        /// The local address and port to bind.
-        local: SocketAddr,
-    },
-    /// Bind two UDP sockets, to `local` and to the port above it, or none; answer as to `OpenRelay`. The
-    /// second one is held, unread, until `OpenReserved` or `DropReserved` names it.
-    OpenPair {
-        /// For which allocation.
-        key: AllocationKey,
-        /// The local address and even port to bind.
-        local: SocketAddr,
-    },
-    /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
-    /// allocation; answer as to `OpenRelay`.
-    OpenReserved {
-        /// For which allocation.
-        key: AllocationKey,
-        /// What the held socket is bound to.
-        local: SocketAddr,
-    },
-    /// Close the socket that is held at `local`; no event follows.
-    DropReserved {
-        /// What the held socket is bound to.
-        local: SocketAddr,
-    },
-    /// Close the allocation's relay socket of `family`; no event follows.
-    CloseRelay {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Which of its sockets.
-        family: Family,
-    },
-    /// Listen for TCP connections at `local`, in such a way that [`Action::Connect`] can bind the same
-    /// address; answer as to `OpenRelay`. Who connects goes to [`Server::handle_peer_connection`].
-    OpenTcpRelay {
-        /// For which allocation.
-        key: AllocationKey,
-        /// The local address and port to bind.
-        local: SocketAddr,
-    },
-    /// Close the allocation's TCP listener of `family`; no event follows.
-    CloseTcpRelay {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Which of its listeners.
-        family: Family,
-    },
-    /// Connect to `peer` from the TCP relay at `local` and answer with [`Event::PeerConnected`] or
-    /// [`Event::PeerFailed`]. From its connection nothing is read until `Join` names it, at any shard.
-    Connect {
-        /// For which allocation.
-        key: AllocationKey,
-        /// What the connection is called.
-        connection: PeerConnectionId,
-        /// The local address and port to bind.
-        local: SocketAddr,
-        /// Whom to connect to.
-        peer: SocketAddr,
-    },
-    /// From the response on that waits, relay bytes between the connection of `client` and the peer's,
-    /// and tell of the end with [`Event::PeerClosed`].
-    Join {
-        /// The client data connection.
-        client: FiveTuple,
-        /// The peer data connection, which may be held for another shard.
-        connection: PeerConnectionId,
-    },
-    /// Close a peer data connection, whether it is being opened, waits or is joined with a client's,
-    /// which closes too. Of one that is joined [`Event::PeerClosed`] tells.
-    ClosePeer {
-        /// Which connection.
-        connection: PeerConnectionId,
-        /// The shard that has it.
-        shard: u16,
-    },
-}
-
-/// What happened outside.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The relay socket is bound.
-    RelayOpened {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Of which family.
-        family: Family,
-    },
-    /// The relay socket could not be opened.
-    RelayFailed {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Of which family.
-        family: Family,
-        /// Another port may do (it was in use); otherwise no port will.
-        retry: bool,
-    },
-    /// The client's connection closed: its allocation ends.
-    ClientGone {
-        /// The connection.
-        client: FiveTuple,
-    },
-    /// A datagram of the allocation met an ICMP error.
-    Icmp {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Where the datagram was going.
-        peer: SocketAddr,
-        /// The error.
-        error: Icmp,
-    },
-    /// The peer has accepted the connection that `Connect` asked for.
-    PeerConnected {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Which connection.
-        connection: PeerConnectionId,
-    },
-    /// The connection that `Connect` asked for could not be opened.
-    PeerFailed {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Which connection.
-        connection: PeerConnectionId,
-    },
-    /// A peer data connection that was joined here with a client's has ended.
-    PeerClosed {
-        /// Which connection.
-        connection: PeerConnectionId,
-        /// How it ended.
-        end: PeerEnd,
-    },
-    /// A new snapshot of the operator's decisions.
-    Policy(Arc<Policy>),
-}
-
 /// The rules of STUN and TURN for the clients of one shard.
-#[derive(Debug)]
 pub struct Server {
     pub(super) shard: u16,
     pub(super) shards: u16,
     pub(super) policy: Arc<Policy>,
     pub(super) shared: Arc<Shared>,
     pub(super) allocations: Allocations,
+    pub(super) awaited: AwaitedClients,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
     /// The reservations that this shard made, by the time at which they end.
@@ -238,6 +102,16 @@ pub struct Server {
     pub(super) head: Vec<u8>,
 }
 
+impl fmt::Debug for Server {
+    /// What clients are told, tickets and all, is theirs (requirement S21).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("shard", &self.shard)
+            .field("allocations", &self.allocations)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
     /// A server without clients.
     pub fn new(setup: Setup) -> Self {
@@ -247,6 +121,7 @@ impl Server {
             shard: setup.shard,
             shards,
             allocations: Allocations::new(random.next_u64()),
+            awaited: AwaitedClients::new(random.next_u64()),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
             reserved: VecDeque::new(),
@@ -274,12 +149,44 @@ impl Server {
         packet: &'p [u8],
     ) -> Verdict<'p> {
         self.count_received(source(from.transport), packet);
-        let verdict = match classify(packet) {
+        let verdict = match self.decide(now, from, packet) {
+            Err(Reason::NoAllocation) if !self.awaited.is_empty() => {
+                self.hear_packet(now, from, packet)
+            }
+            verdict => verdict,
+        };
+        self.settle(verdict)
+    }
+
+    /// The next packet of `client` that waited for its allocation.
+    pub fn take_parked(&mut self, client: &FiveTuple) -> Option<Box<[u8]>> {
+        self.parked_packet(client)
+    }
+
+    /// Handles a packet that [`take_parked`](Self::take_parked) returned.
+    pub fn handle_parked<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Verdict<'p> {
+        // It has another outcome now.
+        self.stats.subtract(Counter::Parked, 1);
+        let verdict = self.decide(now, from, packet);
+        self.settle(verdict)
+    }
+
+    pub(super) fn decide<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        match classify(packet) {
             Kind::ChannelData => self.handle_channel_data(now, &from, packet, ChannelData::parse),
             Kind::Stun => self.handle_stun(now, from, packet),
             Kind::Other => self.handle_other(now, &from, packet),
-        };
-        self.settle(verdict)
+        }
     }
 
     /// Handles one datagram that `peer` sent to the allocation's relay socket.
@@ -307,6 +214,11 @@ impl Server {
             Event::PeerConnected { key, connection } => self.peer_connected(now, key, connection),
             Event::PeerFailed { key, connection } => self.peer_failed(now, key, connection),
             Event::PeerClosed { connection, end } => self.peer_closed(connection, end),
+            Event::Letter(letter) => {
+                // An owner that wakes late must not show.
+                self.handle_timeout(now);
+                self.letter(now, letter);
+            }
             Event::Policy(policy) => self.set_policy(policy),
         }
     }
@@ -342,9 +254,9 @@ impl Server {
         self.deadlines.next()
     }
 
-    /// Whether `client` has an allocation, live or being opened.
+    /// Whether `client` has an allocation, live or being opened, or one that awaits it (RFC 8016).
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
-        self.allocations.key(client).is_some()
+        self.allocations.key(client).is_some() || self.is_awaited(client)
     }
 
     /// The counters.

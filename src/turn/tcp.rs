@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
+use super::exchange::Action;
 use super::five_tuple::Family;
 use super::live_relays::LiveRelays;
 use super::peer_connection::{
     BIND_TIMEOUT, PeerConnection, PeerConnectionId, PeerConnections, Stage,
 };
 use super::reply::{Refusal, Reply, Signature, Success};
-use super::server::{Action, Server, Shared};
+use super::server::{Server, Shared};
 use super::stats::{Counter, PeerEnd, PeerOrigin};
 use crate::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use crate::time::{Instant, Now};

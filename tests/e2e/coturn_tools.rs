@@ -10,7 +10,7 @@ use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 use super::tls::Secured;
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
+pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[test]
 fn uclient_binds_channels_over_udp() {
@@ -303,13 +303,13 @@ fn last_number(output: &str, label: &str) -> u32 {
 }
 
 /// `turnutils_peer`, which sends everything back.
-struct Peer {
+pub(crate) struct Peer {
     address: SocketAddr,
     _running: Running,
 }
 
 impl Peer {
-    fn at(ip: &str) -> Self {
+    pub(crate) fn at(ip: &str) -> Self {
         let address = SocketAddr::new(ip.parse().unwrap(), free_port());
         let mut command = Command::new("turnutils_peer");
         command.args(["-L", ip, "-p", &address.port().to_string()]);
@@ -328,7 +328,7 @@ impl Peer {
         }
     }
 
-    fn flags(&self) -> String {
+    pub(crate) fn flags(&self) -> String {
         format!("-e {} -r {}", self.address.ip(), self.address.port())
     }
 }

@@ -70,6 +70,19 @@ fn a_server_that_offers_no_tcp_says_so() {
     assert_eq!(count(&world, Counter::Dropped(Reason::UnknownMethod)), 2);
 }
 
+/// RFC 8016 §3.1: not offered with TCP, whose connections cannot follow the client.
+#[test]
+fn a_tcp_allocation_does_not_move() {
+    let mut policy = offering();
+    policy.mobility = true;
+    let mut world = World::new(policy);
+    let ticket = (AttributeType::MOBILITY_TICKET, vec![]);
+    let attributes = [requested_transport(TCP), ticket];
+    let answer = world.ask(&alice(), control(), Method::ALLOCATE, &attributes);
+    assert_eq!(answer.code(), Some(405));
+    assert!(world.shared.is_idle());
+}
+
 /// RFC 8656 §7.2: a port that is taken is no reason to give up.
 #[test]
 fn another_port_is_tried_when_one_is_in_use() {

@@ -5,6 +5,7 @@ mod client;
 mod datagrams;
 mod handshakes;
 mod harness;
+mod mobility;
 mod streams;
 mod tcp_over_tls;
 mod tcp_placement;

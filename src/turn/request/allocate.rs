@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::asked::RelayTransport;
 use super::{Handled, Request, asked};
+use crate::stun::AttributeType;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
+use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_connection::PeerConnections;
 use crate::turn::peer_filter::is_tunnelled;
@@ -21,7 +23,7 @@ use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
-use crate::turn::server::{Action, Server};
+use crate::turn::server::Server;
 
 /// What an allocation gets: its relays, still to be bound, and what belongs to them.
 struct Grant {
@@ -65,6 +67,9 @@ impl Server {
         if transport == RelayTransport::Tcp {
             asked::check_tcp(request.message, &request.from)?;
         }
+        // The connections of a TCP allocation cannot follow its client.
+        let may_move = self.policy.mobility && transport == RelayTransport::Udp;
+        asked::mobility(request.message, may_move)?;
         let account = Account::new(user.owner(), request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, account, token);
@@ -274,6 +279,7 @@ impl Server {
             lifetime,
             neighbour,
             missing: grant.missing,
+            mobile: message.has(AttributeType::MOBILITY_TICKET),
         };
         let locals = grant.relays.each(Relay::bind_address);
         let key = self.allocations.insert(Allocation {
@@ -289,6 +295,7 @@ impl Server {
             permissions: Permissions::default(),
             channels: Channels::default(),
             peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
+            mobile: None,
             meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
@@ -303,7 +310,7 @@ impl Server {
 }
 
 /// A client at the end of an automatic tunnel could make packets loop through it (RFC 8656 §21.4).
-fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
+pub(super) fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
     if is_tunnelled(from.client.ip()) {
         Err(Refusal::Forbidden)
     } else {

@@ -7,10 +7,11 @@ use super::{Handled, Request};
 use crate::stun::{AttributeType, Message};
 use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
+use crate::turn::exchange::Action;
 use crate::turn::five_tuple::Family;
 use crate::turn::peer_connection::{CONNECT_TIMEOUT, PeerConnection, Stage};
 use crate::turn::reply::{Refusal, Reply};
-use crate::turn::server::{Action, Server};
+use crate::turn::server::Server;
 use crate::turn::stats::RequestMethod;
 
 impl Server {

@@ -6,9 +6,10 @@ use super::{Handled, Request};
 use crate::stun::{AttributeType, Message, Method};
 use crate::turn::auth::Authenticated;
 use crate::turn::bandwidth::BoundMeter;
+use crate::turn::exchange::Action;
 use crate::turn::peer_connection::{PeerConnectionId, Unbindable};
 use crate::turn::reply::{Refusal, Success};
-use crate::turn::server::{Action, Server};
+use crate::turn::server::Server;
 use crate::turn::stats::{AuthFailure, Counter};
 
 impl Server {
