@@ -302,7 +302,7 @@ fn a_connection_that_closes_too_early_loses_nothing() {
 #[test]
 fn an_allocation_that_cannot_arrive_ends() {
     let (mut group, _, [_, second]) = awaited();
-    group[1].refused = Some(turnstone::turn::Family::V4);
+    group[1].refuses_held = true;
     speaks(&mut group[1], elsewhere());
     World::deliver(&mut group);
     let lost = Counter::AllocationsEnded(AllocationEnd::Lost);
@@ -310,7 +310,7 @@ fn an_allocation_that_cannot_arrive_ends() {
     assert!(group.iter().all(|world| world.relays.is_empty()));
     assert!(group[0].shared.is_idle() && group[0].held().is_empty());
     assert_eq!(come(&mut group[2], client(), &second).code(), Some(400));
-    group[1].refused = None;
+    group[1].refuses_held = false;
     assert_returned(&mut group);
 }
 
