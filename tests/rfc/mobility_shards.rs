@@ -358,7 +358,9 @@ impl Walk {
             let open: usize = self.group.iter().map(|world| world.relays.len()).sum();
             assert_eq!(sum(&self.group, Counter::RelayPorts), open as u64);
         }
-        self.group.iter_mut().for_each(|world| world.refused = None);
+        for world in &mut self.group {
+            (world.refused, world.refuses_held) = (None, false);
+        }
         World::deliver(&mut self.group);
         assert_returned(&mut self.group);
     }
@@ -452,6 +454,7 @@ impl Walk {
             let shard = self.random.below(usize::from(SHARDS));
             let refused = [None, Some(turnstone::turn::Family::V4)];
             self.group[shard].refused = *self.random.pick(&refused);
+            self.group[shard].refuses_held = self.group[shard].refused.is_some();
         }
     }
 
