@@ -5,5 +5,6 @@ mod client;
 mod datagrams;
 mod handshakes;
 mod harness;
+mod mobility;
 mod streams;
 mod tls;
