@@ -90,6 +90,7 @@ impl<'c> Shards<'c> {
             held: Arc::clone(&self.held),
             mail,
             mailbox,
+            dtls: None,
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };

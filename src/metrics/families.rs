@@ -3,8 +3,8 @@
 use prometheus::proto::MetricType;
 
 use crate::turn::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily, Reason,
-    RequestMethod, ResultCode, Source, Transport,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily,
+    HandshakeFailure, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -25,7 +25,7 @@ pub(super) struct Sample {
 
 /// Every family; each [`Counter`] is in exactly one.
 pub(super) fn families() -> Vec<Family> {
-    [packets(), requests(), allocations(), connections()]
+    [packets(), requests(), allocations(), connections(), dtls()]
         .into_iter()
         .flatten()
         .collect()
@@ -148,6 +148,37 @@ fn connections() -> Vec<Family> {
             .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
         counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
             .one(Counter::BacklogEvicted),
+    ]
+}
+
+fn dtls() -> Vec<Family> {
+    vec![
+        gauge("turnstone_dtls_sessions", "DTLS sessions established.").one(Counter::DtlsSessions),
+        counter(
+            "turnstone_dtls_handshakes_total",
+            "DTLS handshakes completed.",
+        )
+        .one(Counter::DtlsHandshakes),
+        counter(
+            "turnstone_dtls_handshakes_failed_total",
+            "DTLS handshakes that failed, by reason.",
+        )
+        .by(
+            "reason",
+            HandshakeFailure::ALL,
+            HandshakeFailure::label,
+            Counter::DtlsHandshakesFailed,
+        ),
+        counter(
+            "turnstone_dtls_sessions_ended_total",
+            "Established DTLS sessions that ended, by reason.",
+        )
+        .by(
+            "reason",
+            ConnectionEnd::ALL,
+            ConnectionEnd::label,
+            Counter::DtlsSessionsEnded,
+        ),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
+use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 
 /// Batches that one pass receives from one listener.
@@ -68,6 +69,9 @@ impl Shard {
             server,
         };
         let packet = self.buffers.packet(slot, received.length);
+        if self.dtls.is_some() && packet.first().is_some_and(|first| is_dtls(*first)) {
+            return self.receive_dtls(from, slot, received.length);
+        }
         let verdict = self.server.handle_client(self.now, from, packet);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
         self.follow(route);

@@ -16,6 +16,7 @@ use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
+use crate::transport::DtlsSessions;
 use crate::turn::{ConnectionEnd, Event, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
@@ -48,6 +49,7 @@ pub(super) struct Shard {
     pub(super) relay_buffer: usize,
     pub(super) held: Arc<HeldSockets>,
     pub(super) connections: Connections,
+    pub(super) dtls: Option<DtlsSessions>,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
     pub(super) buffers: Buffers,
@@ -81,6 +83,7 @@ impl Shard {
             relay_buffer: setup.relay_buffer,
             held: setup.held,
             connections: Connections::new(setup.streams),
+            dtls: setup.dtls.map(|dtls| dtls.open(setup.clock)),
             doomed: Vec::new(),
             buffers: Buffers::default(),
             receiving: ReceiveBatch::default(),
@@ -118,7 +121,7 @@ impl Shard {
                 (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
             }
         }
-        let closed = self.close_overdue();
+        let closed = self.close_overdue() | self.serve_dtls();
         self.finish_pass();
         if expired || closed || !events.is_empty() {
             self.publisher.note_change();
@@ -144,6 +147,11 @@ impl Shard {
                 Message::SetPolicy(policy) => {
                     self.server.handle_event(self.now, Event::Policy(policy));
                     self.drain();
+                }
+                Message::SetDtlsIdentity(identity) => {
+                    if let Some(dtls) = &mut self.dtls {
+                        dtls.set_identity(identity);
+                    }
                 }
                 Message::Stop => self.stopping = true,
             }
@@ -193,6 +201,7 @@ impl Shard {
             self.server.poll_timeout(),
             self.connections.next_deadline(),
             self.acceptors.resumes_at(),
+            self.dtls.as_ref().and_then(DtlsSessions::poll_timeout),
             self.publisher.deadline(),
         ];
         let first: Option<Instant> = dues.into_iter().flatten().min();
@@ -203,6 +212,7 @@ impl Shard {
         while let Some(id) = self.connections.any() {
             self.close(id, ConnectionEnd::Shutdown);
         }
+        self.close_dtls();
         self.finish_pass();
         self.publisher.publish_now(self.server.stats());
         tracing::debug!(shard = self.index, "the shard has stopped");

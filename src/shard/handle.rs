@@ -11,6 +11,7 @@ use super::event_loop::Shard;
 use super::mailbox::{Mail, Message};
 use super::token::Token;
 use crate::net::{Epoll, Interest};
+use crate::transport::DtlsIdentity;
 use crate::turn::{Policy, Stats};
 
 /// A shard that runs on its own thread.
@@ -84,6 +85,11 @@ impl ShardHandle {
     /// Gives the shard a new snapshot of the operator's decisions.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.say(Message::SetPolicy(policy));
+    }
+
+    /// Gives the shard the certificate and key of the DTLS sessions that begin from now on.
+    pub fn set_dtls_identity(&self, identity: Option<Arc<DtlsIdentity>>) {
+        self.say(Message::SetDtlsIdentity(identity));
     }
 
     /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.

@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod datagrams;
 mod dispatch;
+mod dtls;
 mod event_loop;
 mod flush;
 mod handle;
@@ -31,6 +32,7 @@ pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
+use crate::transport::{DtlsIdentity, DtlsLimits};
 use crate::turn::{self, Stats};
 
 /// Limits on stream clients.
@@ -64,6 +66,16 @@ impl Default for StreamLimits {
 /// Called with the counters at most every 100 ms while they change, and once at the end.
 pub type Publish = Box<dyn FnMut(&Stats) + Send>;
 
+/// What the DTLS sessions of a shard start with.
+pub struct DtlsSetup {
+    /// Certificate and key; none until there are any.
+    pub identity: Option<Arc<DtlsIdentity>>,
+    /// Limits on sessions.
+    pub limits: DtlsLimits,
+    /// Keys the cookies; from the operating system's generator.
+    pub cookie_key: [u8; 32],
+}
+
 /// What a shard starts with.
 pub struct ShardSetup {
     /// Which shard this is, from zero; names the thread.
@@ -82,6 +94,8 @@ pub struct ShardSetup {
     pub mail: Arc<Mail>,
     /// Its own mailbox.
     pub mailbox: Mailbox,
+    /// How DTLS clients are served; none when they are not.
+    pub dtls: Option<DtlsSetup>,
     /// Takes the counters.
     pub publish: Publish,
     /// The clock that all shards share.

@@ -4,6 +4,7 @@ mod dtls;
 mod stream;
 
 pub use dtls::{
-    DtlsIdentity, DtlsKeyError, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls, is_hello,
+    DtlsIdentity, DtlsKeyError, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls,
+    is_hello,
 };
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};

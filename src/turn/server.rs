@@ -1,7 +1,7 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::allocation::Allocations;
@@ -253,6 +253,13 @@ impl Server {
     /// Whether `client` has an allocation, live or being opened.
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
         self.allocations.key(client).is_some()
+    }
+
+    /// Whether a datagram of `bytes` bytes that comes before any proof of its source may be answered with
+    /// no more than that (requirement S7); if so it is charged.
+    pub fn may_answer_stranger(&mut self, now: Now, client: IpAddr, bytes: usize) -> bool {
+        let rate = self.policy.limits.reflection_bytes_per_second;
+        self.rate_limit.allows(client, bytes, rate, now.instant)
     }
 
     /// The counters.

@@ -170,6 +170,14 @@ pub enum Counter {
     BacklogEvicted,
     /// ICMP errors told to clients.
     IcmpReports,
+    /// DTLS sessions established, a gauge.
+    DtlsSessions,
+    /// DTLS handshakes completed.
+    DtlsHandshakes,
+    /// DTLS handshakes that failed.
+    DtlsHandshakesFailed(HandshakeFailure),
+    /// Established DTLS sessions that ended.
+    DtlsSessionsEnded(ConnectionEnd),
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -308,8 +316,12 @@ const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
 const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
 const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
 const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
+const DTLS_SESSIONS: usize = ICMP_REPORTS + 1;
+const DTLS_HANDSHAKES: usize = DTLS_SESSIONS + 1;
+const DTLS_HANDSHAKES_FAILED: usize = DTLS_HANDSHAKES + 1;
+const DTLS_SESSIONS_ENDED: usize = DTLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = ICMP_REPORTS + 1;
+pub const SLOTS: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -342,6 +354,10 @@ impl Counter {
             Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
             Self::BacklogEvicted => BACKLOG_EVICTED,
             Self::IcmpReports => ICMP_REPORTS,
+            Self::DtlsSessions => DTLS_SESSIONS,
+            Self::DtlsHandshakes => DTLS_HANDSHAKES,
+            Self::DtlsHandshakesFailed(failure) => DTLS_HANDSHAKES_FAILED + failure as usize,
+            Self::DtlsSessionsEnded(end) => DTLS_SESSIONS_ENDED + end as usize,
         }
     }
 }

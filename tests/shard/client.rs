@@ -12,6 +12,7 @@ use turnstone::stun::{
 use turnstone::transport::{Frame, Framer};
 use turnstone::turn::StoredKey;
 
+use crate::dtls_link::{DtlsLink, Version};
 use crate::harness::{PASSWORD, REALM, USER};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Link {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Dtls(Box<DtlsLink>),
 }
 
 pub struct Client {
@@ -44,6 +46,10 @@ impl Client {
         Self::over(Link::Tcp(stream))
     }
 
+    pub fn dtls(server: SocketAddr, version: Version) -> Self {
+        Self::over(Link::Dtls(Box::new(DtlsLink::connect(server, version))))
+    }
+
     pub fn over(link: Link) -> Self {
         Self {
             link,
@@ -62,6 +68,7 @@ impl Client {
         match &self.link {
             Link::Udp(socket) => socket.local_addr(),
             Link::Tcp(stream) => stream.local_addr(),
+            Link::Dtls(link) => link.socket.local_addr(),
         }
         .expect("an address")
     }
@@ -70,13 +77,14 @@ impl Client {
         match &mut self.link {
             Link::Udp(socket) => assert_eq!(socket.send(bytes).expect("sent"), bytes.len()),
             Link::Tcp(stream) => stream.write_all(bytes).expect("sent"),
+            Link::Dtls(link) => link.send(bytes),
         }
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
         match &mut self.link {
             Link::Tcp(stream) => stream,
-            Link::Udp(_) => panic!("not a stream"),
+            Link::Udp(_) | Link::Dtls(_) => panic!("not a stream"),
         }
     }
 
@@ -95,6 +103,7 @@ impl Client {
                     buffer.truncate(length);
                     return Some(buffer);
                 }
+                Link::Dtls(link) => return link.receive(),
                 Link::Tcp(stream) => {
                     let mut input = &self.unread[..];
                     let frame = self.framer.next_frame(&mut input).expect("a sound stream");

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, Clock, bind_group};
-use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::shard::{
+    DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
+};
+use turnstone::transport::{DtlsIdentity, DtlsLimits};
 use turnstone::turn::{
     Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
     RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
@@ -23,6 +26,8 @@ pub struct Options {
     pub shards: usize,
     pub streams: StreamLimits,
     pub relay_ports: std::ops::RangeInclusive<u16>,
+    /// Certificate and limits, when DTLS is served.
+    pub dtls: Option<(Option<Arc<DtlsIdentity>>, DtlsLimits)>,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
 }
@@ -34,6 +39,7 @@ impl Default for Options {
             shards: 1,
             streams: StreamLimits::default(),
             relay_ports: 20_000..=60_999,
+            dtls: None,
             on_start: || {},
         }
     }
@@ -91,6 +97,11 @@ pub fn start(options: &Options) -> Shards {
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
             mailbox,
+            dtls: options.dtls.clone().map(|(identity, limits)| DtlsSetup {
+                identity,
+                limits,
+                cookie_key: [9; 32],
+            }),
             publish: Box::new(move |stats| {
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
@@ -106,6 +117,16 @@ pub fn start(options: &Options) -> Shards {
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
+}
+
+/// Room for more than a test needs.
+pub fn dtls_limits() -> DtlsLimits {
+    DtlsLimits {
+        half_open: 4096,
+        sessions: 20_000,
+        sessions_per_source: 20_000,
+        idle_after: Duration::from_secs(60),
+    }
 }
 
 /// Loopback peers are allowed, or there would be none to test with.

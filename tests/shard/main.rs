@@ -2,5 +2,7 @@
 
 mod client;
 mod datagrams;
+mod dtls;
+mod dtls_link;
 mod harness;
 mod streams;

@@ -63,12 +63,7 @@ impl Cookies {
         is_fresh && expected.is_some_and(|expected| expected[..].ct_eq(&cookie[..]).into())
     }
 
-    fn stamped(
-        &self,
-        stamp: [u8; STAMP],
-        client: &FiveTuple,
-        random: &[u8; 32],
-    ) -> Option<Cookie> {
+    fn stamped(&self, stamp: [u8; STAMP], client: &FiveTuple, random: &[u8; 32]) -> Option<Cookie> {
         let mut data = Vec::with_capacity(STAMP + 32 + 2 * 19);
         data.extend(stamp);
         data.extend(random);

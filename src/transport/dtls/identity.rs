@@ -84,7 +84,9 @@ impl DtlsIdentity {
     /// # Errors
     /// It cannot.
     pub fn check_key(key: &[u8]) -> Result<(), DtlsKeyError> {
-        let loaded = aws_lc_rs::default_provider().key_provider.load_private_key(key);
+        let loaded = aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(key);
         loaded.map(|_| ()).map_err(|_| DtlsKeyError::UnsupportedKey)
     }
 }

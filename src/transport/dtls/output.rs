@@ -71,6 +71,24 @@ impl Outputs {
         self.queue.insert(place, Queued::Bare(output));
     }
 
+    /// Takes back the datagram at `place`; it can be read until something is put here.
+    pub(super) fn take_datagram(&mut self, place: usize) -> Option<&[u8]> {
+        match self.queue.remove(place)? {
+            Queued::Send(_, range) => Some(&self.bytes[range]),
+            other => {
+                self.queue.insert(place, other);
+                None
+            }
+        }
+    }
+
+    /// Forgets the bytes of what was polled, when nothing waits.
+    pub(super) fn tidy(&mut self) {
+        if self.queue.is_empty() {
+            self.bytes.clear();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -87,7 +105,7 @@ impl Outputs {
             },
             Some(Queued::Bare(output)) => output,
             None => {
-                self.bytes.clear();
+                self.tidy();
                 return None;
             }
         })

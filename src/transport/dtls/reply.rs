@@ -45,7 +45,11 @@ pub(super) fn retry_request(hello: &Hello<'_>, cookie: &Cookie, reply: &mut Vec<
     let wanted = GROUPS
         .iter()
         .find(|group| pairs(hello.groups).any(|offered| offered == **group));
-    let Some(wanted) = wanted.filter(|_| !has_share).map(Some).or(has_share.then_some(None)) else {
+    let Some(wanted) = wanted
+        .filter(|_| !has_share)
+        .map(Some)
+        .or(has_share.then_some(None))
+    else {
         return false;
     };
     let mut extensions = vec![0, 43, 0, 2];

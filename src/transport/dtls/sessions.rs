@@ -49,7 +49,7 @@ pub enum Unsent {
     TooLarge,
 }
 
-/// The sessions. After each `receive`, `send`, `close`, `close_all` and `handle_timeout`, drain
+/// The sessions. After each `receive`, `seal`, `close`, `close_all` and `handle_timeout`, drain
 /// [`poll`](Self::poll).
 #[derive(Debug)]
 pub struct DtlsSessions {
@@ -108,22 +108,25 @@ impl DtlsSessions {
         }
     }
 
-    /// Encrypts a message to the client `to`.
+    /// Encrypts a message to the client `to`. What else there is to send waits among the outputs.
     ///
     /// # Errors
     /// Why it cannot be sent.
-    pub fn send(&mut self, to: &FiveTuple, message: &[u8]) -> Result<(), Unsent> {
+    pub fn seal(&mut self, to: &FiveTuple, message: &[u8]) -> Result<&[u8], Unsent> {
         if message.len() > LARGEST_RECORD {
             return Err(Unsent::TooLarge);
         }
         let place = self.table.find(to).ok_or(Unsent::NoSession)?;
         let entry = self.table.get(place).ok_or(Unsent::NoSession)?;
         let session = entry.open.as_mut().ok_or(Unsent::NoSession)?;
+        self.workshop.outputs.tidy();
+        let first = self.workshop.outputs.len();
         if session.send(&mut self.workshop, message).is_err() {
             self.end(place, ConnectionEnd::Session);
             return Err(Unsent::NoSession);
         }
-        Ok(())
+        let sealed = self.workshop.outputs.take_datagram(first);
+        sealed.ok_or(Unsent::NoSession)
     }
 
     /// Ends a client's established session.
@@ -265,6 +268,9 @@ impl DtlsSessions {
         let workshop = &mut self.workshop;
         match Session::start(workshop, now, client, &identity, hello, first, cookie) {
             Ok(session) => {
+                if let Some(place) = self.table.find(&client) {
+                    self.fail_half(place, HandshakeFailure::Closed);
+                }
                 self.make_room();
                 self.table.begin(client, session);
                 Heard::Handshake

@@ -92,10 +92,9 @@ impl Table {
         self.by_client.values().next().copied()
     }
 
-    /// Keeps a handshake; one that the client had begun before is forgotten.
+    /// Keeps a handshake of a client that has no other.
     pub(super) fn begin(&mut self, client: FiveTuple, session: Session) {
         let place = self.find(&client).unwrap_or_else(|| self.add(client));
-        self.take_half(place);
         self.next += 1;
         let number = self.next;
         self.halves.insert(number, place);

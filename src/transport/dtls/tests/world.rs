@@ -7,9 +7,7 @@ use dimpl::{Config, Dtls, DtlsCertificate, Output};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::time::Instant;
-use crate::transport::dtls::{
-    DtlsIdentity, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent,
-};
+use crate::transport::dtls::{DtlsIdentity, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent};
 use crate::turn::{ConnectionEnd, FiveTuple, HandshakeFailure, Transport};
 
 /// A certificate and its key in DER form.
@@ -99,9 +97,7 @@ impl Client {
     }
 
     pub(super) fn say(&mut self, message: &[u8]) {
-        self.dtls
-            .send_application_data(message)
-            .expect("a session");
+        self.dtls.send_application_data(message).expect("a session");
         self.drain();
     }
 
@@ -192,9 +188,10 @@ impl World {
     }
 
     pub(super) fn send(&mut self, port: u16, message: &[u8]) -> Result<(), Unsent> {
-        let sent = self.sessions.send(&five_tuple(port), message);
+        let sealed = self.sessions.seal(&five_tuple(port), message);
+        let sealed = sealed.map(<[u8]>::to_vec);
         self.drain();
-        sent
+        sealed.map(|datagram| self.sent.push((port, datagram)))
     }
 
     pub(super) fn drain(&mut self) {
