@@ -112,8 +112,12 @@ impl Session {
             heard: now,
             shift: hello.record_number.saturating_sub(flights),
         };
-        session.drive(workshop)?;
-        Ok(session)
+        let progress = session.drive(workshop)?;
+        // The library drops a ClientHello in silence when it knows none of what is offered.
+        progress
+            .any
+            .then_some(session)
+            .ok_or(HandshakeFailure::Cipher)
     }
 
     /// Takes a datagram of the client.

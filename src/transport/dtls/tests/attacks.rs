@@ -2,8 +2,8 @@
 
 use super::link::Random;
 use super::world::{ALL, Client, Speaks, Told, World, five_tuple};
-use crate::transport::dtls::cookie::Cookies;
 use crate::transport::dtls::hello::Hello;
+use crate::transport::dtls::provider::expecting;
 use crate::transport::dtls::{Heard, is_dtls, reply};
 use crate::turn::HandshakeFailure;
 
@@ -163,6 +163,75 @@ fn an_alert_tells_an_old_client_that_it_is_too_old() {
 }
 
 #[test]
+fn an_alert_tells_a_client_that_nothing_is_in_common() {
+    for speaks in [Speaks::Dtls12, Speaks::Dtls13] {
+        let mut world = World::new();
+        let mut client = Client::new(4000, speaks, &world);
+        let mut hello = client.take_sent().remove(0);
+        // No cookie and no session, so the suites begin here; the new ones are nobody's.
+        let length = usize::from(hello[62]);
+        for suite in hello[63..63 + length].chunks_exact_mut(2) {
+            assert!(matches!(suite[0], 0x13 | 0xC0 | 0xCC));
+            suite[0] = 0x5A;
+        }
+        world.receive(client.at, &hello);
+        if speaks == Speaks::Dtls12 {
+            // Only now has the client a say in it.
+            client.hear(&world.take_sent().remove(0));
+            let mut second = client.take_sent().remove(0);
+            let length = usize::from(second[62 + 32]);
+            for suite in second[63 + 32..63 + 32 + length].chunks_exact_mut(2) {
+                suite[0] = 0x5A;
+            }
+            world.receive(client.at, &second);
+        }
+        let sent = world.take_sent();
+        assert_eq!(sent.len(), 1, "{speaks:?}");
+        assert_eq!((sent[0][0], &sent[0][13..]), (21, &[2, 40][..]));
+        let failed = Told::Failed(4000, HandshakeFailure::Cipher);
+        assert_eq!(world.take_told(), [failed]);
+        assert!(world.sessions.is_empty());
+    }
+}
+
+/// The library's own HelloRetryRequest for `hello` and `cookie`.
+fn retry_of_library(world: &World, hello: &[u8], cookie: [u8; 32]) -> Vec<u8> {
+    let identity = super::world::identity();
+    let at = world.library_now();
+    let config = std::sync::Arc::clone(&identity.config);
+    let mut dtls = dimpl::Dtls::new_13(config, identity.certificate.clone(), at);
+    dtls.handle_timeout(at).expect("a beginning");
+    expecting(cookie, || dtls.handle_packet(hello)).expect("a good hello");
+    let mut room = [0; 2048];
+    match dtls.poll_output(&mut room) {
+        dimpl::Output::Packet(bytes) => bytes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_retry_request_is_the_librarys_own() {
+    let world = World::new();
+    for speaks in [Speaks::Dtls13, Speaks::Both] {
+        let mut client = Client::new(4000, speaks, &world);
+        let whole = client.take_sent().remove(0);
+        // As it is, and with a key share of a group that the server does not know.
+        let share = whole
+            .windows(6)
+            .position(|bytes| bytes[..2] == [0, 51] && bytes[4..] != [0, 0])
+            .expect("key_share");
+        let mut other = whole.clone();
+        other[share + 6..share + 8].copy_from_slice(&[0x11, 0xEC]);
+        for datagram in [whole, other] {
+            let hello = Hello::parse(&datagram).expect("a ClientHello");
+            let mut ours = Vec::new();
+            assert!(reply::retry_request(&hello, &[5; 32], &mut ours));
+            assert_eq!(ours, retry_of_library(&world, &datagram, [5; 32]));
+        }
+    }
+}
+
+#[test]
 fn a_hello_in_fragments_or_without_its_rest_is_refused() {
     let mut world = World::new();
     let mut client = Client::new(4000, Speaks::Dtls12, &world);
@@ -179,18 +248,4 @@ fn a_hello_in_fragments_or_without_its_rest_is_refused() {
 fn every_first_byte_of_dtls_and_no_other_is_dtls() {
     let known: Vec<u8> = (0..=255).filter(|first| is_dtls(*first)).collect();
     assert_eq!(known, (20..=63).collect::<Vec<_>>());
-}
-
-#[test]
-fn the_cookie_binds_the_random() {
-    let world = World::new();
-    let mut client = Client::new(4000, Speaks::Dtls13, &world);
-    let datagram = client.take_sent().remove(0);
-    let hello = Hello::parse(&datagram).expect("a ClientHello");
-    let cookie = Cookies::new([1; 32])
-        .make(world.now, &client.at, hello.random)
-        .expect("a cookie");
-    let mut answer = Vec::new();
-    assert!(reply::retry_request(&hello, &cookie, &mut answer));
-    assert!(answer.ends_with(&cookie));
 }
