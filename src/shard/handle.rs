@@ -11,7 +11,7 @@ use super::event_loop::Shard;
 use super::mailbox::{Mail, Message};
 use super::token::Token;
 use crate::net::{Epoll, Interest};
-use crate::transport::DtlsIdentity;
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Policy, Stats};
 
 /// A shard that runs on its own thread.
@@ -70,7 +70,8 @@ fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
     for (i, listener) in setup.sockets.udp.iter().enumerate() {
         poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
     }
-    for (i, listener) in setup.sockets.tcp.iter().enumerate() {
+    let acceptors = setup.sockets.tcp.iter().chain(&setup.sockets.tls);
+    for (i, listener) in acceptors.enumerate() {
         poller.add(listener, Token::Acceptor(i).to_bits(), Interest::Read)?;
     }
     Ok(())
@@ -90,6 +91,11 @@ impl ShardHandle {
     /// Gives the shard the certificate and key of the DTLS sessions that begin from now on.
     pub fn set_dtls_identity(&self, identity: Option<Arc<DtlsIdentity>>) {
         self.say(Message::SetDtlsIdentity(identity));
+    }
+
+    /// Gives the shard what TLS sessions start from, from now on.
+    pub fn set_tls(&self, tls: TlsServer) {
+        self.say(Message::SetTls(tls));
     }
 
     /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use crate::net::Waker;
-use crate::transport::DtlsIdentity;
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::Policy;
 
 /// What a shard is told.
@@ -13,6 +13,7 @@ use crate::turn::Policy;
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
     SetDtlsIdentity(Option<Arc<DtlsIdentity>>),
+    SetTls(TlsServer),
     Stop,
 }
 

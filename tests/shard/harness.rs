@@ -12,8 +12,8 @@ use turnstone::shard::{
 };
 use turnstone::transport::{DtlsIdentity, DtlsLimits};
 use turnstone::turn::{
-    Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
-    RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -93,6 +93,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            tls: None,
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
@@ -161,6 +162,7 @@ pub fn policy(options: &Options) -> Policy {
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
     }
