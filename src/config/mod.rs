@@ -6,6 +6,7 @@
 mod address;
 mod auth;
 mod draft;
+mod dtls;
 mod file;
 mod limits;
 mod nat_discovery;

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
+use super::dtls::check_dtls;
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
@@ -55,6 +56,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
     let plain = if tcp { &endpoints[..] } else { &[] };
     let tls = check_tls(draft.tls_listen, draft.certificates, plain, report);
+    let tls = check_dtls(draft.dtls, tls, report);
     let over_tcp = [plain, &tls.listen].concat();
     let metrics = check_metrics(draft.metrics, &over_tcp, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);

@@ -21,6 +21,9 @@ const DEFAULT_PORT: u16 = 5349;
 pub struct Tls {
     /// Addresses for TLS over TCP, without duplicates; empty when it is off, never without a certificate.
     pub listen: Vec<SocketAddr>,
+    /// Whether DTLS is served too: over UDP at `listen`, and wherever plain UDP is. Only when one of the
+    /// certificates can serve.
+    pub dtls: bool,
     /// The certificates, the default first.
     pub certificates: Vec<TlsCertificate>,
 }
@@ -32,6 +35,8 @@ pub struct TlsCertificate {
     pub certificate: Certificate,
     /// Where it was read, and can be read again.
     pub files: CertificateFiles,
+    /// Where the key is named.
+    pub(super) spot: Spot,
 }
 
 /// The two files of a certificate.
@@ -130,6 +135,7 @@ pub(super) fn check_tls(
     };
     Tls {
         listen,
+        dtls: false,
         certificates,
     }
 }
@@ -175,7 +181,11 @@ fn check_certificates(drafts: Vec<DraftCertificate>, report: &mut Report) -> Vec
         match files.read() {
             Ok(certificate) => {
                 warn(&certificate, &files, &chain.spot, report);
-                certificates.push(TlsCertificate { certificate, files });
+                certificates.push(TlsCertificate {
+                    certificate,
+                    files,
+                    spot: key.spot.clone(),
+                });
             }
             Err(problems) => {
                 for problem in problems {

@@ -13,7 +13,7 @@ use super::error::StartError;
 use crate::config::{CertificateFiles, Tls};
 use crate::metrics::Metrics;
 use crate::time::UnixTime;
-use crate::transport::{Certificate, TlsServer};
+use crate::transport::{Certificate, DtlsIdentity, TlsServer};
 
 /// How often the files are looked at. A change is read when the next look finds the files as they were:
 /// chain and key are seldom replaced in one step.
@@ -22,9 +22,20 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The certificates in use.
 pub(super) struct Certificates {
     server: TlsServer,
+    /// None when DTLS is off.
+    dtls: Option<Arc<DtlsIdentity>>,
     watched: Vec<Watched>,
     metrics: Arc<Metrics>,
     ticks: Interval,
+}
+
+/// What sessions start from.
+#[derive(Clone)]
+pub(super) struct Secured {
+    /// Those of TLS.
+    pub(super) tls: TlsServer,
+    /// Those of DTLS; none when DTLS is off.
+    pub(super) dtls: Option<Arc<DtlsIdentity>>,
 }
 
 /// One certificate and its files.
@@ -55,6 +66,7 @@ impl Certificates {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let certificates = Self {
             server: TlsServer::new(&current(&watched)).map_err(|_| StartError::Tickets)?,
+            dtls: tls.dtls.then(|| dtls_identity(&watched)).flatten(),
             watched,
             metrics,
             ticks,
@@ -63,27 +75,30 @@ impl Certificates {
         Ok(Some(certificates))
     }
 
-    /// What TLS sessions start from now.
-    pub(super) fn server(&self) -> TlsServer {
-        self.server.clone()
+    /// What sessions start from now.
+    pub(super) fn server(&self) -> Secured {
+        Secured {
+            tls: self.server.clone(),
+            dtls: self.dtls.clone(),
+        }
     }
 
-    /// Waits for the next look at the files and returns what TLS sessions start from, when that has
+    /// Waits for the next look at the files and returns what sessions start from, when that has
     /// changed.
-    pub(super) async fn changed(&mut self) -> Option<TlsServer> {
+    pub(super) async fn changed(&mut self) -> Option<Secured> {
         self.ticks.tick().await;
         self.show();
         self.renew(Watched::look)
     }
 
-    /// Reads the files now, changed or not; returns what TLS sessions start from, when that has changed.
-    pub(super) fn reload(&mut self) -> Option<TlsServer> {
+    /// Reads the files now, changed or not; returns what sessions start from, when that has changed.
+    pub(super) fn reload(&mut self) -> Option<Secured> {
         let renewed = self.renew(Watched::reload);
         self.show();
         renewed
     }
 
-    fn renew(&mut self, look: fn(&mut Watched) -> Look) -> Option<TlsServer> {
+    fn renew(&mut self, look: fn(&mut Watched) -> Look) -> Option<Secured> {
         let looks: Vec<Look> = self.watched.iter_mut().map(look).collect();
         for look in &looks {
             match look {
@@ -94,8 +109,21 @@ impl Certificates {
         }
         looks.contains(&Look::Renewed).then(|| {
             self.server = self.server.with_certificates(&current(&self.watched));
+            self.renew_dtls();
             self.server()
         })
+    }
+
+    fn renew_dtls(&mut self) {
+        if self.dtls.is_none() {
+            return;
+        }
+        match dtls_identity(&self.watched) {
+            None => warn!(
+                "no certificate has a key on P-256 or P-384 any more; the old one stays in use for DTLS"
+            ),
+            renewed => self.dtls = renewed,
+        }
     }
 
     /// Shows how long the certificates are good.
@@ -162,6 +190,11 @@ impl Watched {
             }
         }
     }
+}
+
+fn dtls_identity(watched: &[Watched]) -> Option<Arc<DtlsIdentity>> {
+    let certificates = watched.iter().map(|watched| &watched.certificate);
+    DtlsIdentity::of_first(certificates).map(Arc::new)
 }
 
 fn current(watched: &[Watched]) -> Vec<Certificate> {

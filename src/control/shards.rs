@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::certificates::Secured;
 use super::error::StartError;
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
-use crate::shard::{self, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits};
-use crate::transport::TlsServer;
+use crate::shard::{
+    self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
+};
+use crate::transport::DtlsLimits;
 use crate::turn::{Policy, Setup, Shared, Stats};
+
+/// DTLS handshakes at a time of the whole server.
+const HALF_OPEN: usize = 4096;
 
 /// What the shards have in common.
 pub(super) struct Shards<'c> {
@@ -22,18 +28,18 @@ pub(super) struct Shards<'c> {
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
-    tls: Option<TlsServer>,
+    secured: Option<Secured>,
     ended: UnboundedSender<u16>,
 }
 
 impl<'c> Shards<'c> {
     /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
-    /// in all; TLS sessions start from `tls`; `ended` hears the index of each whose thread ends.
+    /// in all; TLS and DTLS sessions start from `secured`; `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
         connections: u32,
-        tls: Option<TlsServer>,
+        secured: Option<Secured>,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -44,7 +50,7 @@ impl<'c> Shards<'c> {
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
-            tls,
+            secured,
             ended,
         })
     }
@@ -90,12 +96,12 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: self.stream_limits(),
-            tls: self.tls.clone(),
+            tls: self.secured.as_ref().map(|secured| secured.tls.clone()),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
             mail,
             mailbox,
-            dtls: None,
+            dtls: self.dtls()?,
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };
@@ -113,13 +119,34 @@ impl<'c> Shards<'c> {
         })
     }
 
+    /// None when DTLS is off.
+    fn dtls(&self) -> Result<Option<DtlsSetup>, StartError> {
+        let Some(identity) = self.secured.as_ref().and_then(|of| of.dtls.clone()) else {
+            return Ok(None);
+        };
+        let streams = self.stream_limits();
+        Ok(Some(DtlsSetup {
+            identity: Some(identity),
+            limits: DtlsLimits {
+                half_open: HALF_OPEN.div_ceil(self.config.workers.get().into()),
+                sessions: self.share(self.config.streams.connections),
+                sessions_per_source: streams.connections_per_source,
+                idle_after: streams.idle_after,
+            },
+            cookie_key: random_bytes()?,
+        }))
+    }
+
+    fn share(&self, all: u32) -> usize {
+        all.div_ceil(self.config.workers.get().into()) as usize
+    }
+
     /// The limits of one shard; the server's limits on connections are split evenly.
     fn stream_limits(&self) -> StreamLimits {
         let streams = self.config.streams;
-        let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
         StreamLimits {
-            connections: share(self.connections),
-            connections_per_source: share(streams.connections_per_source),
+            connections: self.share(self.connections),
+            connections_per_source: self.share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,

@@ -129,11 +129,35 @@ fn bind_clients(config: &Config) -> Result<Bound, BindError> {
     for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
         sockets.tls = of_tls.tcp;
     }
+    if config.tls.dtls {
+        let over_dtls = BindOptions {
+            udp: true,
+            tcp: false,
+            ..plain
+        };
+        let listen = beside(&tls.addresses, &group.addresses, config.udp);
+        let dtls = bind(listen, shards, &over_dtls)?;
+        for (sockets, of_dtls) in group.shards.iter_mut().zip(dtls.shards) {
+            sockets.dtls = of_dtls.udp;
+        }
+    }
     Ok(Bound {
         listen: group.addresses,
         tls: tls.addresses,
         sockets: group.shards,
     })
+}
+
+/// Where DTLS needs sockets of its own: not where there are those of plain UDP, which serve it too.
+fn beside(listen: &[SocketAddr], plain: &[SocketAddr], udp: bool) -> Vec<SocketAddr> {
+    let covers = |plain: &SocketAddr, one: &SocketAddr| {
+        let any = SocketAddr::new(plain.ip(), one.port());
+        plain == one
+            || plain == &any && plain.ip().is_unspecified() && plain.is_ipv4() == one.is_ipv4()
+    };
+    let is_served = |one: &SocketAddr| udp && plain.iter().any(|plain| covers(plain, one));
+    let alone = listen.iter().filter(|one| !is_served(one));
+    alone.copied().collect()
 }
 
 /// Binds `listen` for so many shards. All IPv6 addresses are none on a host without IPv6.

@@ -10,11 +10,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Secured};
 use super::notify::Notify;
 use super::start::Running;
 use crate::shard::ShardHandle;
-use crate::transport::TlsServer;
 use crate::turn::{Counter, Direction, Family, Stats, Transport};
 
 /// How long the shards may take to stop.
@@ -113,19 +112,21 @@ fn reload(certificates: Option<&mut Certificates>, shards: &[ShardHandle]) {
 }
 
 /// The next look at the certificates' files; never while there are none.
-async fn changed(certificates: Option<&mut Certificates>) -> Option<TlsServer> {
+async fn changed(certificates: Option<&mut Certificates>) -> Option<Secured> {
     match certificates {
         Some(certificates) => certificates.changed().await,
         None => std::future::pending().await,
     }
 }
 
-/// New connections start from `server`, if there is a new one.
-fn renew(server: Option<TlsServer>, shards: &[ShardHandle]) {
-    if let Some(server) = server {
-        shards
-            .iter()
-            .for_each(|shard| shard.set_tls(server.clone()));
+/// New sessions start from `secured`, if that is new.
+fn renew(secured: Option<Secured>, shards: &[ShardHandle]) {
+    let Some(Secured { tls, dtls }) = secured else {
+        return;
+    };
+    for shard in shards {
+        shard.set_tls(tls.clone());
+        shard.set_dtls_identity(dtls.clone());
     }
 }
 

@@ -51,11 +51,15 @@ impl Shard {
 
     fn handle_batch(&mut self, intake: usize, count: usize) {
         let address = self.intakes[intake].listener.address();
+        let handle = match self.intakes[intake].plain {
+            true => Self::handle_client_datagram,
+            false => Self::handle_dtls_datagram,
+        };
         for i in 0..count {
             if let Some(received) = self.receiving.get(i) {
                 let ip = received.to.unwrap_or(address.ip());
                 let server = SocketAddr::new(ip, address.port());
-                self.handle_client_datagram(i, &received, server);
+                handle(self, i, &received, server);
             }
         }
         self.buffers.take(count);

@@ -1,13 +1,14 @@
 //! Clients over DTLS: datagrams to sessions and messages to the core, and back.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::DtlsSetup;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::outbox::Relayed;
-use crate::net::{Clock, Span};
-use crate::transport::{DtlsOutput, DtlsSessions, Heard, Unsent, is_hello};
+use crate::net::{Clock, Received, Span};
+use crate::transport::{DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls, is_hello};
 use crate::turn::{
     ConnectionEnd, Counter, Event, FiveTuple, HandshakeFailure, Reason, Source, Transport,
 };
@@ -27,6 +28,26 @@ impl std::fmt::Debug for DtlsSetup {
 }
 
 impl Shard {
+    /// Handles a datagram where nothing but DTLS is served.
+    pub(super) fn handle_dtls_datagram(
+        &mut self,
+        slot: usize,
+        received: &Received,
+        server: SocketAddr,
+    ) {
+        let from = FiveTuple {
+            transport: Transport::Dtls,
+            client: received.from,
+            server,
+        };
+        let packet = self.buffers.packet(slot, received.length);
+        if packet.first().is_some_and(|first| is_dtls(*first)) {
+            self.receive_dtls(from, slot, received.length);
+        } else {
+            self.count_dropped(received.length, Reason::Unclassified);
+        }
+    }
+
     /// Handles the DTLS datagram in a free slot.
     pub(super) fn receive_dtls(&mut self, from: FiveTuple, slot: usize, length: usize) {
         let from = FiveTuple {

@@ -30,6 +30,8 @@ const CLOSED_PER_PASS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) listener: UdpListener,
+    /// Clients may come without DTLS.
+    pub(super) plain: bool,
     pub(super) expected: usize,
     pub(super) last_pass: u32,
 }
@@ -69,18 +71,23 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(setup: ShardSetup, poller: Epoll) -> Self {
-        let intake = |listener| Intake {
-            listener,
-            expected: 1,
-            last_pass: 0,
+        let intake = |plain| {
+            move |listener| Intake {
+                listener,
+                plain,
+                expected: 1,
+                last_pass: 0,
+            }
         };
+        let plain = setup.sockets.udp.into_iter().map(intake(true));
+        let over_dtls = setup.sockets.dtls.into_iter().map(intake(false));
         Self {
             index: setup.index,
             poller,
             server: Server::new(setup.server),
             now: setup.clock.now(),
             pass: 0,
-            intakes: setup.sockets.udp.into_iter().map(intake).collect(),
+            intakes: plain.chain(over_dtls).collect(),
             acceptors: Acceptors::new(setup.sockets.tcp, setup.sockets.tls),
             tls: setup.tls,
             tls_scratch: TlsScratch::default(),

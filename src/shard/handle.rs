@@ -67,7 +67,8 @@ pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
 }
 
 fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
-    for (i, listener) in setup.sockets.udp.iter().enumerate() {
+    let listeners = setup.sockets.udp.iter().chain(&setup.sockets.dtls);
+    for (i, listener) in listeners.enumerate() {
         poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
     }
     let acceptors = setup.sockets.tcp.iter().chain(&setup.sockets.tls);

@@ -8,6 +8,7 @@ use dimpl::crypto::aws_lc_rs;
 use dimpl::{Config, DtlsCertificate};
 
 use super::provider::provider;
+use crate::transport::Certificate;
 
 /// The longest datagram of a handshake, in bytes.
 const MTU: usize = 1200;
@@ -76,6 +77,14 @@ impl DtlsIdentity {
                 private_key: key.to_vec(),
             },
             config: Arc::new(config.map_err(|_| DtlsKeyError::Library)?),
+        })
+    }
+
+    /// An identity of the first of `certificates` that can serve; none when none can.
+    pub fn of_first<'c>(certificates: impl IntoIterator<Item = &'c Certificate>) -> Option<Self> {
+        certificates.into_iter().find_map(|certificate| {
+            let leaf = certificate.chain().next()?;
+            Self::new(leaf, certificate.key().secret_der()).ok()
         })
     }
 
