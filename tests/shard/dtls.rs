@@ -19,7 +19,7 @@ const VERSIONS: [Version; 2] = [Version::Dtls12, Version::Dtls13];
 
 fn with_dtls() -> Options {
     let (certificate, key) = certificate();
-    let identity = DtlsIdentity::new(&certificate, &key).expect("a good key");
+    let identity = DtlsIdentity::new([&certificate[..]], &key).expect("a good key");
     Options {
         dtls: Some((Some(Arc::new(identity)), dtls_limits())),
         ..Options::default()

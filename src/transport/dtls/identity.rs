@@ -7,18 +7,22 @@ use std::time::Duration;
 use dimpl::crypto::aws_lc_rs;
 use dimpl::{Config, DtlsCertificate};
 
+use super::chain::{Layout, join};
 use super::provider::provider;
 use crate::transport::Certificate;
 
 /// The longest datagram of a handshake, in bytes.
 const MTU: usize = 1200;
+/// The most datagrams of one flight.
+const DATAGRAMS: usize = 64;
 /// A handshake that takes longer has failed.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What DTLS sessions start from: a certificate, its key, the parameters. Sessions that have begun keep
 /// what they began with.
 pub struct DtlsIdentity {
-    pub(super) certificate: DtlsCertificate,
+    dtls12: DtlsCertificate,
+    dtls13: DtlsCertificate,
     pub(super) config: Arc<Config>,
 }
 
@@ -55,27 +59,34 @@ impl fmt::Debug for DtlsIdentity {
 }
 
 impl DtlsIdentity {
-    /// An identity of a certificate and the key that belongs to it, both in DER form; the key is PKCS#8
-    /// or SEC1. That they belong together is not looked at.
+    /// An identity of a chain of certificates, the server's own first, and the key that belongs to that
+    /// one, all in DER form; the key is PKCS#8 or SEC1. That they belong together is not looked at.
     ///
     /// # Errors
     /// What is wrong with the key.
-    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Self, DtlsKeyError> {
-        if certificate.is_empty() {
+    pub fn new<'c>(
+        chain: impl IntoIterator<Item = &'c [u8]> + Clone,
+        key: &[u8],
+    ) -> Result<Self, DtlsKeyError> {
+        Self::check_key(key)?;
+        let joined = |layout| DtlsCertificate {
+            certificate: join(layout, chain.clone().into_iter()),
+            private_key: key.to_vec(),
+        };
+        let (dtls12, dtls13) = (joined(Layout::Dtls12), joined(Layout::Dtls13));
+        if dtls12.certificate.is_empty() {
             return Err(DtlsKeyError::NoCertificate);
         }
-        Self::check_key(key)?;
         let config = Config::builder()
             .with_crypto_provider(provider())
             .require_client_certificate(false)
             .mtu(MTU)
+            .max_queue_tx(DATAGRAMS)
             .handshake_timeout(HANDSHAKE_TIMEOUT)
             .build();
         Ok(Self {
-            certificate: DtlsCertificate {
-                certificate: certificate.to_vec(),
-                private_key: key.to_vec(),
-            },
+            dtls12,
+            dtls13,
             config: Arc::new(config.map_err(|_| DtlsKeyError::Library)?),
         })
     }
@@ -83,9 +94,16 @@ impl DtlsIdentity {
     /// An identity of the first of `certificates` that can serve; none when none can.
     pub fn of_first<'c>(certificates: impl IntoIterator<Item = &'c Certificate>) -> Option<Self> {
         certificates.into_iter().find_map(|certificate| {
-            let leaf = certificate.chain().next()?;
-            Self::new(leaf, certificate.key().secret_der()).ok()
+            let chain: Vec<&[u8]> = certificate.chain().collect();
+            Self::new(chain, certificate.key().secret_der()).ok()
         })
+    }
+
+    pub(super) fn certificate(&self, layout: Layout) -> DtlsCertificate {
+        match layout {
+            Layout::Dtls12 => self.dtls12.clone(),
+            Layout::Dtls13 => self.dtls13.clone(),
+        }
     }
 
     /// Whether `key`, in DER form, can serve.

@@ -5,6 +5,7 @@
 //! the cookie gets a session. Of a DTLS 1.3 client the ClientHello itself is kept meanwhile, in a table of
 //! fixed size: what follows has to be hashed with it.
 
+mod chain;
 mod cookie;
 mod first_hellos;
 mod hello;

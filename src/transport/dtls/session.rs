@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dimpl::{Dtls, Error, Output, SecurityError};
 
+use super::chain::{Layout, mend_fragment};
 use super::cookie::Cookie;
 use super::hello::{HANDSHAKE_HEADER, Hello, RECORD_HEADER, Version};
 use super::identity::DtlsIdentity;
@@ -203,7 +204,7 @@ impl Session {
                     workshop.outputs.send(self.client, |room| {
                         let start = room.len();
                         room.extend_from_slice(bytes);
-                        shift_records(&mut room[start..], shift);
+                        mend_records(&mut room[start..], shift);
                     });
                     0
                 }
@@ -239,10 +240,15 @@ fn greet(
     cookie: Cookie,
 ) -> Result<(Dtls, u64), HandshakeFailure> {
     let config = Arc::clone(&identity.config);
-    let certificate = identity.certificate.clone();
     let (mut dtls, flights) = match hello.version {
-        Version::Dtls12 => (Dtls::new_12(config, certificate, at), hello.message_number),
-        Version::Dtls13 => (Dtls::new_13(config, certificate, at), 1),
+        Version::Dtls12 => {
+            let certificate = identity.certificate(Layout::Dtls12);
+            (Dtls::new_12(config, certificate, at), hello.message_number)
+        }
+        Version::Dtls13 => {
+            let certificate = identity.certificate(Layout::Dtls13);
+            (Dtls::new_13(config, certificate, at), 1)
+        }
         Version::Other => return Err(HandshakeFailure::Version),
     };
     dtls.handle_timeout(at).map_err(|error| failure(&error))?;
@@ -293,9 +299,9 @@ fn retell(
 }
 
 /// Adds `shift` to the numbers of the plaintext records in `datagram` (RFC 6347 §4.2.1: the numbers go on
-/// from that of the ClientHello).
-fn shift_records(mut datagram: &mut [u8], shift: u64) {
-    while shift > 0 && datagram.len() >= RECORD_HEADER {
+/// from that of the ClientHello), and puts a certificate right that goes in the clear.
+fn mend_records(mut datagram: &mut [u8], shift: u64) {
+    while datagram.len() >= RECORD_HEADER {
         let is_plain = matches!(datagram[0], 20..=26) && datagram[3..5] == [0, 0];
         if !is_plain {
             return;
@@ -305,8 +311,9 @@ fn shift_records(mut datagram: &mut [u8], shift: u64) {
         let number = u64::from_be_bytes(number).wrapping_add(shift);
         datagram[5..11].copy_from_slice(&number.to_be_bytes()[2..]);
         let length = usize::from(u16::from_be_bytes([datagram[11], datagram[12]]));
-        let next = (RECORD_HEADER + length).min(datagram.len());
-        datagram = &mut datagram[next..];
+        let end = (RECORD_HEADER + length).min(datagram.len());
+        mend_fragment(Layout::Dtls12, &mut datagram[RECORD_HEADER..end]);
+        datagram = &mut datagram[end..];
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::link::Random;
 use super::world::{ALL, Client, Speaks, Told, World, five_tuple};
+use crate::transport::dtls::chain::Layout;
 use crate::transport::dtls::hello::Hello;
 use crate::transport::dtls::provider::expecting;
 use crate::transport::dtls::{Heard, is_dtls, reply};
@@ -199,7 +200,7 @@ fn retry_of_library(world: &World, hello: &[u8], cookie: [u8; 32]) -> Vec<u8> {
     let identity = super::world::identity();
     let at = world.library_now();
     let config = std::sync::Arc::clone(&identity.config);
-    let mut dtls = dimpl::Dtls::new_13(config, identity.certificate.clone(), at);
+    let mut dtls = dimpl::Dtls::new_13(config, identity.certificate(Layout::Dtls13), at);
     dtls.handle_timeout(at).expect("a beginning");
     expecting(cookie, || dtls.handle_packet(hello)).expect("a good hello");
     let mut room = [0; 2048];

@@ -1,6 +1,12 @@
 //! Handshakes and what follows them.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P384_SHA384, SignatureAlgorithm,
+};
 
 use super::world::{ALL, Client, LIMITS, Speaks, Told, World, certificate, five_tuple};
 use crate::transport::dtls::{DtlsIdentity, DtlsKeyError, Heard, Unsent};
@@ -176,8 +182,8 @@ fn a_new_identity_is_for_new_sessions() {
 #[test]
 fn a_key_that_cannot_serve_is_refused() {
     let (certificate, key) = certificate();
-    assert!(DtlsIdentity::new(&certificate, &key).is_ok());
-    let error = |certificate: &[u8], key: &[u8]| DtlsIdentity::new(certificate, key).err();
+    assert!(DtlsIdentity::new([&certificate[..]], &key).is_ok());
+    let error = |certificate: &[u8], key: &[u8]| DtlsIdentity::new([certificate], key).err();
     assert_eq!(error(&[], &key), Some(DtlsKeyError::NoCertificate));
     assert_eq!(error(&certificate, &[]), Some(DtlsKeyError::UnsupportedKey));
     let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
@@ -186,6 +192,41 @@ fn a_key_that_cannot_serve_is_refused() {
         error(&certificate, &ed25519),
         Some(DtlsKeyError::UnsupportedKey)
     );
+}
+
+/// A chain of `length` certificates of `kind`, the server's own first, and its key.
+fn chain(kind: &'static SignatureAlgorithm, length: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let key = || KeyPair::generate_for(kind).expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let mut issuer = CertifiedIssuer::self_signed(params.clone(), key()).expect("an issuer");
+    let mut chain = Vec::new();
+    for _ in 1..length {
+        chain.insert(0, issuer.der().to_vec());
+        issuer = CertifiedIssuer::signed_by(params.clone(), key(), &issuer).expect("an issuer");
+    }
+    let own = key();
+    let params = CertificateParams::new(["turn.example.org".to_owned()]).expect("a name");
+    let leaf = params.signed_by(&own, &issuer).expect("a certificate");
+    chain.insert(0, leaf.der().to_vec());
+    (chain, own.serialize_der())
+}
+
+#[test]
+fn chains_of_any_length_are_sent() {
+    for kind in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384] {
+        for length in [1, 2, 3, 10] {
+            let (chain, key) = chain(kind, length);
+            for speaks in ALL {
+                let mut world = World::new();
+                let identity = DtlsIdentity::new(chain.iter().map(Vec::as_slice), &key);
+                world.sessions.set_identity(identity.ok().map(Arc::new));
+                let mut client = world.connect(4000, speaks);
+                assert!(client.certificate == chain[0], "{speaks:?}, {length}");
+                world.hears(&mut client, b"I trust you");
+            }
+        }
+    }
 }
 
 #[test]

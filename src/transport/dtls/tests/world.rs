@@ -19,7 +19,7 @@ pub(super) fn certificate() -> (Vec<u8>, Vec<u8>) {
 
 pub(super) fn identity() -> Arc<DtlsIdentity> {
     let (certificate, key) = certificate();
-    Arc::new(DtlsIdentity::new(&certificate, &key).expect("a good key"))
+    Arc::new(DtlsIdentity::new([&certificate[..]], &key).expect("a good key"))
 }
 
 pub(super) fn five_tuple(port: u16) -> FiveTuple {
@@ -46,6 +46,8 @@ pub(super) struct Client {
     dtls: Dtls,
     pub(super) connected: bool,
     pub(super) closed: bool,
+    /// The server's certificate.
+    pub(super) certificate: Vec<u8>,
     /// What it has heard.
     pub(super) heard: Vec<Vec<u8>>,
     /// What it has sent and nobody took yet.
@@ -74,6 +76,7 @@ impl Client {
             dtls,
             connected: false,
             closed: false,
+            certificate: Vec::new(),
             heard: Vec::new(),
             sent: Vec::new(),
             timer: at,
@@ -118,6 +121,7 @@ impl Client {
                 Output::ApplicationData(bytes) => self.heard.push(bytes.to_vec()),
                 Output::Connected => self.connected = true,
                 Output::CloseNotify => self.closed = true,
+                Output::PeerCert(bytes) => self.certificate = bytes.to_vec(),
                 Output::Timeout(at) => {
                     self.timer = at;
                     return;
