@@ -135,6 +135,8 @@ pub struct Streams {
     pub connections: u32,
     /// Connections of one source address (IPv6: one /64) at a time.
     pub connections_per_source: u32,
+    /// TLS handshakes of the whole server that are going on at a time.
+    pub handshakes: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
     /// A new connection without a valid message, or one with half a message, is closed after this.
@@ -148,6 +150,7 @@ impl Default for Streams {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 << 10,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),

@@ -108,6 +108,7 @@ fn streams(draft: &Draft) -> Streams {
             &draft.connections_per_source,
             default.connections_per_source,
         ),
+        handshakes: or(&draft.handshakes, default.handshakes),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),

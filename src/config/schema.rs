@@ -62,6 +62,7 @@ const SECTIONS: [(&str, &[&str]); 16] = [
         &[
             "connections",
             "connections_per_source",
+            "handshakes",
             "backlog_bytes",
             "silent_after",
             "idle_after",
@@ -236,6 +237,7 @@ fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth 
 fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
+    draft.handshakes = section.number("handshakes", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);

@@ -15,9 +15,6 @@ use crate::shard::{
 use crate::transport::DtlsLimits;
 use crate::turn::{Policy, Setup, Shared, Stats};
 
-/// DTLS handshakes at a time of the whole server.
-const HALF_OPEN: usize = 4096;
-
 /// What the shards have in common.
 pub(super) struct Shards<'c> {
     config: &'c Config,
@@ -128,7 +125,7 @@ impl<'c> Shards<'c> {
         Ok(Some(DtlsSetup {
             identity: Some(identity),
             limits: DtlsLimits {
-                half_open: HALF_OPEN.div_ceil(self.config.workers.get().into()),
+                half_open: streams.handshakes,
                 sessions: self.share(self.config.streams.connections),
                 sessions_per_source: streams.connections_per_source,
                 idle_after: streams.idle_after,
@@ -147,6 +144,7 @@ impl<'c> Shards<'c> {
         StreamLimits {
             connections: self.share(self.connections),
             connections_per_source: self.share(streams.connections_per_source),
+            handshakes: self.share(streams.handshakes),
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,

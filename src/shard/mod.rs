@@ -43,6 +43,8 @@ pub struct StreamLimits {
     pub connections: usize,
     /// Open connections of one source address (IPv6: one /64) in one shard, default 2 000.
     pub connections_per_source: usize,
+    /// TLS handshakes of one shard that may be going on, default 2 000; beyond it the oldest is ended.
+    pub handshakes: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
     /// A connection that has said nothing that means something, or holds half a message, is closed
@@ -57,6 +59,7 @@ impl Default for StreamLimits {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),

@@ -7,7 +7,7 @@ use super::token::ConnectionId;
 use super::wire::End;
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
-use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
+use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, HandshakeFailure, Reason};
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
 /// an honest one is as long.
@@ -41,6 +41,9 @@ impl Shard {
         };
         let written = connection.write_backlog(&mut self.tls_scratch);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
+        let (transport, sent) = (connection.five_tuple.transport, connection.take_sent());
+        let stats = self.server.stats_mut();
+        stats.add(Counter::ConnectionBytes(transport), sent);
         if let Err(end) = written {
             self.doomed.push((id, end));
         }
@@ -58,6 +61,10 @@ impl Shard {
         let watched = update_interest(connection, &self.poller, id);
         if arrival.established {
             let client = connection.five_tuple.client;
+            self.connections.end_handshake();
+            let stats = self.server.stats_mut();
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
         if arrival.length > 0 {
@@ -157,20 +164,26 @@ impl Shard {
             return;
         };
         let client = connection.five_tuple;
-        let unsent = connection.unsent_media();
+        let (transport, unsent) = (client.transport, connection.unsent_media());
+        let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted, unsent as u64);
-        stats.subtract(Counter::Connections, 1);
-        stats.increment(Counter::ConnectionsClosed(end));
+        stats.subtract(Counter::Connections(transport), 1);
+        stats.increment(Counter::ConnectionsClosed(transport, end));
+        if let Some(failure) = failure {
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakesFailed(failure));
+        }
         self.server
             .handle_event(self.now, Event::ClientGone { client });
         self.drain();
         tracing::debug!(
             shard = self.index,
             client = %client.client,
-            end = end.label(),
+            transport = ?transport,
+            end = failure.map_or(end.label(), HandshakeFailure::label),
             "connection closed"
         );
     }

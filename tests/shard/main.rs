@@ -1,8 +1,10 @@
 //! Shards over loopback: real sockets, real threads, a hand-made client.
 
+mod certificates;
 mod client;
 mod datagrams;
 mod dtls;
 mod dtls_link;
 mod harness;
 mod streams;
+mod tls;
