@@ -204,6 +204,19 @@ mod tests {
     use crate::net::Protocol;
 
     #[test]
+    fn dtls_has_no_second_socket_where_plain_udp_is_served() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            let parse = |text: &&str| text.parse().expect("address");
+            texts.iter().map(parse).collect()
+        };
+        let listen = addresses(&["0.0.0.0:5349", "127.0.0.1:3478", "[::1]:3478", "[::]:443"]);
+        let plain = addresses(&["0.0.0.0:3478", "[::]:443", "127.0.0.1:5349"]);
+        assert_eq!(beside(&listen, &plain, false), listen);
+        let left = addresses(&["0.0.0.0:5349", "[::1]:3478"]);
+        assert_eq!(beside(&listen, &plain, true), left);
+    }
+
+    #[test]
     fn only_all_ipv6_addresses_are_dispensable() {
         let listen = ["0.0.0.0:3478", "[::]:3478", "[::1]:3478"];
         let listen = listen.map(|text| text.parse().expect("address"));

@@ -168,6 +168,21 @@ fn dtls() -> Vec<Family> {
     vec![
         gauge("turnstone_dtls_sessions", "DTLS sessions established.").one(Counter::DtlsSessions),
         counter(
+            "turnstone_dtls_sessions_ended_total",
+            "Established DTLS sessions that ended, by reason.",
+        )
+        .by(
+            "reason",
+            ConnectionEnd::ALL,
+            ConnectionEnd::label,
+            Counter::DtlsSessionsEnded,
+        ),
+        gauge(
+            "turnstone_dtls_handshaking",
+            "DTLS handshakes going on of clients that have returned their cookie.",
+        )
+        .one(Counter::DtlsHandshaking),
+        counter(
             "turnstone_dtls_handshakes_total",
             "DTLS handshakes completed.",
         )
@@ -181,16 +196,6 @@ fn dtls() -> Vec<Family> {
             HandshakeFailure::ALL,
             HandshakeFailure::label,
             Counter::DtlsHandshakesFailed,
-        ),
-        counter(
-            "turnstone_dtls_sessions_ended_total",
-            "Established DTLS sessions that ended, by reason.",
-        )
-        .by(
-            "reason",
-            ConnectionEnd::ALL,
-            ConnectionEnd::label,
-            Counter::DtlsSessionsEnded,
         ),
     ]
 }

@@ -82,7 +82,7 @@ impl Shard {
             self.reserve();
             let output = self.dtls.as_mut().and_then(DtlsSessions::poll);
             let Some(output) = output else {
-                return;
+                return self.count_handshaking();
             };
             match output {
                 DtlsOutput::Send { to, bytes } => {
@@ -101,6 +101,14 @@ impl Shard {
                 DtlsOutput::Ended(client, end) => self.end_session(client, end),
             }
         }
+    }
+
+    fn count_handshaking(&mut self) {
+        let now = self.dtls.as_ref().map_or(0, DtlsSessions::handshaking) as u64;
+        let stats = self.server.stats_mut();
+        let counted = stats.get(Counter::DtlsHandshaking);
+        stats.add(Counter::DtlsHandshaking, now.saturating_sub(counted));
+        stats.subtract(Counter::DtlsHandshaking, counted.saturating_sub(now));
     }
 
     fn handle_message(&mut self, from: FiveTuple, message: Span) {

@@ -180,6 +180,8 @@ pub enum Counter {
     IcmpReports,
     /// DTLS sessions established, a gauge.
     DtlsSessions,
+    /// DTLS handshakes that are going on, a gauge.
+    DtlsHandshaking,
     /// DTLS handshakes completed.
     DtlsHandshakes,
     /// DTLS handshakes that failed.
@@ -330,7 +332,8 @@ const TLS_HANDSHAKES_FAILED: usize = TLS_HANDSHAKES + 1;
 const BACKLOG_EVICTED: usize = TLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
 const DTLS_SESSIONS: usize = ICMP_REPORTS + 1;
-const DTLS_HANDSHAKES: usize = DTLS_SESSIONS + 1;
+const DTLS_HANDSHAKING: usize = DTLS_SESSIONS + 1;
+const DTLS_HANDSHAKES: usize = DTLS_HANDSHAKING + 1;
 const DTLS_HANDSHAKES_FAILED: usize = DTLS_HANDSHAKES + 1;
 const DTLS_SESSIONS_ENDED: usize = DTLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 /// How many slots a [`Stats`] has.
@@ -374,6 +377,7 @@ impl Counter {
             Self::BacklogEvicted => BACKLOG_EVICTED,
             Self::IcmpReports => ICMP_REPORTS,
             Self::DtlsSessions => DTLS_SESSIONS,
+            Self::DtlsHandshaking => DTLS_HANDSHAKING,
             Self::DtlsHandshakes => DTLS_HANDSHAKES,
             Self::DtlsHandshakesFailed(failure) => DTLS_HANDSHAKES_FAILED + failure as usize,
             Self::DtlsSessionsEnded(end) => DTLS_SESSIONS_ENDED + end as usize,

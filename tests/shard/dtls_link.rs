@@ -36,6 +36,8 @@ pub struct DtlsLink {
     pub socket: UdpSocket,
     dtls: Dtls,
     heard: VecDeque<Vec<u8>>,
+    /// Datagrams that it has sent.
+    pub sent: usize,
     pub connected: bool,
     pub closed: bool,
 }
@@ -61,6 +63,7 @@ impl DtlsLink {
             socket,
             dtls,
             heard: VecDeque::new(),
+            sent: 0,
             connected: false,
             closed: false,
         };
@@ -129,6 +132,7 @@ impl DtlsLink {
             match self.dtls.poll_output(&mut room) {
                 Output::Packet(bytes) => {
                     self.socket.send(bytes).expect("sent");
+                    self.sent += 1;
                 }
                 Output::ApplicationData(bytes) => self.heard.push_back(bytes.to_vec()),
                 Output::Connected => self.connected = true,

@@ -28,6 +28,8 @@ pub struct Options {
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// Certificate and limits, when DTLS is served.
     pub dtls: Option<(Option<Arc<DtlsIdentity>>, DtlsLimits)>,
+    /// Nothing but DTLS is served over UDP.
+    pub dtls_alone: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     /// Serves TLS on addresses of its own.
@@ -42,6 +44,7 @@ impl Default for Options {
             streams: StreamLimits::default(),
             relay_ports: 20_000..=60_999,
             dtls: None,
+            dtls_alone: false,
             on_start: || {},
             tls: None,
         }
@@ -85,7 +88,10 @@ pub fn start(options: &Options) -> Shards {
         published: Vec::new(),
     };
     let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
-    for (index, (sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
+    for (index, (mut sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
+        if options.dtls_alone {
+            sockets.dtls = std::mem::take(&mut sockets.udp);
+        }
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;

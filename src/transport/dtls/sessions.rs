@@ -177,6 +177,11 @@ impl DtlsSessions {
         self.table.len()
     }
 
+    /// Handshakes that are going on.
+    pub fn handshaking(&self) -> usize {
+        self.table.halves()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.table.len() == 0
