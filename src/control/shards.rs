@@ -148,6 +148,7 @@ impl<'c> Shards<'c> {
             backlog_bytes: streams.backlog_bytes,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
+            channels: self.policy.channels,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Connection {
         prepare_connection(&stream)?;
         Ok(Self {
             five_tuple,
-            framer: Framer::default(),
+            framer: Framer::new(limits.channels),
             wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes),
             awaits_room: false,

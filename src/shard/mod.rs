@@ -33,10 +33,11 @@ pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
+use crate::stun::ChannelRange;
 use crate::transport::{DtlsIdentity, DtlsLimits, TlsServer};
 use crate::turn::{self, Stats};
 
-/// Limits on stream clients.
+/// Limits on stream clients, and what they may send.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Open connections of one shard, default 20 000; beyond it they are closed at once.
@@ -52,6 +53,8 @@ pub struct StreamLimits {
     pub silent_after: Duration,
     /// A connection without an allocation is closed when nothing arrives for this time; default 60 s.
     pub idle_after: Duration,
+    /// The channel numbers by which ChannelData is known.
+    pub channels: ChannelRange,
 }
 
 impl Default for StreamLimits {
@@ -63,6 +66,7 @@ impl Default for StreamLimits {
             backlog_bytes: 256 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
+            channels: ChannelRange::Rfc8656,
         }
     }
 }

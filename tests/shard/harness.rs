@@ -10,10 +10,12 @@ use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{
     DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
 };
+use turnstone::stun::ChannelRange;
 use turnstone::transport::{DtlsIdentity, DtlsLimits, TlsServer};
 use turnstone::turn::{
-    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
-    Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
+    PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
+    Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -195,6 +197,9 @@ pub fn policy(options: &Options) -> Policy {
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

@@ -282,6 +282,42 @@ fn five_hundred_slow_clients_cost_a_good_one_nothing() {
     }
 }
 
+/// Requirement S8: handshakes that never end, more than there may be at a time.
+#[test]
+fn ten_thousand_half_open_handshakes_cost_a_good_client_nothing() {
+    let (shards, config) = serve(|limits| {
+        limits.handshakes = 200;
+        limits.connections_per_source = 20_000;
+    });
+    let mut good = Client::tls(shards.tls_addresses[0], &config);
+    let relayed = good.allocate();
+    let peer = peer(relayed.ip());
+    good.bind(0x4000, peer.local_addr().expect("an address"));
+    let mut half_open = std::collections::VecDeque::new();
+    for i in 0..10_000_u32 {
+        let mut stream = TcpStream::connect(shards.tls_addresses[0]).expect("a listener");
+        // The server may have ended it already.
+        let _ = stream.write_all(&[22, 3, 1, 2, 0, 1, 0]);
+        half_open.push_back(stream);
+        if half_open.len() > 400 {
+            half_open.pop_front();
+        }
+        if i % 100 == 0 {
+            let payload = i.to_be_bytes().repeat(100);
+            good.send_data(0x4000, &payload);
+            let mut buffer = [0; 2048];
+            let length = peer.recv(&mut buffer).expect("a datagram");
+            peer.send_to(&buffer[..length], relayed).expect("sent");
+            assert_eq!(good.receive_data(0x4000), payload);
+        }
+    }
+    Client::tls(shards.tls_addresses[0], &config).ping();
+    let refused = Counter::TlsHandshakesFailed(HandshakeFailure::Refused);
+    assert!(shards.get(refused) > 5000, "{}", shards.get(refused));
+    shards.wait_for(Counter::TlsHandshakes, 2);
+    shards.stop();
+}
+
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
     let (shards, config) = serve(|_| {});

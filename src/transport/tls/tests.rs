@@ -146,18 +146,33 @@ fn plaintext_arrives_whole_however_the_bytes_are_cut() {
 }
 
 #[test]
-fn messages_of_a_pass_share_a_record_and_a_long_one_is_split() {
+fn each_message_is_a_record_and_several_go_at_once() {
     let mut pair = Pair::established(&TLS13);
-    let long = vec![9; 40_000];
-    let messages: [&[u8]; 4] = [b"one", b"two", &[3; 16_000], &long];
-    let (plaintext, record) = pair.seal(&messages).unwrap();
-    assert_eq!(plaintext, 6 + 16_000);
-    pair.to_client(&record);
-    assert_eq!(pair.client_hears().len(), plaintext);
-    let (plaintext, record) = pair.seal(&[&long]).unwrap();
-    assert_eq!(plaintext, 16_384);
-    pair.to_client(&record);
-    assert_eq!(pair.client_hears(), long[..plaintext]);
+    let long = vec![9; crate::transport::LARGEST_FRAME];
+    let messages: [&[u8]; 5] = [b"one", b"", b"three", &[3; 16_000], &long];
+    let (plaintext, mut records) = pair.seal(&messages).unwrap();
+    assert_eq!(plaintext, 8 + 16_000);
+    for message in messages
+        .into_iter()
+        .take(4)
+        .filter(|bytes| !bytes.is_empty())
+    {
+        let length = u16::from_be_bytes([records[3], records[4]]);
+        let rest = records.split_off(5 + usize::from(length));
+        pair.to_client(&records);
+        assert_eq!(pair.client_hears(), message);
+        records = rest;
+    }
+    assert!(records.is_empty());
+    let (plaintext, records) = pair.seal(&[&long, b"more"]).unwrap();
+    assert_eq!(plaintext, long.len());
+    let mut heard = Vec::new();
+    // The client holds no more than it likes.
+    for piece in records.chunks(10_000) {
+        pair.to_client(piece);
+        heard.extend(pair.client_hears());
+    }
+    assert!(heard == long);
 }
 
 #[test]
