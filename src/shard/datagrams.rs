@@ -51,10 +51,20 @@ impl Shard {
 
     fn handle_batch(&mut self, intake: usize, count: usize) {
         let address = self.intakes[intake].listener.address();
-        let handle = match self.intakes[intake].plain {
-            true => Self::handle_client_datagram,
-            false => Self::handle_dtls_datagram,
-        };
+        if self.intakes[intake].plain {
+            self.handle_each(address, count, Self::handle_client_datagram);
+        } else {
+            self.handle_each(address, count, Self::handle_dtls_datagram);
+        }
+        self.buffers.take(count);
+    }
+
+    fn handle_each(
+        &mut self,
+        address: SocketAddr,
+        count: usize,
+        handle: impl Fn(&mut Self, usize, &Received, SocketAddr),
+    ) {
         for i in 0..count {
             if let Some(received) = self.receiving.get(i) {
                 let ip = received.to.unwrap_or(address.ip());
@@ -62,7 +72,6 @@ impl Shard {
                 handle(self, i, &received, server);
             }
         }
-        self.buffers.take(count);
     }
 
     fn handle_client_datagram(&mut self, slot: usize, received: &Received, server: SocketAddr) {

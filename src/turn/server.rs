@@ -262,7 +262,7 @@ impl Server {
     /// Whether a datagram of `bytes` bytes that comes before any proof of its source may be answered with
     /// no more than that (requirement S7); if so it is charged.
     pub fn may_answer_stranger(&mut self, now: Now, client: IpAddr, bytes: usize) -> bool {
-        let rate = self.policy.limits.reflection_bytes_per_second;
+        let rate = self.policy.limits.reflection_bytes_per_second / u32::from(self.shards);
         self.rate_limit.allows(client, bytes, rate, now.instant)
     }
 

@@ -34,7 +34,7 @@ pub struct DtlsLimits {
 pub enum Heard {
     /// It was a part of a handshake, or of a session's end.
     Handshake,
-    /// It carried messages; they are among the outputs.
+    /// It carried messages, which are among the outputs, or had another use in an established session.
     Messages,
     /// It belongs to no session, or nothing in it could be read.
     Nothing,
