@@ -7,6 +7,8 @@ use std::path::Path;
 
 #[path = "fuzz/channel_data.rs"]
 mod channel_data;
+#[path = "fuzz/dtls.rs"]
+mod dtls;
 #[path = "fuzz/message.rs"]
 mod message;
 
@@ -30,4 +32,9 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn dtls_datagrams() {
+    replay("dtls", dtls::target);
 }

@@ -7,6 +7,8 @@
 mod channel_data;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../fuzz/dtls.rs"]
+mod dtls;
 #[path = "../fuzz/message.rs"]
 mod message;
 
@@ -14,13 +16,15 @@ mod inputs;
 mod siege;
 
 use common::random::Random;
-use inputs::{mutate, seeds};
+use inputs::{dtls_seeds, mutate, seeds};
 use siege::Siege;
 
 /// Nearly two million inputs in all.
 const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
 const PACKETS: usize = 500_000;
+/// Each of these is several datagrams and, when a cookie is good, a signature.
+const DTLS: usize = 10_000;
 
 #[test]
 fn no_bytes_hurt_the_message_view() {
@@ -44,6 +48,15 @@ fn no_bytes_hurt_channel_data() {
     let mut random = Random(2);
     for _ in 0..CHANNEL_DATA {
         channel_data::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_datagrams_hurt_dtls() {
+    let seeds = dtls_seeds();
+    let mut random = Random(4);
+    for _ in 0..DTLS {
+        dtls::target(&mutate(&seeds, &mut random));
     }
 }
 
