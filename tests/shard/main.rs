@@ -5,6 +5,7 @@ mod client;
 mod datagrams;
 mod dtls;
 mod dtls_link;
+mod handshakes;
 mod harness;
 mod streams;
 mod tls;
