@@ -7,15 +7,11 @@ use crate::common::random::Random;
 
 /// The committed corpus of what is not encrypted.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    read(&["message", "channel_data"])
+    seeds_of(&["message", "channel_data"])
 }
 
-/// The committed corpus of DTLS.
-pub(crate) fn dtls_seeds() -> Vec<Vec<u8>> {
-    read(&["dtls"])
-}
-
-fn read(folders: &[&str]) -> Vec<Vec<u8>> {
+/// The committed corpus in `folders`.
+pub(crate) fn seeds_of(folders: &[&str]) -> Vec<Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut files: Vec<_> = folders
         .iter()

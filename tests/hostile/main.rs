@@ -16,7 +16,7 @@ mod inputs;
 mod siege;
 
 use common::random::Random;
-use inputs::{dtls_seeds, mutate, seeds};
+use inputs::{mutate, seeds, seeds_of};
 use siege::Siege;
 
 /// Nearly two million inputs in all.
@@ -53,7 +53,7 @@ fn no_bytes_hurt_channel_data() {
 
 #[test]
 fn no_datagrams_hurt_dtls() {
-    let seeds = dtls_seeds();
+    let seeds = seeds_of(&["dtls"]);
     let mut random = Random(4);
     for _ in 0..DTLS {
         dtls::target(&mutate(&seeds, &mut random));
