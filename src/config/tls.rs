@@ -29,14 +29,12 @@ pub struct Tls {
 }
 
 /// A certificate and where it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TlsCertificate {
     /// What the files said.
     pub certificate: Certificate,
     /// Where it was read, and can be read again.
     pub files: CertificateFiles,
-    /// Where the key is named.
-    pub(super) spot: Spot,
 }
 
 /// The two files of a certificate.
@@ -113,6 +111,13 @@ pub(super) struct DraftCertificate {
     pub(super) directory: PathBuf,
 }
 
+impl DraftCertificate {
+    /// Where its key is named.
+    pub(super) fn key(&self) -> Option<Spot> {
+        self.key.as_ref().map(|key| key.spot.clone())
+    }
+}
+
 /// What `listen` and `certificates` mean; `others` are addresses that are taken for plain TCP.
 pub(super) fn check_tls(
     listen: Option<List<SocketAddr>>,
@@ -181,11 +186,7 @@ fn check_certificates(drafts: Vec<DraftCertificate>, report: &mut Report) -> Vec
         match files.read() {
             Ok(certificate) => {
                 warn(&certificate, &files, &chain.spot, report);
-                certificates.push(TlsCertificate {
-                    certificate,
-                    files,
-                    spot: key.spot.clone(),
-                });
+                certificates.push(TlsCertificate { certificate, files });
             }
             Err(problems) => {
                 for problem in problems {

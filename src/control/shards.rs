@@ -12,7 +12,6 @@ use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
     self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
 };
-use crate::transport::DtlsLimits;
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -92,7 +91,7 @@ impl<'c> Shards<'c> {
             index: index.into(),
             sockets,
             server: self.server(index)?,
-            streams: self.stream_limits(),
+            streams: stream_limits(self.config, self.connections),
             tls: self.secured.as_ref().map(|secured| secured.tls.clone()),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
@@ -118,38 +117,30 @@ impl<'c> Shards<'c> {
 
     /// None when DTLS is off.
     fn dtls(&self) -> Result<Option<DtlsSetup>, StartError> {
-        let Some(identity) = self.secured.as_ref().and_then(|of| of.dtls.clone()) else {
-            return Ok(None);
+        let identity = self.secured.as_ref().and_then(|of| of.dtls.clone());
+        let setup = |identity| {
+            Ok(DtlsSetup {
+                identity: Some(identity),
+                cookie_key: random_bytes()?,
+            })
         };
-        let streams = self.stream_limits();
-        Ok(Some(DtlsSetup {
-            identity: Some(identity),
-            limits: DtlsLimits {
-                half_open: streams.handshakes,
-                sessions: self.share(self.config.streams.connections),
-                sessions_per_source: streams.connections_per_source,
-                idle_after: streams.idle_after,
-            },
-            cookie_key: random_bytes()?,
-        }))
+        identity.map(setup).transpose()
     }
+}
 
-    fn share(&self, all: u32) -> usize {
-        all.div_ceil(self.config.workers.get().into()) as usize
-    }
-
-    /// The limits of one shard; the server's limits on connections are split evenly.
-    fn stream_limits(&self) -> StreamLimits {
-        let streams = self.config.streams;
-        StreamLimits {
-            connections: self.share(self.connections),
-            connections_per_source: self.share(streams.connections_per_source),
-            handshakes: self.share(streams.handshakes),
-            backlog_bytes: streams.backlog_bytes,
-            silent_after: streams.silent_after,
-            idle_after: streams.idle_after,
-            channels: self.policy.channels,
-        }
+/// The limits of one shard on stream clients: the server's limits, `connections` among them, are split
+/// evenly.
+pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
+    let streams = config.streams;
+    let share = |all: u32| all.div_ceil(config.workers.get().into()) as usize;
+    StreamLimits {
+        connections: share(connections),
+        connections_per_source: share(streams.connections_per_source),
+        handshakes: share(streams.handshakes),
+        backlog_bytes: streams.backlog_bytes,
+        silent_after: streams.silent_after,
+        idle_after: streams.idle_after,
+        channels: config.channels,
     }
 }
 

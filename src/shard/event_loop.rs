@@ -95,7 +95,9 @@ impl Shard {
             relay_buffer: setup.relay_buffer,
             held: setup.held,
             connections: Connections::new(setup.streams),
-            dtls: setup.dtls.map(|dtls| dtls.open(setup.clock)),
+            dtls: setup
+                .dtls
+                .map(|dtls| dtls.open(&setup.streams, setup.clock)),
             doomed: Vec::new(),
             buffers: Buffers::default(),
             receiving: ReceiveBatch::default(),
@@ -166,6 +168,12 @@ impl Shard {
                     }
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
+                Message::SetStreams(limits) => {
+                    self.connections.set_limits(limits);
+                    if let Some(dtls) = &mut self.dtls {
+                        dtls.set_limits(super::dtls::limits(&limits));
+                    }
+                }
                 Message::Stop => self.stopping = true,
             }
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use super::StreamLimits;
 use crate::net::Waker;
 use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::Policy;
@@ -13,6 +14,7 @@ use crate::turn::Policy;
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
     SetDtlsIdentity(Option<Arc<DtlsIdentity>>),
+    SetStreams(StreamLimits),
     SetTls(TlsServer),
     Stop,
 }

@@ -34,7 +34,7 @@ pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
 use crate::stun::ChannelRange;
-use crate::transport::{DtlsIdentity, DtlsLimits, TlsServer};
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{self, Stats};
 
 /// Limits on stream clients, and what they may send.
@@ -74,12 +74,11 @@ impl Default for StreamLimits {
 /// Called with the counters at most every 100 ms while they change, and once at the end.
 pub type Publish = Box<dyn FnMut(&Stats) + Send>;
 
-/// What the DTLS sessions of a shard start with.
+/// What the DTLS sessions of a shard start with, beside the limits on stream clients, which hold for them
+/// too.
 pub struct DtlsSetup {
     /// Certificate and key; none until there are any.
     pub identity: Option<Arc<DtlsIdentity>>,
-    /// Limits on sessions.
-    pub limits: DtlsLimits,
     /// Keys the cookies; from the operating system's generator.
     pub cookie_key: [u8; 32],
 }

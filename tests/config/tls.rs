@@ -303,3 +303,41 @@ fn a_second_certificate_may_serve_dtls() {
     let config = Config::load(Some(&path), &Overrides::default()).expect("it is valid");
     assert!(config.tls.dtls && config.warnings.is_empty());
 }
+
+/// What a reload from `running` to `next` applies, and what needs a restart.
+fn follow(running: Config, next: Config) -> (Config, Vec<&'static str>, Vec<&'static str>) {
+    let (config, changes) = next.follow(&running);
+    (config, changes.applied, changes.restart)
+}
+
+#[test]
+fn a_reload_changes_certificates_and_no_address() {
+    let running = load_good("");
+    let next = load_good("[tls]\nlisten = [\"127.0.0.1:443\"]");
+    let renewed = next.tls.certificates.clone();
+    let listen = running.tls.listen.clone();
+    let (config, applied, restart) = follow(running, next);
+    assert_eq!(applied, ["tls.certificates"]);
+    assert_eq!(restart, ["tls.listen"]);
+    assert_eq!(config.tls.listen, listen);
+    assert!(config.tls.certificates == renewed);
+}
+
+#[test]
+fn a_reload_switches_tls_neither_on_nor_off() {
+    let with_tls = load_good("").tls.certificates;
+    let (config, applied, restart) = follow(defaults(), load_good(""));
+    assert!(config.tls.certificates.is_empty() && config.tls.listen.is_empty());
+    assert_eq!((applied.len(), restart), (0, vec!["tls.listen"]));
+    let (config, applied, restart) = follow(load_good(""), defaults());
+    assert_eq!(config.tls.certificates.len(), with_tls.len());
+    assert_eq!((applied.len(), restart), (0, vec!["tls.listen"]));
+}
+
+#[test]
+fn a_reload_switches_dtls_neither_on_nor_off() {
+    let (on, off) = (load_good(""), load_good("[tls]\ndtls = false"));
+    let (config, _, restart) = follow(on, off);
+    assert!(config.tls.dtls);
+    assert_eq!(restart, ["tls.dtls"]);
+}

@@ -13,7 +13,7 @@ use turnstone::turn::{
 
 use crate::client::{Client, Link};
 use crate::dtls_link::{DtlsLink, Version, certificate};
-use crate::harness::{Options, Shards, dtls_limits, peer, start};
+use crate::harness::{Options, Shards, peer, start};
 
 const VERSIONS: [Version; 2] = [Version::Dtls12, Version::Dtls13];
 
@@ -21,7 +21,7 @@ fn with_dtls() -> Options {
     let (certificate, key) = certificate();
     let identity = DtlsIdentity::new([&certificate[..]], &key).expect("a good key");
     Options {
-        dtls: Some((Some(Arc::new(identity)), dtls_limits())),
+        dtls: Some(Some(Arc::new(identity))),
         ..Options::default()
     }
 }
@@ -183,9 +183,7 @@ fn a_client_that_was_restarted_begins_anew() {
 #[test]
 fn a_session_without_an_allocation_ends_when_it_is_idle_and_others_stay() {
     let mut options = with_dtls();
-    if let Some((_, limits)) = &mut options.dtls {
-        limits.idle_after = Duration::from_millis(300);
-    }
+    options.streams.idle_after = Duration::from_millis(300);
     let shards = start(&options);
     let mut busy = Client::dtls(shards.v4(), Version::Dtls12);
     busy.allocate();
@@ -217,8 +215,7 @@ fn a_stop_says_goodbye() {
 #[test]
 fn a_new_certificate_is_for_new_sessions() {
     let mut options = with_dtls();
-    let identity = options.dtls.take().and_then(|(identity, _)| identity);
-    options.dtls = Some((None, dtls_limits()));
+    let identity = options.dtls.replace(None).flatten();
     let shards = start(&options);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.connect(shards.v4()).expect("a route");
@@ -235,9 +232,7 @@ fn a_new_certificate_is_for_new_sessions() {
 #[test]
 fn ten_thousand_half_open_handshakes_cost_a_good_client_nothing() {
     let mut options = with_dtls();
-    if let Some((_, limits)) = &mut options.dtls {
-        limits.half_open = 150;
-    }
+    options.streams.handshakes = 150;
     let shards = start(&options);
     let mut good = Client::dtls(shards.v4(), Version::Dtls12);
     let relayed = good.allocate();
@@ -272,7 +267,8 @@ fn ten_thousand_half_open_handshakes_cost_a_good_client_nothing() {
 
 /// Somebody who says hello and is not heard of again.
 fn stranger(shards: &Shards, round: u8) -> DtlsLink {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    // Not where other tests expect a port to be free.
+    let socket = UdpSocket::bind("127.0.0.9:0").expect("a port");
     socket.connect(shards.v4()).expect("a route");
     DtlsLink::open(socket, VERSIONS[usize::from(round % 2)])
 }

@@ -11,7 +11,7 @@ use turnstone::shard::{
     DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
 };
 use turnstone::stun::ChannelRange;
-use turnstone::transport::{DtlsIdentity, DtlsLimits, TlsServer};
+use turnstone::transport::{DtlsIdentity, TlsServer};
 use turnstone::turn::{
     Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
     PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
@@ -28,8 +28,8 @@ pub struct Options {
     pub shards: usize,
     pub streams: StreamLimits,
     pub relay_ports: std::ops::RangeInclusive<u16>,
-    /// Certificate and limits, when DTLS is served.
-    pub dtls: Option<(Option<Arc<DtlsIdentity>>, DtlsLimits)>,
+    /// The certificate, when DTLS is served; it may be missing.
+    pub dtls: Option<Option<Arc<DtlsIdentity>>>,
     /// Nothing but DTLS is served over UDP.
     pub dtls_alone: bool,
     /// Called on the shard's thread before the first counters are published.
@@ -114,9 +114,8 @@ pub fn start(options: &Options) -> Shards {
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
             mailbox,
-            dtls: options.dtls.clone().map(|(identity, limits)| DtlsSetup {
+            dtls: options.dtls.clone().map(|identity| DtlsSetup {
                 identity,
-                limits,
                 cookie_key: [9; 32],
             }),
             publish: Box::new(move |stats| {
@@ -134,16 +133,6 @@ pub fn start(options: &Options) -> Shards {
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
-}
-
-/// Room for more than a test needs.
-pub fn dtls_limits() -> DtlsLimits {
-    DtlsLimits {
-        half_open: 4096,
-        sessions: 20_000,
-        sessions_per_source: 20_000,
-        idle_after: Duration::from_secs(60),
-    }
 }
 
 fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
@@ -196,6 +185,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,
         admission: Admission::Open,

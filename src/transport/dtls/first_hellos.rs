@@ -24,6 +24,10 @@ impl FirstHellos {
         }
     }
 
+    pub(super) const fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Keeps the `record` of a client; false when it is too long.
     pub(super) fn keep(&mut self, client: FiveTuple, record: &[u8]) -> bool {
         if record.len() > LONGEST || self.capacity == 0 {

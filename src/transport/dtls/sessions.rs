@@ -80,6 +80,13 @@ impl DtlsSessions {
         }
     }
 
+    /// From now on `limits` hold; nobody who is there already is sent away for them.
+    pub fn set_limits(&mut self, limits: DtlsLimits) {
+        self.limits = limits;
+        self.first_hellos.set_capacity(limits.half_open);
+        self.table.set_idle_after(limits.idle_after);
+    }
+
     /// Lets the sessions that begin from now on have `identity`.
     pub fn set_identity(&mut self, identity: Option<Arc<DtlsIdentity>>) {
         self.identity = identity;

@@ -65,6 +65,10 @@ impl Table {
         }
     }
 
+    pub(super) const fn set_idle_after(&mut self, idle_after: Duration) {
+        self.idle_after = idle_after;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_client.len()
     }

@@ -127,3 +127,21 @@ fn a_handshake_that_stops_is_given_up() {
         assert_eq!(world.sessions.poll_timeout(), None);
     }
 }
+
+#[test]
+fn new_limits_are_for_who_comes_next() {
+    let mut world = World::new();
+    let mut old = world.connect(4000, Speaks::Dtls12);
+    world.sessions.set_limits(DtlsLimits {
+        sessions: 1,
+        idle_after: Duration::from_secs(5),
+        ..LIMITS
+    });
+    let mut refused = Client::new(4001, Speaks::Dtls12, &world);
+    world.settle(&mut refused);
+    let told = world.take_told();
+    assert_eq!(told, [Told::Failed(4001, HandshakeFailure::Refused)]);
+    world.hears(&mut old, b"I may stay");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.take_told(), [Told::Quiet(4000)]);
+}
