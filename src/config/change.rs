@@ -156,6 +156,7 @@ fn keep_tls_listen(new: &mut Config, running: &Config) {
     if switches {
         let certificates = &running.tls.certificates;
         new.tls.certificates.clone_from(certificates);
+        new.tls.dtls = running.tls.dtls;
     }
 }
 
