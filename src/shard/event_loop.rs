@@ -8,7 +8,7 @@ use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
 use super::held::HeldSockets;
-use super::mailbox::{Mailbox, Message};
+use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
@@ -53,6 +53,7 @@ pub(super) struct Shard {
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
     pub(super) held: Arc<HeldSockets>,
+    pub(super) mail: Arc<Mail>,
     pub(super) connections: Connections,
     pub(super) dtls: Option<DtlsSessions>,
     /// Connections to close at the end of the pass, when their last answers are sent.
@@ -94,6 +95,7 @@ impl Shard {
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
             held: setup.held,
+            mail: setup.mail,
             connections: Connections::new(setup.streams),
             dtls: setup
                 .dtls
@@ -166,6 +168,10 @@ impl Shard {
                     if let Some(dtls) = &mut self.dtls {
                         dtls.set_identity(identity);
                     }
+                }
+                Message::Letter(letter) => {
+                    self.server.handle_event(self.now, Event::Letter(letter));
+                    self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
                 Message::SetStreams(limits) => {

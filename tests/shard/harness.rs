@@ -32,6 +32,7 @@ pub struct Options {
     pub dtls: Option<Option<Arc<DtlsIdentity>>>,
     /// Nothing but DTLS is served over UDP.
     pub dtls_alone: bool,
+    pub mobility: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     /// Serves TLS on addresses of its own.
@@ -47,6 +48,7 @@ impl Default for Options {
             relay_ports: 20_000..=60_999,
             dtls: None,
             dtls_alone: false,
+            mobility: false,
             on_start: || {},
             tls: None,
         }
@@ -185,6 +187,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        mobility: options.mobility,
         oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,

@@ -7,5 +7,6 @@ mod dtls;
 mod dtls_link;
 mod handshakes;
 mod harness;
+mod mobility;
 mod streams;
 mod tls;
