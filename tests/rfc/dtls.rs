@@ -1,10 +1,10 @@
 //! Clients over DTLS (RFC 7350): datagrams, but of a client that has proven its address.
 
 use turnstone::stun::Method;
-use turnstone::turn::{Counter, Family, Reason, Transport};
+use turnstone::turn::{Counter, Family, Transport};
 
 use crate::common::{Login, Out, World, dtls, ip, policy, requested_transport};
-use crate::dialogue::{dropped, peer, seconds, world, world_with};
+use crate::dialogue::{peer, seconds, world};
 
 const CLIENT: &str = "203.0.113.7:4000";
 
@@ -50,16 +50,6 @@ fn the_same_addresses_over_udp_are_another_client() {
         ..over_dtls
     };
     assert_ne!(world.allocate(over_udp), relay);
-}
-
-/// RFC 5389 §12.2: clients of RFC 3489 know nothing of DTLS.
-#[test]
-fn a_request_without_cookie_is_not_answered_over_dtls() {
-    let mut world = world_with(|policy| policy.rfc3489 = true);
-    let mut request = vec![0, 1, 0, 0];
-    request.extend(b"sixteen bytes id");
-    assert_eq!(world.send(dtls(CLIENT), &request), Out::Nothing);
-    assert_eq!(dropped(&world, Reason::Malformed), 1);
 }
 
 /// S7: the cookie of DTLS has proven the address, so that answers cannot be turned against somebody.
