@@ -29,6 +29,8 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// No socket that was held can be taken in.
+    pub refuses_held: bool,
     transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
@@ -97,6 +99,7 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            refuses_held: false,
             transactions: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
@@ -208,7 +211,12 @@ impl World {
                 }
                 Action::OpenReserved { key, local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
-                    self.open(key, local, Ok(()));
+                    let bind = if self.refuses_held {
+                        Err(false)
+                    } else {
+                        Ok(())
+                    };
+                    self.open(key, local, bind);
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
