@@ -1,8 +1,8 @@
 //! Any datagrams of one DTLS client: nothing panics, in the library either, and no answer to a stranger
 //! is longer than what it answers.
 
+use std::cell::Cell;
 use std::panic::{set_hook, take_hook};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
@@ -10,14 +10,16 @@ use turnstone::time::Instant;
 use turnstone::transport::{DtlsIdentity, DtlsLimits, DtlsOutput, DtlsSessions};
 use turnstone::turn::{FiveTuple, Transport};
 
-/// A mistake in the library ends one session only, and would not be seen otherwise.
-static PANICS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// A mistake in the library ends one session only, and would not be seen otherwise.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// One input: datagrams, each behind its length in two bytes. Panics when a rule does not hold.
 #[expect(unreachable_pub, reason = "a fuzzer calls it from a crate of its own")]
 pub fn target(data: &[u8]) {
     count_panics();
-    let before = PANICS.load(Ordering::Relaxed);
+    let before = PANICS.get();
     let mut sessions = sessions();
     let mut now = Instant::ZERO + Duration::from_secs(100);
     let mut rest = data;
@@ -37,7 +39,7 @@ pub fn target(data: &[u8]) {
         drain(&mut sessions);
     }
     assert_eq!(sessions.handshaking(), 0, "a handshake without an end");
-    assert_eq!(PANICS.load(Ordering::Relaxed), before, "a panic");
+    assert_eq!(PANICS.get(), before, "a panic");
 }
 
 fn count_panics() {
@@ -45,7 +47,7 @@ fn count_panics() {
     ONCE.call_once(|| {
         let usual = take_hook();
         set_hook(Box::new(move |info| {
-            PANICS.fetch_add(1, Ordering::Relaxed);
+            PANICS.set(PANICS.get() + 1);
             usual(info);
         }));
     });
