@@ -32,7 +32,7 @@ pub(super) fn nat(args: &NatArgs) -> Result<(), Failure> {
 }
 
 /// `HOST`, `HOST:PORT`, an address, or a bracketed IPv6 address with a port.
-fn resolve(text: &str) -> Result<SocketAddr, Failure> {
+pub(super) fn resolve(text: &str) -> Result<SocketAddr, Failure> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::source::{Path, Source};
 
 /// Every room and its rung; a room imports from lower rungs only.
-const LADDER: [(&str, u8); 14] = [
+const LADDER: [(&str, u8); 15] = [
     ("stun", 0),
     ("time", 0),
     ("turn", 1),
@@ -17,6 +17,7 @@ const LADDER: [(&str, u8); 14] = [
     ("config", 2),
     ("probe", 2),
     ("shard", 3),
+    ("load", 3),
     ("control", 4),
     ("cli", 5),
     ("main", 5),
@@ -33,7 +34,7 @@ const ANYWHERE: &[&str] = &["*"];
 const WAITING: &[&str] = &["control", "credentials"];
 
 /// Every dependency and the rooms that may use it.
-const HOMES: [(&str, &[&str]); 29] = [
+const HOMES: [(&str, &[&str]); 34] = [
     ("aes_gcm", &["turn", "credentials"]),
     ("axum", WAITING),
     ("base64", &["turn", "credentials"]),
@@ -42,26 +43,31 @@ const HOMES: [(&str, &[&str]); 29] = [
     ("dimpl", &["transport"]),
     ("foldhash", &["turn", "net", "shard"]),
     ("getrandom", &["config", "credentials", "control", "cli"]),
+    ("hdrhistogram", &["load"]),
     ("hmac", &["stun", "turn"]),
     ("hyper", WAITING),
     ("hyper_util", WAITING),
+    ("indicatif", &["cli"]),
     ("libc", &["net"]),
     ("md5", &["turn"]),
+    ("plotters", &["load"]),
     ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
     ("rustls", &["transport"]),
     ("rustls_pki_types", &["transport"]),
-    ("serde_json", &["config", "credentials", "control", "cli"]),
+    ("serde_json", &["config", "credentials", "control", "load", "cli"]),
     ("sha1", &["stun", "turn"]),
     ("sha2", &["stun", "turn"]),
     ("socket2", &["net"]),
     ("strsim", &["config"]),
+    ("stun", &["load"]),
     ("subtle", &["stun", "turn", "control"]),
     ("tokio", WAITING),
     ("toml", &["config"]),
     ("tracing", ANYWHERE),
     ("tracing_subscriber", &["control"]),
+    ("turn", &["load"]),
     ("x509_cert", &["transport"]),
 ];
 

@@ -1,0 +1,157 @@
+//! From flags to a plan.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::args::{
+    BenchArgs, CommonArgs, Direction, PaceArgs, RelayArgs, TransportArg, WorkloadArgs,
+};
+use crate::cli::{Failure, nat, utc};
+use crate::credentials::TimeLimited;
+use crate::load::{Carrier, Login, Pace, Plan, Target, Traffic, Transport, Workload};
+use crate::turn::SharedSecret;
+
+const WARM_UP: Duration = Duration::from_secs(1);
+const DURATION: Duration = Duration::from_secs(10);
+/// Of each rate of a search.
+const PROBE: Duration = Duration::from_secs(2);
+/// Packets a second that a search begins with.
+const SEARCH_START: f64 = 10_000.0;
+/// How long time-limited credentials are good.
+const TTL: Duration = Duration::from_secs(3600);
+const DEFAULT_USER: &str = "bench";
+/// A Binding request's payload is its transaction id.
+const BINDING_SIZE: usize = 12;
+
+/// The plan that `args` mean.
+pub(super) fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
+    let common = args.workload.common();
+    let (workload, clients) = workload(&args.workload)?;
+    let search = matches!(
+        workload.traffic(),
+        Some(Traffic {
+            pace: Pace::Search { .. },
+            ..
+        })
+    );
+    let (warm_up, duration) = match (workload, search) {
+        (Workload::Idle, _) => (Duration::ZERO, DURATION),
+        (_, true) => (WARM_UP / 4, PROBE),
+        (_, false) => (WARM_UP, DURATION),
+    };
+    Ok(Plan {
+        target: target(common)?,
+        workload,
+        clients,
+        threads: usize::from(common.threads).min(clients.div_ceil(2)),
+        warm_up,
+        duration: common.duration.unwrap_or(duration),
+        pid: common.pid,
+    })
+}
+
+fn workload(args: &WorkloadArgs) -> Result<(Workload, usize), Failure> {
+    Ok(match args {
+        WorkloadArgs::Relay(args) => (Workload::Relay(traffic(args)), count(args.allocations)),
+        WorkloadArgs::Pair(args) if args.allocations % 2 == 1 => {
+            let count = args.allocations;
+            return Err(format!("--allocations {count}: pairs need an even number"));
+        }
+        WorkloadArgs::Pair(args) => (Workload::Pair(traffic(args)), count(args.allocations)),
+        WorkloadArgs::Binding(args) => {
+            let traffic = Traffic {
+                carrier: Carrier::Channel,
+                up: true,
+                down: true,
+                size: BINDING_SIZE,
+                burst: 1,
+                pace: pace(&args.pace),
+            };
+            (Workload::Binding(traffic), count(args.clients))
+        }
+        WorkloadArgs::Cycle(args) => (Workload::Cycle, count(args.clients)),
+        WorkloadArgs::Idle(args) => (Workload::Idle, count(args.allocations)),
+    })
+}
+
+fn traffic(args: &RelayArgs) -> Traffic {
+    Traffic {
+        carrier: if args.indications {
+            Carrier::Indication
+        } else {
+            Carrier::Channel
+        },
+        up: args.direction != Direction::Down,
+        down: args.direction != Direction::Up,
+        size: count(args.size),
+        burst: count(args.burst),
+        pace: pace(&args.pace),
+    }
+}
+
+fn pace(args: &PaceArgs) -> Pace {
+    if args.search {
+        return Pace::Search {
+            loss: args.loss / 100.0,
+            start: SEARCH_START,
+        };
+    }
+    args.rate.map_or(Pace::Window(count(args.window)), Pace::Rate)
+}
+
+/// Ranges are checked where flags are read.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn target(common: &CommonArgs) -> Result<Target, Failure> {
+    let server = nat::resolve(&common.server)?;
+    for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
+        if ip.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
+            return Err(format!("{flag}: {server} is of the other address family"));
+        }
+    }
+    Ok(Target {
+        server,
+        transport: match common.transport {
+            TransportArg::Udp => Transport::Udp,
+            TransportArg::Tcp => Transport::Tcp,
+        },
+        login: login(common)?,
+        realm: common.realm.clone(),
+        source: common.bind.or_else(|| beside(server)),
+        peer: common.peer,
+    })
+}
+
+/// Another loopback address than the server's.
+fn beside(server: SocketAddr) -> Option<IpAddr> {
+    let loopback = server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+    loopback.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)))
+}
+
+fn login(common: &CommonArgs) -> Result<Option<Login>, Failure> {
+    let user = common.user.as_deref();
+    match (&common.password, &common.secret) {
+        (Some(password), _) => Ok(Some(Login {
+            username: user.unwrap_or(DEFAULT_USER).to_owned(),
+            password: password.clone(),
+        })),
+        (None, Some(secret)) if secret.is_empty() => {
+            Err("--secret: the secret is empty; give the one that the server has".to_owned())
+        }
+        (None, Some(secret)) => {
+            let secret = SharedSecret::new(secret);
+            let user = user.unwrap_or(DEFAULT_USER);
+            let minted = TimeLimited::mint(&secret, user, utc::now(), TTL);
+            Ok(Some(Login {
+                username: minted.username,
+                password: minted.password,
+            }))
+        }
+        (None, None) if user.is_some() => {
+            Err("--user: give --password too, or --secret".to_owned())
+        }
+        (None, None) => Ok(None),
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a run came to nothing, in words that name the remedy.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::plan::Transport;
+
+/// A run that came to nothing.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Nobody answered for so many seconds.
+    Silent(SocketAddr, Transport, u64),
+    /// The host says that nobody listens.
+    Closed(SocketAddr, Transport),
+    /// The server ended a connection, or something in front of it did.
+    HungUp(SocketAddr),
+    /// The answer is no STUN message, or not one to the request.
+    NotStun(SocketAddr),
+    /// The server asks for credentials and there are none.
+    NoLogin(SocketAddr),
+    /// Username or password are wrong.
+    WrongLogin(String),
+    /// The server's realm is the first, not the second.
+    WrongRealm(String, String),
+    /// 403: the server does not relay to this address.
+    RefusedPeer(SocketAddr),
+    /// 486 or 508 after so many allocations.
+    Exhausted(u16, usize),
+    /// Another error response: to what, its code and reason.
+    Refused(&'static str, u16, String),
+    /// The answer was signed with another key, or not at all.
+    Forged(SocketAddr),
+    /// So many files are needed and so many may be open.
+    Descriptors(usize, u64),
+    /// A process that is not there, or not ours to look at.
+    NoProcess(u32),
+    /// No socket could be made for this reason.
+    Socket(io::Error),
+    /// The user has stopped it before there was anything to tell.
+    Interrupted,
+    /// A mistake of ours.
+    Bug(&'static str),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(server, transport, seconds) => write!(
+                f,
+                "no answer from {server} over {transport} within {seconds} s: nothing listens there, or \
+                 packets are filtered on the way"
+            ),
+            Self::Closed(server, transport) => write!(
+                f,
+                "nothing listens at {server} over {transport}; check address, port and --transport"
+            ),
+            Self::HungUp(server) => write!(f, "{server} closed the connection"),
+            Self::NotStun(server) => {
+                write!(f, "what answers at {server} speaks no STUN; check the port")
+            }
+            Self::NoLogin(server) => write!(
+                f,
+                "{server} asks for credentials; give --user and --password, or --secret"
+            ),
+            Self::WrongLogin(user) => write!(
+                f,
+                "the server refuses user {user:?} (401): the username or the password (or --secret) is \
+                 wrong, or time-limited credentials have expired"
+            ),
+            Self::WrongRealm(found, wanted) => write!(
+                f,
+                "the server's realm is {found:?}, not {wanted:?}; correct --realm, or leave it out to \
+                 take the server's"
+            ),
+            Self::RefusedPeer(peer) => refused_peer(f, peer),
+            Self::Exhausted(code, made) => exhausted(f, *code, *made),
+            Self::Refused(what, code, reason) => {
+                write!(f, "the server refuses {what} with error {code} {reason:?}")
+            }
+            Self::Forged(server) => write!(
+                f,
+                "an answer of {server} is not signed with the password; something between may have \
+                 changed it"
+            ),
+            Self::Descriptors(needed, limit) => write!(
+                f,
+                "{needed} files must be open and {limit} may be; raise the limit (`ulimit -n {needed}`) \
+                 or ask for fewer clients"
+            ),
+            Self::NoProcess(pid) => write!(
+                f,
+                "--pid {pid}: no such process, or not one that this user may look at"
+            ),
+            Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
+            Self::Interrupted => f.write_str("interrupted before anything was measured"),
+            Self::Bug(what) => write!(f, "a mistake in the load tester: {what}"),
+        }
+    }
+}
+
+fn refused_peer(f: &mut fmt::Formatter<'_>, peer: &SocketAddr) -> fmt::Result {
+    let ip = peer.ip();
+    write!(
+        f,
+        "the server does not relay to {ip} (403): allow it in the server (turnstone: --allow-peer {ip}, \
+         or peers.allow in its file; coturn: --allowed-peer-ip={ip}, for loopback \
+         --allow-loopback-peers), or name another address of this host with --peer"
+    )
+}
+
+fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: usize) -> fmt::Result {
+    let (what, turnstone, coturn) = if code == 486 {
+        (
+            "the user's allocation quota is reached (486)",
+            "limits.allocations_per_user, limits.allocations_per_source",
+            "user-quota",
+        )
+    } else {
+        (
+            "the server has no capacity left (508)",
+            "limits.allocations, relay.ports, the limit on open files",
+            "total-quota, min-port and max-port",
+        )
+    };
+    write!(
+        f,
+        "{what} after {made} allocations; raise it in the server (turnstone: {turnstone}; coturn: \
+         {coturn}), or ask for fewer clients"
+    )
+}
+
+impl Error for LoadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Socket(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
