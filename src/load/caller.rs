@@ -15,6 +15,8 @@ pub(super) struct Caller {
     pub(super) relayed: Option<SocketAddr>,
     pub(super) signature: Option<Signature>,
     pub(super) pending: Option<Pending>,
+    /// Its socket had an allocation.
+    pub(super) used: bool,
     serial: u32,
 }
 
@@ -25,8 +27,8 @@ pub(super) struct Pending {
     pub(super) request: Vec<u8>,
     /// How often it was sent.
     pub(super) sent: u32,
-    /// How often the nonce was found stale.
-    pub(super) stale: u32,
+    /// How often the server has asked for another attempt.
+    pub(super) again: u32,
 }
 
 /// Who all clients say they are, with the key in the server's realm, derived once.
@@ -67,6 +69,7 @@ impl Caller {
             relayed: None,
             signature: None,
             pending: None,
+            used: false,
             serial: 0,
         }
     }
@@ -90,7 +93,7 @@ impl Caller {
             id,
             request,
             sent: 0,
-            stale: 0,
+            again: 0,
         }))
     }
 }

@@ -195,7 +195,12 @@ impl<'d> Driver<'d> {
         Ok(())
     }
 
-    fn launch_from_peer(&mut self, number: usize, client: usize, due: u64) -> Result<(), LoadError> {
+    fn launch_from_peer(
+        &mut self,
+        number: usize,
+        client: usize,
+        due: u64,
+    ) -> Result<(), LoadError> {
         let to = self.fleet.relayed(client)?;
         let (trial, burst) = (self.course.trial, self.traffic.burst);
         let flow = &mut self.flows[number];
@@ -283,13 +288,11 @@ impl<'d> Driver<'d> {
         let relayed = |client: usize| -> Option<SocketAddr> {
             callers.get(client).and_then(|caller| caller.relayed)
         };
-        let received = self.peer_inbox.receive(
-            peer,
-            &mut self.inbox,
-            &mut self.flows,
-            relayed,
-            || origin.nanos(),
-        );
+        let received =
+            self.peer_inbox
+                .receive(peer, &mut self.inbox, &mut self.flows, relayed, || {
+                    origin.nanos()
+                });
         // Errors that a relayed address's host sent back are no packets, and no end either.
         received.or_else(|error| match error.raw_os_error() {
             Some(_) => Ok(()),
@@ -311,7 +314,14 @@ impl<'d> Driver<'d> {
         if self.traffic.burst > 1
             && let Link::Udp(_) = caller.link
         {
-            return receive_several(caller, &mut self.several, inbox, flows, (client, *origin), buffer);
+            return receive_several(
+                caller,
+                &mut self.several,
+                inbox,
+                flows,
+                (client, *origin),
+                buffer,
+            );
         }
         let mut take = |frame: &[u8]| inbox.at_client(flows, client, frame, origin.nanos());
         let received = caller.link.receive(buffer, &mut take);
@@ -342,7 +352,8 @@ impl<'d> Driver<'d> {
         loop {
             let tally = &self.inbox.tally;
             let now = self.origin.nanos();
-            let complete = tally.received >= tally.due && self.fleet.plan.target.transport == Transport::Udp;
+            let complete =
+                tally.received >= tally.due && self.fleet.plan.target.transport == Transport::Udp;
             if complete || now > last + QUIET || now > end + LONGEST_DRAIN {
                 return Ok(());
             }

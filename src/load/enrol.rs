@@ -1,33 +1,39 @@
 //! The control plane of many clients at once: requests, challenges, retransmissions.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::caller::{Account, Caller};
+use super::caller::{Account, Caller, Pending};
 use super::error::LoadError;
+use super::link::Opener;
 use super::plan::{Target, Transport};
 use super::stamp::Origin;
 use super::wire::{self, Answer, Step};
-use crate::net::{Epoll, Events};
+use crate::net::{Epoll, Events, Interest};
 
 /// A request is sent again after this time. Constant, so that the deadlines stay in order.
 const AGAIN: u64 = 500_000_000;
 /// How often a request is sent before the server counts as silent.
 const MOST_SENT: u32 = 10;
-/// How often a nonce may be stale before something is wrong with it.
-const MOST_STALE: u32 = 3;
+/// How often a server may ask for another attempt: with a fresh nonce, from another port.
+const MOST_AGAIN: u32 = 5;
 const EVENTS: usize = 256;
 
 /// The control plane of one worker's clients.
 pub(super) struct Enrolment<'w> {
     pub(super) target: &'w Target,
     pub(super) account: &'w mut Account,
+    pub(super) opener: &'w mut Opener,
     pub(super) callers: &'w mut [Caller],
     pub(super) poller: &'w Epoll,
     pub(super) origin: Origin,
     pub(super) stop: &'w AtomicBool,
+    /// Nanoseconds in which there was nothing to do are added here.
+    pub(super) idle: &'w Cell<u64>,
     /// Clients with a request under way at a time.
     pub(super) at_once: usize,
 }
@@ -42,7 +48,7 @@ struct Errands {
     under_way: usize,
     /// Something came that is no STUN message.
     garbled: bool,
-    made: usize,
+    made: u64,
 }
 
 impl Enrolment<'_> {
@@ -74,8 +80,7 @@ impl Enrolment<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(LoadError::Interrupted);
             }
-            self.poller
-                .wait(&mut events, Some(Duration::from_millis(50)))?;
+            self.wait(&mut events)?;
             for i in 0..events.len() {
                 let token = events.get(i).map_or(usize::MAX as u64, |event| event.token);
                 let client = usize::try_from(token).unwrap_or(usize::MAX);
@@ -85,19 +90,36 @@ impl Enrolment<'_> {
         }
     }
 
-    fn begin(
-        &mut self,
-        errands: &mut Errands,
-        client: usize,
-        step: Step,
-    ) -> Result<(), LoadError> {
+    fn wait(&self, events: &mut Events) -> Result<(), LoadError> {
+        let before = self.origin.nanos();
+        let waited = self.poller.wait(events, Some(Duration::from_millis(50)));
+        self.idle
+            .set(self.idle.get() + self.origin.nanos() - before);
+        Ok(waited?)
+    }
+
+    fn begin(&mut self, errands: &mut Errands, client: usize, step: Step) -> Result<(), LoadError> {
         if step == Step::Allocate {
-            // Every allocation starts from the challenge.
+            // Every allocation starts from the challenge, and from a port that had none before: servers
+            // may keep an allocation for a while after its end.
             self.callers[client].signature = None;
+            if self.callers[client].used {
+                self.move_away(client)?;
+            }
         }
         let login = self.account.login.as_ref();
         self.callers[client].ask(client, step, login)?;
         self.send(errands, client)
+    }
+
+    /// Gives `client` another socket.
+    fn move_away(&mut self, client: usize) -> Result<(), LoadError> {
+        let link = self.opener.open()?;
+        self.poller.add(&link, client as u64, Interest::Read)?;
+        let caller = &mut self.callers[client];
+        caller.link = link;
+        caller.used = false;
+        Ok(())
     }
 
     fn send(&mut self, errands: &mut Errands, client: usize) -> Result<(), LoadError> {
@@ -196,19 +218,12 @@ impl Enrolment<'_> {
         answer: Answer,
         script: &mut Script<'_>,
     ) -> Result<(), LoadError> {
-        let caller = &mut self.callers[client];
-        let Some(pending) = caller.pending.take() else {
+        let Some(pending) = self.callers[client].pending.take() else {
             return Ok(());
         };
         match answer {
             Answer::Granted(address) => {
-                if pending.step == Step::Allocate {
-                    errands.made += 1;
-                    caller.relayed = address;
-                }
-                if pending.step == Step::Release {
-                    caller.relayed = None;
-                }
+                self.granted(errands, client, pending.step, address);
                 match script(client, Some(pending.step)) {
                     Some(step) => self.begin(errands, client, step),
                     None => {
@@ -218,20 +233,55 @@ impl Enrolment<'_> {
                 }
             }
             Answer::Challenge { code, realm, nonce } => {
-                let stale = pending.stale + u32::from(code == 438);
                 self.challenged(client, code, realm, nonce)?;
-                if stale > MOST_STALE {
-                    let reason = "Stale Nonce".to_owned();
-                    return Err(LoadError::Refused(pending.step.name(), 438, reason));
-                }
-                let login = self.account.login.as_ref();
-                let caller = &mut self.callers[client];
-                caller.ask(client, pending.step, login)?.stale = stale;
-                self.send(errands, client)
+                self.ask_again(errands, client, &pending, code)
+            }
+            // RFC 8656 §7.4: another client had the port a moment ago.
+            Answer::Refused(437, _) if pending.step == Step::Allocate => {
+                self.move_away(client)?;
+                self.callers[client].signature = None;
+                self.ask_again(errands, client, &pending, 437)
             }
             Answer::Refused(code, reason) => Err(refused(pending.step, code, reason, errands.made)),
             Answer::Forged => Err(LoadError::Forged(self.target.server)),
         }
+    }
+
+    fn granted(
+        &mut self,
+        errands: &mut Errands,
+        client: usize,
+        step: Step,
+        address: Option<SocketAddr>,
+    ) {
+        let caller = &mut self.callers[client];
+        match step {
+            Step::Allocate => {
+                errands.made += 1;
+                caller.relayed = address;
+                caller.used = true;
+            }
+            Step::Release => caller.relayed = None,
+            _ => {}
+        }
+    }
+
+    fn ask_again(
+        &mut self,
+        errands: &mut Errands,
+        client: usize,
+        before: &Pending,
+        code: u16,
+    ) -> Result<(), LoadError> {
+        // The first challenge is part of the protocol.
+        let again = before.again + u32::from(code != 401);
+        if again > MOST_AGAIN {
+            let reason = format!("{MOST_AGAIN} times on end");
+            return Err(LoadError::Refused(before.step.name(), code, reason));
+        }
+        let login = self.account.login.as_ref();
+        self.callers[client].ask(client, before.step, login)?.again = again;
+        self.send(errands, client)
     }
 
     fn challenged(
@@ -258,7 +308,7 @@ impl Enrolment<'_> {
     }
 }
 
-fn refused(step: Step, code: u16, reason: String, made: usize) -> LoadError {
+fn refused(step: Step, code: u16, reason: String, made: u64) -> LoadError {
     match (step, code) {
         (Step::Permit(peer) | Step::Channel(peer), 403) => LoadError::RefusedPeer(peer),
         (Step::Allocate, 486 | 508) => LoadError::Exhausted(code, made),

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::plan::Transport;
 
@@ -27,7 +27,7 @@ pub enum LoadError {
     /// 403: the server does not relay to this address.
     RefusedPeer(SocketAddr),
     /// 486 or 508 after so many allocations.
-    Exhausted(u16, usize),
+    Exhausted(u16, u64),
     /// Another error response: to what, its code and reason.
     Refused(&'static str, u16, String),
     /// The answer was signed with another key, or not at all.
@@ -36,6 +36,8 @@ pub enum LoadError {
     Descriptors(usize, u64),
     /// A process that is not there, or not ours to look at.
     NoProcess(u32),
+    /// The address is not one of this host.
+    NotLocal(IpAddr),
     /// No socket could be made for this reason.
     Socket(io::Error),
     /// The user has stopped it before there was anything to tell.
@@ -93,6 +95,10 @@ impl fmt::Display for LoadError {
                 f,
                 "--pid {pid}: no such process, or not one that this user may look at"
             ),
+            Self::NotLocal(ip) => write!(
+                f,
+                "{ip} is not an address of this host; `ip address` lists them"
+            ),
             Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
             Self::Interrupted => f.write_str("interrupted before anything was measured"),
             Self::Bug(what) => write!(f, "a mistake in the load tester: {what}"),
@@ -110,7 +116,7 @@ fn refused_peer(f: &mut fmt::Formatter<'_>, peer: &SocketAddr) -> fmt::Result {
     )
 }
 
-fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: usize) -> fmt::Result {
+fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: u64) -> fmt::Result {
     let (what, turnstone, coturn) = if code == 486 {
         (
             "the user's allocation quota is reached (486)",
@@ -136,6 +142,16 @@ impl Error for LoadError {
         match self {
             Self::Socket(error) => Some(error),
             _ => None,
+        }
+    }
+}
+
+impl LoadError {
+    /// Why no socket could be bound to `ip`.
+    pub(super) fn unbound(error: io::Error, ip: IpAddr) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal(ip),
+            _ => Self::Socket(error),
         }
     }
 }

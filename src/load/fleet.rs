@@ -1,5 +1,6 @@
 //! A worker's clients, the peers that they talk to, and the flows between them.
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::caller::{Account, Caller};
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
-use super::link::{Link, unspecified};
+use super::link::{Opener, unspecified};
 use super::plan::{Carrier, Plan, Traffic, Transport, Workload};
 use super::shape::Shape;
 use super::stamp::Origin;
@@ -26,7 +27,8 @@ pub(super) const PEER: u64 = u64::MAX;
 /// Clients of one worker, and their peer.
 pub(super) struct Fleet {
     pub(super) plan: Plan,
-    pub(super) account: Account,
+    account: Account,
+    opener: Opener,
     pub(super) callers: Vec<Caller>,
     pub(super) poller: Epoll,
     pub(super) peer: Option<UdpSocket>,
@@ -78,15 +80,21 @@ impl Fleet {
         if let Some(peer) = &peer {
             poller.add(peer, PEER, Interest::Read)?;
         }
+        let mut opener = Opener {
+            target: target.clone(),
+            buffer: CLIENT_BUFFER,
+            opened: 0,
+        };
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
-            let link = Link::open(target, CLIENT_BUFFER)?;
+            let link = opener.open()?;
             poller.add(&link, number as u64, Interest::Read)?;
             callers.push(Caller::new(link));
         }
         Ok(Self {
             plan: plan.clone(),
             account: Account::new(target.login.clone(), target.realm.clone()),
+            opener,
             callers,
             poller,
             peer,
@@ -114,7 +122,9 @@ impl Fleet {
         })?;
         let introductions = self.introductions(clients)?;
         self.perform(stop, &mut |client, done| match done {
-            None => introductions.get(client.checked_sub(clients.start)?).copied(),
+            None => introductions
+                .get(client.checked_sub(clients.start)?)
+                .copied(),
             Some(_) => None,
         })
     }
@@ -169,13 +179,25 @@ impl Fleet {
         stop: &AtomicBool,
         script: &mut Script<'_>,
     ) -> Result<(), LoadError> {
+        self.perform_and_count(stop, &Cell::new(0), script)
+    }
+
+    /// The same; nanoseconds in which there was nothing to do are added to `idle`.
+    pub(super) fn perform_and_count(
+        &mut self,
+        stop: &AtomicBool,
+        idle: &Cell<u64>,
+        script: &mut Script<'_>,
+    ) -> Result<(), LoadError> {
         Enrolment {
             target: &self.plan.target,
             account: &mut self.account,
+            opener: &mut self.opener,
             callers: &mut self.callers,
             poller: &self.poller,
             origin: self.origin,
             stop,
+            idle,
             at_once: match self.plan.workload {
                 Workload::Cycle => usize::MAX,
                 _ => AT_ONCE,
@@ -205,7 +227,11 @@ impl Fleet {
             match self.plan.workload {
                 Workload::Binding(_) => flows.push(Flow::new(here, here, Shape::binding())),
                 Workload::Pair(_) => {
-                    let wanted = if client % 2 == 0 { traffic.up } else { traffic.down };
+                    let wanted = if client % 2 == 0 {
+                        traffic.up
+                    } else {
+                        traffic.down
+                    };
                     let shape = self.framed(traffic, self.relayed(client ^ 1)?);
                     let flow = Flow::new(here, End::Client(client ^ 1), shape);
                     flows.extend(wanted.then_some(flow));
@@ -252,5 +278,6 @@ fn open_peer(plan: &Plan) -> Result<UdpSocket, LoadError> {
             route.local_addr()?.ip()
         }
     };
-    Ok(open_datagrams(SocketAddr::new(ip, 0), PEER_BUFFER)?)
+    let peer = open_datagrams(SocketAddr::new(ip, 0), PEER_BUFFER);
+    peer.map_err(|error| LoadError::unbound(error, ip))
 }

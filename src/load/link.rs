@@ -1,7 +1,7 @@
 //! A client's way to the server: a socket, or a connection that frames are cut from.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -17,6 +17,25 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The most that the kernel cuts in one call.
 const MOST_SEGMENTS: usize = 64;
 const MOST_SEGMENTED: usize = 65_000;
+
+/// Opens links.
+pub(super) struct Opener {
+    pub(super) target: Target,
+    /// Bytes of a socket's buffers.
+    pub(super) buffer: usize,
+    /// How many were opened.
+    pub(super) opened: usize,
+}
+
+impl Opener {
+    /// A link from the source whose turn it is.
+    pub(super) fn open(&mut self) -> Result<Link, LoadError> {
+        let sources = &self.target.sources;
+        let source = sources.get(self.opened % sources.len().max(1)).copied();
+        self.opened += 1;
+        Link::open(&self.target, source, self.buffer)
+    }
+}
 
 /// One of the two.
 #[derive(Debug)]
@@ -34,16 +53,17 @@ pub(super) struct Connection {
 }
 
 impl Link {
-    pub(super) fn open(target: &Target, buffer: usize) -> Result<Self, LoadError> {
+    fn open(target: &Target, source: Option<IpAddr>, buffer: usize) -> Result<Self, LoadError> {
         match target.transport {
             Transport::Udp => {
                 let any = unspecified(target.server);
-                let local = target.source.unwrap_or(any.ip());
-                let socket = crate::net::open_datagrams(SocketAddr::new(local, 0), buffer)?;
+                let local = source.unwrap_or(any.ip());
+                let socket = crate::net::open_datagrams(SocketAddr::new(local, 0), buffer);
+                let socket = socket.map_err(|error| LoadError::unbound(error, local))?;
                 socket.connect(target.server)?;
                 Ok(Self::Udp(socket))
             }
-            Transport::Tcp => connect(target).map(Self::Tcp),
+            Transport::Tcp => connect(target, source).map(Self::Tcp),
         }
     }
 
@@ -150,14 +170,14 @@ impl Connection {
     }
 }
 
-fn connect(target: &Target) -> Result<Connection, LoadError> {
-    let stream = crate::net::connect_stream(target.server, target.source, CONNECT);
+fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connection, LoadError> {
+    let stream = crate::net::connect_stream(target.server, source, CONNECT);
     let stream = stream.map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => LoadError::Closed(target.server, target.transport),
         ErrorKind::TimedOut => {
             LoadError::Silent(target.server, target.transport, CONNECT.as_secs())
         }
-        _ => LoadError::Socket(error),
+        _ => LoadError::unbound(error, source.unwrap_or(target.server.ip())),
     })?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;

@@ -126,7 +126,9 @@ pub(super) fn shapes(flows: &[Flow]) -> Result<(Option<Shape>, Option<Shape>), L
     };
     // IPv4 and IPv6 peers in one pair workload would differ.
     if !flows.iter().all(same) {
-        return Err(LoadError::Bug("packets of different lengths in one workload"));
+        return Err(LoadError::Bug(
+            "packets of different lengths in one workload",
+        ));
     }
     Ok((clients, peers))
 }

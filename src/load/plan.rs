@@ -15,8 +15,8 @@ pub struct Target {
     pub login: Option<Login>,
     /// The realm that the server must have; any when none.
     pub realm: Option<String>,
-    /// Where the clients' sockets are bound; what the routing table says when none.
-    pub source: Option<IpAddr>,
+    /// Where the clients' sockets are bound, in turn; what the routing table says when empty.
+    pub sources: Vec<IpAddr>,
     /// Where the peers' sockets are bound; what the routing table says when none.
     pub peer: Option<IpAddr>,
 }

@@ -159,17 +159,27 @@ impl Office<'_> {
         self.progress.enter(Stage::Release);
         self.halt.store(false, Ordering::Relaxed);
         // The report counts more than a server that has gone in the meantime.
-        let released = self.order(|_| Order::Release).and_then(|()| self.gather(false));
+        let released = self
+            .order(|_| Order::Release)
+            .and_then(|()| self.gather(false));
         drop(released);
         loaded
     }
 
     fn load(&mut self) -> Result<Report, LoadError> {
-        let set_up = self.set_up()?;
+        let set_up = self.set_up().map_err(|error| match error {
+            // One worker knows only its own.
+            LoadError::Exhausted(code, _) => {
+                LoadError::Exhausted(code, self.progress.allocations())
+            }
+            error => error,
+        })?;
         self.progress.enter(Stage::Load);
         let mut report = Report::new(self.plan.clone(), set_up);
         match self.plan.workload {
-            Workload::Cycle => report.trials.push(self.trial(None, |_, _, stretch| Order::Cycle(stretch))?),
+            Workload::Cycle => report
+                .trials
+                .push(self.trial(None, |_, _, stretch| Order::Cycle(stretch))?),
             Workload::Idle => report.trials.push(self.hold()?),
             Workload::Relay(traffic) | Workload::Pair(traffic) | Workload::Binding(traffic) => {
                 self.drive(&traffic, &mut report)?;
@@ -182,25 +192,40 @@ impl Office<'_> {
     /// Makes the allocations.
     fn set_up(&mut self) -> Result<SetUp, LoadError> {
         let began = self.origin.nanos();
-        let heads: Vec<usize> = self.shares.iter().map(|share| head(*share, self.shares.len())).collect();
+        let heads: Vec<usize> = self
+            .shares
+            .iter()
+            .map(|share| head(*share, self.shares.len()))
+            .collect();
         self.order(|worker| Order::Enrol(0..heads[worker]))?;
         self.gather(true)?;
-        let resident = |server: &Option<Server>| server.map(|server| server.resident_bytes()).transpose();
+        let resident =
+            |server: &Option<Server>| server.map(|server| server.resident_bytes()).transpose();
         let before = resident(&self.server)?;
         let shares = self.shares.clone();
         self.order(|worker| Order::Enrol(heads[worker]..shares[worker]))?;
         self.gather(true)?;
         let after = resident(&self.server)?;
         let rest = self.plan.clients - heads.iter().sum::<usize>();
-        let has_allocations = matches!(self.plan.workload, Workload::Relay(_) | Workload::Pair(_) | Workload::Idle);
+        let has_allocations = matches!(
+            self.plan.workload,
+            Workload::Relay(_) | Workload::Pair(_) | Workload::Idle
+        );
         Ok(SetUp {
-            allocations: if has_allocations { self.plan.clients as u64 } else { 0 },
+            allocations: if has_allocations {
+                self.plan.clients as u64
+            } else {
+                0
+            },
             seconds: seconds(began, self.origin.nanos()),
-            bytes_each: before.zip(after).filter(|_| has_allocations).map(|(before, after)| {
-                #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
-                let each = after.saturating_sub(before) as f64 / rest.max(1) as f64;
-                each
-            }),
+            bytes_each: before
+                .zip(after)
+                .filter(|_| has_allocations)
+                .map(|(before, after)| {
+                    #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
+                    let each = after.saturating_sub(before) as f64 / rest.max(1) as f64;
+                    each
+                }),
         })
     }
 
@@ -395,7 +420,10 @@ fn add_up(tallies: Vec<Tally>) -> Option<Tally> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run are below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
 fn seconds(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1e9
 }

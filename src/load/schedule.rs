@@ -15,7 +15,11 @@ impl Schedule {
     pub(super) fn new(begin: u64, rate: f64, burst: usize, shift: f64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         let distance = 1e9 * burst as f64 / rate.max(0.001);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below a day")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below a day"
+        )]
         let begin = begin + (distance * shift) as u64;
         Self {
             begin,
@@ -35,8 +39,15 @@ impl Schedule {
 
     /// When the next burst is due.
     pub(super) fn next_due(&self) -> u64 {
-        #[expect(clippy::cast_precision_loss, reason = "counts and days in nanoseconds are below 2^52")]
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts and days in nanoseconds are below 2^52"
+        )]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive"
+        )]
         let after = (self.next as f64 * self.distance) as u64;
         self.begin + after
     }

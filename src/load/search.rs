@@ -31,7 +31,8 @@ impl Search {
 
     /// The rate to try next; none at the end.
     pub(super) fn next(&self) -> Option<f64> {
-        let found = matches!((self.good, self.bad), (Some(good), Some(bad)) if bad - good <= good * NEAR);
+        let found =
+            matches!((self.good, self.bad), (Some(good), Some(bad)) if bad - good <= good * NEAR);
         let hopeless = self.good.is_none() && self.next < LOWEST;
         (!found && !hopeless && self.probes < MOST_PROBES).then_some(self.next)
     }

@@ -35,7 +35,11 @@ impl Shape {
         Self {
             prefix,
             size,
-            padding: if in_stream { size.wrapping_neg() % 4 } else { 0 },
+            padding: if in_stream {
+                size.wrapping_neg() % 4
+            } else {
+                0
+            },
         }
     }
 
@@ -80,7 +84,9 @@ pub(super) fn payload(frame: &[u8]) -> Option<&[u8]> {
         [1, 1, ..] => frame.get(8..8 + STAMP),
         [0, 0x17, ..] => {
             let message = Message::parse(frame).ok()?;
-            message.attribute(AttributeType::DATA).map(|data| data.value)
+            message
+                .attribute(AttributeType::DATA)
+                .map(|data| data.value)
         }
         _ => None,
     }
@@ -125,7 +131,10 @@ mod tests {
         let mut bytes = Vec::new();
         let transaction = TransactionId([7; 12]);
         MessageBuilder::new(&mut bytes, Class::Indication, Method::DATA, transaction)
-            .xor_address(AttributeType::XOR_PEER_ADDRESS, "192.0.2.7:99".parse().unwrap())
+            .xor_address(
+                AttributeType::XOR_PEER_ADDRESS,
+                "192.0.2.7:99".parse().unwrap(),
+            )
             .attribute(AttributeType::DATA, b"hello");
         assert_eq!(payload(&bytes), Some(&b"hello"[..]));
         assert_eq!(payload(&bytes[..20]), None);

@@ -53,7 +53,8 @@ impl Stamp {
 
     /// The stamp at the start of `payload`; none when it is too short.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
-        let [d0, d1, d2, d3, d4, d5, f0, f1, f2, s0, s1, trial] = *payload.first_chunk::<STAMP>()?;
+        let [d0, d1, d2, d3, d4, d5, f0, f1, f2, s0, s1, trial] =
+            *payload.first_chunk::<STAMP>()?;
         let flow = u32::from_be_bytes([0, f0, f1, f2]);
         Some(Self {
             due: u64::from_be_bytes([0, 0, d0, d1, d2, d3, d4, d5]),

@@ -106,7 +106,10 @@ const BUSY: f64 = 0.97;
 /// Or when one packet in a hundred was later than this, in nanoseconds.
 const LATE: u64 = 5_000_000;
 
-#[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds of a run are below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and nanoseconds of a run are below 2^52"
+)]
 impl Trial {
     pub(super) fn of(tally: &Tally, rate: Option<f64>, seconds: f64) -> Self {
         let length = tally.stretch.moment() as f64 / 1e9;
@@ -130,7 +133,9 @@ impl Trial {
             busy: (1.0 - tally.idle as f64 / 1e9 / seconds.max(0.001)).clamp(0.0, 1.0),
             cpu_nanos: None,
             resident_bytes: None,
-            moments: moments.take_while(|moment| moment.at + length <= seconds + 0.001).collect(),
+            moments: moments
+                .take_while(|moment| moment.at + length <= seconds + 0.001)
+                .collect(),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::stun::attributes::{ATTR_NONCE, ATTR_REALM, ATTR_USERNAME};
 use ::stun::agent::TransactionId;
+use ::stun::attributes::{ATTR_NONCE, ATTR_REALM, ATTR_USERNAME};
 use ::stun::error_code::ErrorCodeAttribute;
 use ::stun::integrity::MessageIntegrity;
 use ::stun::message::{
@@ -14,12 +14,12 @@ use ::stun::message::{
 };
 use ::stun::textattrs::TextAttribute;
 use ::stun::xoraddr::XorMappedAddress;
+use ::turn::proto::PROTO_UDP;
 use ::turn::proto::channum::ChannelNumber;
 use ::turn::proto::lifetime::Lifetime;
 use ::turn::proto::peeraddr::PeerAddress;
 use ::turn::proto::relayaddr::RelayedAddress;
 use ::turn::proto::reqtrans::RequestedTransport;
-use ::turn::proto::PROTO_UDP;
 
 use super::plan::Login;
 
@@ -186,6 +186,14 @@ fn refusal(message: &Message) -> Option<Answer> {
     let text = |kind| TextAttribute::get_from_as(message, kind).map(|text| text.text);
     Some(match (code, text(ATTR_REALM), text(ATTR_NONCE)) {
         (401 | 438, Ok(realm), Ok(nonce)) => Answer::Challenge { code, realm, nonce },
-        _ => Answer::Refused(code, String::from_utf8_lossy(&error.reason).into_owned()),
+        _ => Answer::Refused(code, printable(&error.reason)),
     })
+}
+
+/// A reason phrase without what a terminal would obey.
+fn printable(reason: &[u8]) -> String {
+    let text = String::from_utf8_lossy(reason);
+    text.chars()
+        .filter(|character| !character.is_control())
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! A thread with clients of its own, which does what it is told.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -44,12 +45,13 @@ pub(super) struct Worker<'w> {
 impl Worker<'_> {
     /// Opens its sockets and does what it is told until nobody tells it anything any more.
     pub(super) fn work(self) {
-        let mut fleet = match Fleet::open(self.plan, self.clients, self.origin) {
-            Ok(fleet) => fleet,
-            Err(error) => return drop(self.replies.send(Err(error))),
-        };
+        let mut fleet = Fleet::open(self.plan, self.clients, self.origin);
         while let Ok(order) = self.orders.recv() {
-            let reply = self.obey(&mut fleet, order);
+            let reply = match &mut fleet {
+                Ok(fleet) => self.obey(fleet, order),
+                // Said once; there is nothing to release.
+                Err(error) => Err(std::mem::replace(error, LoadError::Interrupted)),
+            };
             if self.replies.send(reply).is_err() {
                 break;
             }
@@ -62,7 +64,11 @@ impl Worker<'_> {
                 .enrol(&clients, self.halt, &self.progress.allocations)
                 .map(|()| None),
             Order::Drive(course) => {
-                let traffic = *self.plan.workload.traffic().ok_or(LoadError::Bug("no traffic"))?;
+                let traffic = *self
+                    .plan
+                    .workload
+                    .traffic()
+                    .ok_or(LoadError::Bug("no traffic"))?;
                 drive(fleet, traffic, course, self.halt, self.progress).map(Some)
             }
             Order::Cycle(stretch) => self.cycle(fleet, stretch).map(Some),
@@ -75,11 +81,15 @@ impl Worker<'_> {
         let peer = fleet.peer_address()?;
         let mut tally = Tally::new(stretch);
         let mut began = vec![0; self.clients];
-        let performed = fleet.perform(self.halt, &mut |client, done| {
+        let (idle, mut idle_before) = (Cell::new(0), None);
+        let performed = fleet.perform_and_count(self.halt, &idle, &mut |client, done| {
             if !matches!(done, None | Some(Step::Release)) {
                 return after(done, peer);
             }
             let now = self.origin.nanos();
+            if now >= stretch.from {
+                idle_before.get_or_insert(idle.get());
+            }
             if done.is_some() {
                 tally.receive(began[client], now);
                 self.progress.packets(0, 1);
@@ -92,6 +102,7 @@ impl Worker<'_> {
             self.progress.packets(1, 0);
             after(None, peer)
         });
+        tally.idle = idle.get() - idle_before.unwrap_or_default();
         match performed {
             Ok(()) | Err(LoadError::Interrupted) => Ok(tally),
             Err(error) => Err(error),

@@ -56,7 +56,10 @@ const HOMES: [(&str, &[&str]); 34] = [
     ("rand_chacha", &["turn"]),
     ("rustls", &["transport"]),
     ("rustls_pki_types", &["transport"]),
-    ("serde_json", &["config", "credentials", "control", "load", "cli"]),
+    (
+        "serde_json",
+        &["config", "credentials", "control", "load", "cli"],
+    ),
     ("sha1", &["stun", "turn"]),
     ("sha2", &["stun", "turn"]),
     ("socket2", &["net"]),

@@ -83,8 +83,8 @@ pub(super) struct CommonArgs {
     #[arg(long, value_enum, default_value = "udp", value_name = "TRANSPORT")]
     pub(super) transport: TransportArg,
 
-    /// Where clients' sockets are bound. Default: what the routing table says; 127.0.0.2 for a server
-    /// at 127.0.0.1, so that clients do not take the ports of its relayed addresses.
+    /// Where clients' sockets are bound. Default: what the routing table says; for a server at 127.0.0.1
+    /// other addresses of loopback, so that clients do not take the ports of its relayed addresses.
     #[arg(long, value_name = "IP")]
     pub(super) bind: Option<IpAddr>,
 
@@ -224,7 +224,12 @@ fn parse_run_time(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
-    in_range(text, 1.0, 1e8, "a number of packets a second, 1 to 100000000")
+    in_range(
+        text,
+        1.0,
+        1e8,
+        "a number of packets a second, 1 to 100000000",
+    )
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

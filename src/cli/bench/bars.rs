@@ -44,7 +44,9 @@ fn show(plan: &Plan, progress: &Progress, done: &AtomicBool) {
         let (sent, received) = progress.counts();
         let each_second = (received - before.1) * 10;
         before = (sent, received);
-        bar.set_message(format!("{each_second} a second, {received} of {sent} delivered"));
+        bar.set_message(format!(
+            "{each_second} a second, {received} of {sent} delivered"
+        ));
         bar.tick();
     }
     bar.finish_and_clear();

@@ -96,7 +96,8 @@ fn pace(args: &PaceArgs) -> Pace {
             start: SEARCH_START,
         };
     }
-    args.rate.map_or(Pace::Window(count(args.window)), Pace::Rate)
+    args.rate
+        .map_or(Pace::Window(count(args.window)), Pace::Rate)
 }
 
 /// Ranges are checked where flags are read.
@@ -119,15 +120,18 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         },
         login: login(common)?,
         realm: common.realm.clone(),
-        source: common.bind.or_else(|| beside(server)),
+        sources: common.bind.map_or_else(|| beside(server), |ip| vec![ip]),
         peer: common.peer,
     })
 }
 
-/// Another loopback address than the server's.
-fn beside(server: SocketAddr) -> Option<IpAddr> {
-    let loopback = server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
-    loopback.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)))
+/// Other loopback addresses than the server's, many, so that no port is used twice in a short time.
+fn beside(server: SocketAddr) -> Vec<IpAddr> {
+    if server.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        return Vec::new();
+    }
+    let others = (2..=250).map(|last| Ipv4Addr::new(127, 0, 0, last));
+    others.map(IpAddr::V4).collect()
 }
 
 fn login(common: &CommonArgs) -> Result<Option<Login>, Failure> {

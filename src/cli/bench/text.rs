@@ -27,7 +27,10 @@ pub(super) fn headline(plan: &Plan) -> String {
         Workload::Idle => format!("{} allocations", plan.clients),
     };
     let name = plan.workload.name();
-    format!("{name} at {} over {}: {what}", target.server, target.transport)
+    format!(
+        "{name} at {} over {}: {what}",
+        target.server, target.transport
+    )
 }
 
 fn packets(traffic: &Traffic) -> String {

@@ -30,7 +30,10 @@ impl Report {
         }
         if self.set_up.allocations > 0 {
             let count = self.set_up.allocations;
-            add("set-up", format!("{count} allocations in {:.2} s", self.set_up.seconds));
+            add(
+                "set-up",
+                format!("{count} allocations in {:.2} s", self.set_up.seconds),
+            );
         }
         figures
     }
@@ -82,7 +85,10 @@ fn latency_text(latency: &Latency) -> String {
 }
 
 /// A time of three digits with the unit that fits it.
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run are below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
 fn time(nanos: u64) -> String {
     let nanos = nanos as f64;
     let (value, unit) = match nanos {

@@ -24,7 +24,12 @@ pub struct Section<'r> {
 
 /// A page with `title`, a paragraph on the conditions, `table` (its first row the heading) if it has
 /// rows, and a section for every run.
-pub fn html(title: &str, conditions: &str, table: &[Vec<String>], sections: &[Section<'_>]) -> String {
+pub fn html(
+    title: &str,
+    conditions: &str,
+    table: &[Vec<String>],
+    sections: &[Section<'_>],
+) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title>\
@@ -71,7 +76,12 @@ fn run(page: &mut String, section: &Section<'_>) {
 
 fn facts(report: &Report) -> Vec<Vec<String>> {
     let mut facts = vec![vec!["measured".to_owned(), "value".to_owned()]];
-    facts.extend(report.figures().into_iter().map(|(name, value)| vec![name, value]));
+    facts.extend(
+        report
+            .figures()
+            .into_iter()
+            .map(|(name, value)| vec![name, value]),
+    );
     facts
 }
 

@@ -98,7 +98,10 @@ fn latency(latency: &Latency) -> Value {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run are below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1000.0
 }

@@ -60,7 +60,9 @@ impl Report {
         }
         if trial.misplaced > 0 {
             let count = trial.misplaced;
-            notes.push(format!("{count} packets came where they did not belong, or with another length"));
+            notes.push(format!(
+                "{count} packets came where they did not belong, or with another length"
+            ));
         }
         if trial.reordered > 0 {
             notes.push(format!("{} packets came out of order", trial.reordered));
@@ -73,12 +75,16 @@ impl Report {
     fn end_of_search(&self, best: &Trial) -> Option<String> {
         let worse = self.trials.iter().filter(|trial| trial.rate > best.rate);
         let next = worse.min_by(|a, b| a.rate.unwrap_or(0.0).total_cmp(&b.rate.unwrap_or(0.0)))?;
-        next.own_limit().map(|why| format!("the next higher rate failed, but {why}"))
+        next.own_limit()
+            .map(|why| format!("the next higher rate failed, but {why}"))
     }
 
     fn limited_by_server(&self, trial: &Trial) -> Option<String> {
         const HALF_A_SECOND: u64 = 480_000_000;
-        let slow = trial.latency.as_ref().is_some_and(|latency| latency.p99 > HALF_A_SECOND);
+        let slow = trial
+            .latency
+            .as_ref()
+            .is_some_and(|latency| latency.p99 > HALF_A_SECOND);
         let limited = match self.plan.workload {
             Workload::Binding(_) => trial.loss() > 0.1,
             Workload::Cycle => slow,

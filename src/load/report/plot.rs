@@ -57,7 +57,10 @@ pub(super) fn percentiles(latencies: &[(&str, &Latency)]) -> Drawn {
 pub(super) fn delivery(moments: &[Moment]) -> Drawn {
     let line = |name: &str, value: fn(&Moment) -> f64| Line {
         name: name.to_owned(),
-        points: moments.iter().map(|moment| (moment.at, value(moment))).collect(),
+        points: moments
+            .iter()
+            .map(|moment| (moment.at, value(moment)))
+            .collect(),
     };
     let lines = [
         line("delivered", |moment| moment.delivered),
@@ -75,7 +78,10 @@ pub(super) fn delivery(moments: &[Moment]) -> Drawn {
 pub(super) fn course(moments: &[Moment]) -> Drawn {
     let line = |name: &str, value: fn(&Moment) -> u64| Line {
         name: name.to_owned(),
-        points: moments.iter().map(|moment| (moment.at, micros(value(moment)))).collect(),
+        points: moments
+            .iter()
+            .map(|moment| (moment.at, micros(value(moment))))
+            .collect(),
     };
     let lines = [
         line("p50", |moment| moment.p50),
@@ -166,7 +172,10 @@ fn share_text(halvings: f64) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run are below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1000.0
 }
