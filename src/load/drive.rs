@@ -11,7 +11,7 @@ use super::fleet::{End, Fleet, Flow, PEER};
 use super::inbox::{Inbox, PeerInbox};
 use super::link::Link;
 use super::outbound::{PeerBatch, Train, send_burst, shapes};
-use super::plan::{Traffic, Transport};
+use super::plan::Traffic;
 use super::run::Progress;
 use super::schedule::Schedule;
 use super::shape::Shape;
@@ -25,7 +25,7 @@ const BURSTS_PER_PASS: usize = 32;
 /// With less time until the next burst the thread looks around instead of sleeping.
 const TOO_SHORT_TO_SLEEP: u64 = 2_000_000;
 /// After the end, packets are waited for until none has come for so long.
-const QUIET: u64 = 200_000_000;
+const QUIET: u64 = 500_000_000;
 /// But not longer than this.
 const LONGEST_DRAIN: u64 = 2_000_000_000;
 const EVENTS: usize = 256;
@@ -352,8 +352,7 @@ impl<'d> Driver<'d> {
         loop {
             let tally = &self.inbox.tally;
             let now = self.origin.nanos();
-            let complete =
-                tally.received >= tally.due && self.fleet.plan.target.transport == Transport::Udp;
+            let complete = tally.received >= tally.due;
             if complete || now > last + QUIET || now > end + LONGEST_DRAIN {
                 return Ok(());
             }

@@ -69,6 +69,11 @@ impl Running {
         kill_process(self.handle(), Signal::TERM).unwrap();
     }
 
+    /// Interrupts it (SIGINT).
+    pub(crate) fn interrupt(&self) {
+        kill_process(self.handle(), Signal::INT).unwrap();
+    }
+
     /// What it has written to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
