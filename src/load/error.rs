@@ -16,6 +16,8 @@ pub enum LoadError {
     Closed(SocketAddr, Transport),
     /// The server ended a connection, or something in front of it did.
     HungUp(SocketAddr),
+    /// No TLS session came about, for this reason.
+    Handshake(SocketAddr, String),
     /// The answer is no STUN message, or not one to the request.
     NotStun(SocketAddr),
     /// The server asks for credentials and there are none.
@@ -59,6 +61,10 @@ impl fmt::Display for LoadError {
                 "nothing listens at {server} over {transport}; check address, port and --transport"
             ),
             Self::HungUp(server) => write!(f, "{server} closed the connection"),
+            Self::Handshake(server, why) => write!(
+                f,
+                "no TLS session with {server}: {why}; check the port and --transport"
+            ),
             Self::NotStun(server) => {
                 write!(f, "what answers at {server} speaks no STUN; check the port")
             }

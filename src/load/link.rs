@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::LoadError;
 use super::plan::{Target, Transport};
+use super::tls::Session;
 use crate::net::send_segments;
 use crate::transport::{Frame, Framer};
 
@@ -41,15 +42,19 @@ impl Opener {
 #[derive(Debug)]
 pub(super) enum Link {
     Udp(UdpSocket),
-    Tcp(Connection),
+    Stream(Connection),
 }
 
 /// A connection, what waits to be written to it, and the beginning of a frame read from it.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    tls: Option<Session>,
     framer: Framer,
+    /// Bytes to be written, as they go over the wire.
     waiting: Vec<u8>,
+    /// What the last records carried.
+    plain: Vec<u8>,
 }
 
 impl Link {
@@ -63,7 +68,7 @@ impl Link {
                 socket.connect(target.server)?;
                 Ok(Self::Udp(socket))
             }
-            Transport::Tcp => connect(target, source).map(Self::Tcp),
+            Transport::Tcp | Transport::Tls => connect(target, source).map(Self::Stream),
         }
     }
 
@@ -71,7 +76,7 @@ impl Link {
     pub(super) fn send(&mut self, bytes: &[u8], length: usize) -> io::Result<usize> {
         match self {
             Self::Udp(socket) => Ok(send_train(socket, None, bytes, length)),
-            Self::Tcp(connection) => Ok(if connection.send(bytes)? {
+            Self::Stream(connection) => Ok(if connection.send(bytes)? {
                 bytes.len() / length.max(1)
             } else {
                 0
@@ -83,7 +88,7 @@ impl Link {
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Udp(_) => false,
-            Self::Tcp(connection) => !connection.waiting.is_empty(),
+            Self::Stream(connection) => !connection.waiting.is_empty(),
         }
     }
 
@@ -91,7 +96,7 @@ impl Link {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Udp(_) => Ok(()),
-            Self::Tcp(connection) => connection.flush(),
+            Self::Stream(connection) => connection.flush(),
         }
     }
 
@@ -111,7 +116,7 @@ impl Link {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
                 Err(error) => Err(error),
             },
-            Self::Tcp(connection) => connection.receive(buffer, each),
+            Self::Stream(connection) => connection.receive(buffer, each),
         }
     }
 }
@@ -120,7 +125,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Udp(socket) => socket.as_fd(),
-            Self::Tcp(connection) => connection.stream.as_fd(),
+            Self::Stream(connection) => connection.stream.as_fd(),
         }
     }
 }
@@ -130,6 +135,10 @@ impl Connection {
     fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
         if self.waiting.len() > MOST_WAITING {
             return Ok(false);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.encrypt(bytes, &mut self.waiting)?;
+            return self.flush().map(|()| true);
         }
         let mut written = 0;
         if self.waiting.is_empty() {
@@ -160,6 +169,11 @@ impl Connection {
             Err(error) => return Err(error),
         };
         let mut rest = &buffer[..length];
+        if let Some(tls) = &mut self.tls {
+            self.plain.clear();
+            tls.decrypt(rest, &mut self.plain)?;
+            rest = &self.plain;
+        }
         loop {
             match self.framer.next_frame(&mut rest) {
                 Ok(Some(Frame::Whole(frame) | Frame::Held(frame))) => each(frame),
@@ -171,8 +185,9 @@ impl Connection {
 }
 
 fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connection, LoadError> {
-    let stream = crate::net::connect_stream(target.server, source, CONNECT);
-    let stream = stream.map_err(|error| match error.kind() {
+    let server = target.server;
+    let stream = crate::net::connect_stream(server, source, CONNECT);
+    let mut stream = stream.map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => LoadError::Closed(target.server, target.transport),
         ErrorKind::TimedOut => {
             LoadError::Silent(target.server, target.transport, CONNECT.as_secs())
@@ -180,11 +195,18 @@ fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connection, LoadEr
         _ => LoadError::unbound(error, source.unwrap_or(target.server.ip())),
     })?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(CONNECT))?;
+    let tls = match target.transport {
+        Transport::Tls => Some(Session::begin(server, &mut stream)?),
+        _ => None,
+    };
     stream.set_nonblocking(true)?;
     Ok(Connection {
         stream,
+        tls,
         framer: Framer::default(),
         waiting: Vec::new(),
+        plain: Vec::new(),
     })
 }
 

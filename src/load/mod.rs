@@ -23,6 +23,7 @@ mod search;
 mod shape;
 mod stamp;
 mod tally;
+mod tls;
 mod trial;
 mod watch;
 mod window;

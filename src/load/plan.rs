@@ -46,6 +46,8 @@ pub enum Transport {
     Udp,
     /// A connection for each client.
     Tcp,
+    /// TLS over such a connection; the server's certificate is not checked.
+    Tls,
 }
 
 impl fmt::Display for Transport {
@@ -53,6 +55,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         })
     }
 }

@@ -54,7 +54,7 @@ const HOMES: [(&str, &[&str]); 34] = [
     ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
-    ("rustls", &["transport"]),
+    ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
     (
         "serde_json",

@@ -48,7 +48,7 @@ impl WorkloadArgs {
 
 #[derive(Args)]
 pub(super) struct CommonArgs {
-    /// The server: a name or address, with a port unless it is 3478.
+    /// The server: a name or address, with a port unless it is 3478, for TLS 5349.
     #[arg(value_name = "HOST[:PORT]")]
     pub(super) server: String,
 
@@ -204,6 +204,8 @@ pub(super) struct IdleArgs {
 pub(super) enum TransportArg {
     Udp,
     Tcp,
+    /// The server's certificate is not checked.
+    Tls,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -106,7 +106,12 @@ fn count(number: u32) -> usize {
 }
 
 fn target(common: &CommonArgs) -> Result<Target, Failure> {
-    let server = nat::resolve(&common.server)?;
+    let (transport, port) = match common.transport {
+        TransportArg::Udp => (Transport::Udp, 3478),
+        TransportArg::Tcp => (Transport::Tcp, 3478),
+        TransportArg::Tls => (Transport::Tls, 5349),
+    };
+    let server = nat::resolve(&common.server, port)?;
     for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
         if ip.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
             return Err(format!("{flag}: {server} is of the other address family"));
@@ -114,10 +119,7 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
     }
     Ok(Target {
         server,
-        transport: match common.transport {
-            TransportArg::Udp => Transport::Udp,
-            TransportArg::Tcp => Transport::Tcp,
-        },
+        transport,
         login: login(common)?,
         realm: common.realm.clone(),
         sources: common.bind.map_or_else(|| beside(server), |ip| vec![ip]),
