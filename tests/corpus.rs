@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "fuzz/access_token.rs"]
+mod access_token;
 #[path = "fuzz/channel_data.rs"]
 mod channel_data;
 #[path = "fuzz/message.rs"]
@@ -30,4 +32,9 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn access_tokens() {
+    replay("access_token", access_token::target);
 }

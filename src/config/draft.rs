@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::report::Spot;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
-use crate::turn::{External, Rule};
+use crate::turn::{External, Rule, TokenAlgorithm};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -51,9 +51,15 @@ pub(super) struct Draft {
     pub(super) algorithms: Option<List<PasswordAlgorithm>>,
     pub(super) userhash: Key<bool>,
     pub(super) users: Vec<DraftUser>,
+    pub(super) oauth_server_name: Key<String>,
+    pub(super) oauth_keys: Vec<DraftOauthKey>,
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
+    pub(super) drain_limit: Key<Duration>,
+    pub(super) stop_limit: Key<Duration>,
+    pub(super) control: Key<String>,
+    pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
@@ -71,6 +77,8 @@ pub(super) struct Draft {
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) rfc3489: Key<bool>,
+    pub(super) rfc5766_channels: Key<bool>,
+    pub(super) redirect: DraftRedirect,
     pub(super) listener_buffer: Key<usize>,
     pub(super) relay_buffer: Key<usize>,
 }
@@ -96,6 +104,22 @@ pub(super) struct DraftLimits {
     pub(super) reflection_bytes_per_second: Key<u32>,
 }
 
+/// The keys of `[bandwidth]`, in bits per second.
+#[derive(Default)]
+pub(super) struct DraftBandwidth {
+    pub(super) per_allocation: Key<u64>,
+    pub(super) per_user: Key<u64>,
+    pub(super) total: Key<u64>,
+}
+
+/// The keys of `[redirect]`.
+#[derive(Default)]
+pub(super) struct DraftRedirect {
+    pub(super) servers: Option<List<SocketAddr>>,
+    pub(super) tls_servers: Option<List<SocketAddr>>,
+    pub(super) domain: Key<String>,
+}
+
 /// One `[[auth.users]]`, or one `--user`.
 pub(super) struct DraftUser {
     pub(super) spot: Spot,
@@ -105,4 +129,12 @@ pub(super) struct DraftUser {
     pub(super) key_sha256: Key<String>,
     /// The password was made at start and must be printed.
     pub(super) generated: bool,
+}
+
+/// One `[[auth.oauth_keys]]`.
+pub(super) struct DraftOauthKey {
+    pub(super) spot: Spot,
+    pub(super) id: Key<String>,
+    pub(super) key: Key<String>,
+    pub(super) algorithm: Key<TokenAlgorithm>,
 }

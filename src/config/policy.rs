@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
 use crate::turn::{
-    Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource,
+    Admission, Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses,
+    RelaySource,
 };
 
 /// What a policy must know of the machine it runs on.
@@ -27,13 +28,21 @@ impl Config {
             realm: self.realm.as_str().into(),
             software: self.software.as_deref().map(Into::into),
             credentials: self.credentials(),
+            oauth: self.oauth.clone(),
             security: self.security.clone(),
             lifetimes: self.lifetimes,
             relay: self.relay_addresses(host),
             peers: PeerFilter::new(&self.rules, &self.own_host(host)),
             limits: self.limits,
+            bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
             rfc3489: self.rfc3489,
+            channels: self.channels,
+            admission: match self.alternates {
+                Some(_) => Admission::Elsewhere,
+                None => Admission::Open,
+            },
+            alternates: self.alternates.clone().unwrap_or_default(),
         }
     }
 

@@ -6,15 +6,19 @@ use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
-use super::limits::{check_lifetimes, check_limits};
+use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
+use super::oauth::check_oauth;
+use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
+use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams};
+use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
 /// The port of STUN and TURN (RFC 8656 §5).
@@ -34,6 +38,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let workers = or_else(&draft.workers, available_cores);
     let (udp, tcp) = check_transports(&draft, report);
     let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
+    let drain = drain(&draft);
     let listen = check_listen(draft.listen, report);
     let discovery = DraftDiscovery {
         address: draft.alternate_address,
@@ -53,6 +58,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
     let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
+    let alternates = check_redirect(draft.redirect, &endpoints, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
     let security = check_security(
         draft.algorithms,
@@ -70,11 +76,15 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         users,
         security,
         secrets: check_secrets(draft.secrets, report),
+        oauth: check_oauth(draft.oauth_server_name, draft.oauth_keys, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
+        bandwidth: check_bandwidth(&draft.bandwidth),
         relay,
         external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
+        drain,
+        control: control(draft.control),
         metrics,
         log,
         streams,
@@ -82,6 +92,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         software: check_software(draft.software, report),
         nat_discovery,
         rfc3489: or(&draft.rfc3489, true),
+        channels: channels(&draft.rfc5766_channels),
+        alternates,
         zero_config_user,
         warnings: Vec::new(),
     }
@@ -90,6 +102,24 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
 fn available_cores() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(cores).unwrap_or(u16::MAX).min(1024)
+}
+
+fn drain(draft: &Draft) -> Drain {
+    let default = Drain::default();
+    Drain {
+        limit: or(&draft.drain_limit, default.limit),
+        stop_limit: or(&draft.stop_limit, default.stop_limit),
+    }
+}
+
+/// Under systemd the socket is in the directory that the unit made for us.
+fn control(written: Key<String>) -> Option<PathBuf> {
+    let directory = || std::env::var_os("RUNTIME_DIRECTORY").filter(|path| !path.is_empty());
+    match written {
+        Some(Located { value, .. }) if value == "off" => None,
+        Some(Located { value, .. }) => Some(value.into()),
+        None => directory().map(|path| Path::new(&path).join("control.sock")),
+    }
 }
 
 fn streams(draft: &Draft) -> Streams {
@@ -121,6 +151,13 @@ fn log(draft: &Draft) -> Log {
     }
 }
 
+fn channels(rfc5766: &Key<bool>) -> ChannelRange {
+    match or(rfc5766, false) {
+        true => ChannelRange::Rfc5766,
+        false => ChannelRange::Rfc8656,
+    }
+}
+
 fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
     let (udp, tcp) = (or(&draft.udp, true), or(&draft.tcp, true));
     if let (false, false, Some(written)) = (udp, tcp, draft.udp.as_ref()) {
@@ -148,7 +185,7 @@ fn check_listen(listen: Option<List<SocketAddr>>, report: &mut Report) -> Vec<So
 }
 
 /// The elements of `list` without those that were there before, which are reported.
-fn distinct<T: Copy + Eq + Hash + fmt::Display>(
+pub(super) fn distinct<T: Copy + Eq + Hash + fmt::Display>(
     key: &str,
     list: Option<List<T>>,
     report: &mut Report,

@@ -7,16 +7,21 @@ use super::address::{
     parse_metrics, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftRedirect, DraftUser,
+    List, Located,
+};
 use super::file::Source;
+use super::oauth::parse_token_algorithm;
 use super::reader::Section;
+use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 13] = [
+/// Every section with its keys; `auth.users` and `auth.oauth_keys` are arrays of tables.
+const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -27,9 +32,12 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "algorithms",
             "userhash",
             "users",
+            "oauth_server_name",
+            "oauth_keys",
         ],
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
+    ("auth.oauth_keys", &["id", "key", "algorithm"]),
     ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
     ("peers", &["allow", "deny"]),
     (
@@ -53,6 +61,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "reflection_bytes_per_second",
         ],
     ),
+    ("bandwidth", &["per_allocation", "per_user", "total"]),
     (
         "streams",
         &[
@@ -65,7 +74,10 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
-    ("compatibility", &["rfc3489"]),
+    ("redirect", &["servers", "tls_servers", "domain"]),
+    ("compatibility", &["rfc3489", "rfc5766_channels"]),
+    ("drain", &["limit", "stop_limit"]),
+    ("control", &["socket"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -75,6 +87,8 @@ const DAY: u64 = 24 * HOUR;
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 const KIB: u64 = 1 << 10;
+const LEAST_BANDWIDTH: u64 = 8000;
+const MOST_BANDWIDTH: u64 = 1_000_000_000_000;
 const MIB: u64 = 1 << 20;
 
 /// Every key as a dotted path, like `auth.users.name`, in the order of the annotated default file.
@@ -82,7 +96,7 @@ pub fn keys() -> impl Iterator<Item = String> {
     let of_section = |(section, keys): (&'static str, &'static [&'static str])| {
         keys.iter().map(move |key| format!("{section}.{key}"))
     };
-    SECTIONS.into_iter().flat_map(of_section)
+    SECTIONS.iter().copied().flat_map(of_section)
 }
 
 /// Reads the file `path` into `draft`; what is wrong with it goes into `report`.
@@ -109,6 +123,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     read_peers(&open(&root, "peers", &mut found), draft, &mut found);
     draft.lifetimes = read_lifetimes(&open(&root, "lifetimes", &mut found), &mut found);
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
+    draft.bandwidth = read_bandwidth(&open(&root, "bandwidth", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
     read_rest(&root, draft, &mut found);
     report.append_except(found, &broken_lines);
@@ -147,6 +162,20 @@ fn read_auth(
             key: user.string("key", report),
             key_sha256: user.string("key_sha256", report),
             generated: false,
+        });
+    }
+    read_oauth(section, draft, report);
+}
+
+fn read_oauth(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    draft.oauth_server_name = section.string("oauth_server_name", report);
+    for (spot, key) in section.sections("oauth_keys", report) {
+        refuse_unknown_keys(&key, "auth.oauth_keys", report);
+        draft.oauth_keys.push(DraftOauthKey {
+            spot,
+            id: key.string("id", report),
+            key: key.string("key", report),
+            algorithm: key.parsed("algorithm", parse_token_algorithm, report),
         });
     }
 }
@@ -192,6 +221,15 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
     }
 }
 
+fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth {
+    let mut limit = |key| section.bandwidth(key, LEAST_BANDWIDTH..=MOST_BANDWIDTH, report);
+    DraftBandwidth {
+        per_allocation: limit("per_allocation"),
+        per_user: limit("per_user"),
+        total: limit("total"),
+    }
+}
+
 fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
@@ -208,11 +246,26 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
-    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
+    draft.redirect = read_redirect(&open(root, "redirect", report), report);
+    let compatibility = open(root, "compatibility", report);
+    draft.rfc3489 = compatibility.boolean("rfc3489", report);
+    draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
+    let drain = open(root, "drain", report);
+    draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
+    draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);
     draft.format = log.parsed("format", parse_format, report);
+}
+
+fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
+    DraftRedirect {
+        servers: section.list("servers", parse_alternate_server, report),
+        tls_servers: section.list("tls_servers", parse_alternate_server, report),
+        domain: section.parsed("domain", parse_domain, report),
+    }
 }
 
 /// The section `name`, its unknown keys reported.

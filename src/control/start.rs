@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tracing::{info, warn};
 
 use super::error::StartError;
@@ -13,9 +14,11 @@ use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
 };
 use super::http::{self, Readiness, Shown};
+use super::reload::Configuration;
 use super::shards::Shards;
+use super::socket::{ControlSocket, Order};
 use super::{VERSION, banner};
-use crate::config::{Config, HostFacts};
+use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
 use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup};
 use crate::shard::ShardHandle;
@@ -26,34 +29,65 @@ pub(super) struct Running {
     /// The index of each shard whose thread ends.
     pub(super) ended: UnboundedReceiver<u16>,
     pub(super) readiness: Readiness,
+    pub(super) configuration: Configuration,
+    pub(super) pages: Vec<Arc<Page>>,
+    /// What the server is told on its control socket.
+    pub(super) orders: Receiver<Order>,
 }
 
 /// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
-pub(super) fn start(config: &Config) -> Result<Running, StartError> {
-    let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
+pub(super) fn start(config: Config, origin: Origin) -> Result<Running, StartError> {
+    let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
-    let group = bind_clients(config).map_err(StartError::Bind)?;
-    try_relay_addresses(config)?;
+    let socket = config.control.as_deref().map(bind_control).transpose()?;
+    let group = bind_clients(&config).map_err(StartError::Bind)?;
+    try_relay_addresses(&config)?;
     let (listen, sockets) = (group.addresses, group.shards);
     let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
     let pages: Vec<Arc<Page>> = sockets.iter().map(|_| Arc::default()).collect();
     let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
+    let metrics = Arc::new(metrics);
     metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
 
     let (sender, ended) = unbounded_channel();
-    let connections = connections(config, descriptors);
-    let shards = Shards::new(config, policy, connections, sender)?.spawn(sockets, &pages)?;
+    let connections = connections(&config, descriptors);
+    let shards = Shards::new(&config, policy, connections, sender)?.spawn(sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
-    let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));
-    warn_of_descriptor_limit(config, descriptors);
-    banner::announce(config, &facts, &listen, metrics_at);
+    let metrics_at = http.and_then(|listener| serve_http(listener, &metrics, readiness.clone()));
+    warn_of_descriptor_limit(&config, descriptors);
+    banner::announce(&config, &facts, &listen, metrics_at);
+    let configuration = Configuration {
+        config,
+        origin,
+        listeners: facts.listeners,
+        clients: listen,
+        descriptors,
+        metrics,
+        draining: false,
+    };
     Ok(Running {
         shards,
         ended,
         readiness,
+        configuration,
+        pages,
+        orders: serve_control(socket),
     })
+}
+
+fn bind_control(path: &Path) -> Result<ControlSocket, StartError> {
+    ControlSocket::bind(path).map_err(|error| StartError::Control(path.to_owned(), error))
+}
+
+/// Passes on what the server is told on `socket`.
+fn serve_control(socket: Option<ControlSocket>) -> Receiver<Order> {
+    let (sender, orders) = channel(1);
+    if let Some(socket) = socket {
+        tokio::spawn(socket.serve(sender));
+    }
+    orders
 }
 
 fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -61,10 +95,14 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Serves `metrics` and returns where.
-fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> Option<SocketAddr> {
+fn serve_http(
+    listener: TcpListener,
+    metrics: &Arc<Metrics>,
+    readiness: Readiness,
+) -> Option<SocketAddr> {
     let address = listener.local_addr().ok()?;
     let shown = Shown {
-        metrics: Arc::new(metrics),
+        metrics: Arc::clone(metrics),
         readiness,
     };
     tokio::spawn(http::serve(listener, shown));
@@ -73,7 +111,7 @@ fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> 
 
 /// Binds a relay socket on each configured address and lets go again: a wrong one would refuse every
 /// allocation.
-fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
+pub(super) fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
     for address in &config.relay.addresses {
         net::open_relay(SocketAddr::new(*address, 0), config.buffers.relay)
             .map_err(|error| StartError::Relay(*address, error))?;

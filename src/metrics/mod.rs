@@ -12,7 +12,7 @@ mod sample;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
-use prometheus::{IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
 pub use page::Page;
 
@@ -28,6 +28,7 @@ pub use prometheus::Error;
 pub struct Metrics {
     registry: Registry,
     relay_ports_limit: IntGauge,
+    reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -45,9 +46,11 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::new(),
             relay_ports_limit: relay_ports_limit.clone(),
+            reloads: reloads()?,
         };
         metrics.add(shards)?;
         metrics.add(relay_ports_limit)?;
+        metrics.add(metrics.reloads.clone())?;
         metrics.add(build_info(version)?)?;
         metrics.add(ShardCollector::new(pages)?)?;
         metrics.add(ProcessCollector::new()?)?;
@@ -58,6 +61,13 @@ impl Metrics {
     pub fn set_relay_ports_limit(&self, ports: u64) {
         self.relay_ports_limit
             .set(i64::try_from(ports).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn count_reload(&self, applied: bool) {
+        self.reloads
+            .with_label_values(&[RELOADS[usize::from(applied)]])
+            .inc();
     }
 
     /// All metrics in the text format of Prometheus, families in order of their names.
@@ -72,6 +82,20 @@ impl Metrics {
 
 fn gauge(name: &str, help: &str) -> Result<IntGauge, Error> {
     IntGauge::with_opts(Opts::new(name, help))
+}
+
+const RELOADS: [&str; 2] = ["refused", "applied"];
+
+fn reloads() -> Result<IntCounterVec, Error> {
+    let options = Opts::new(
+        "turnstone_configuration_reloads_total",
+        "Reloads of the configuration, by result.",
+    );
+    let reloads = IntCounterVec::new(options, &["result"])?;
+    for result in RELOADS {
+        reloads.with_label_values(&[result]);
+    }
+    Ok(reloads)
 }
 
 fn build_info(version: &str) -> Result<IntGauge, Error> {

@@ -49,6 +49,11 @@ impl Connections {
         &self.limits
     }
 
+    /// From now on `limits` hold; what a connection may hold back is as it was when it began.
+    pub(super) const fn set_limits(&mut self, limits: StreamLimits) {
+        self.limits = limits;
+    }
+
     /// Whether a further connection from `client` is within the limits.
     pub(super) fn admits(&self, client: IpAddr) -> bool {
         let of_source = self.by_source.get(&source(client)).copied().unwrap_or(0);
@@ -179,6 +184,7 @@ fn source(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::Session;
     use super::*;
     use crate::turn::Transport;
     use std::net::{TcpListener, TcpStream};
@@ -204,7 +210,8 @@ mod tests {
             server,
         };
         let limits = *connections.limits();
-        connections.insert(Connection::new(stream, five_tuple, START, &limits).unwrap())
+        connections
+            .insert(Connection::new(stream, Session::Plain, five_tuple, START, &limits).unwrap())
     }
 
     fn after(seconds: u64) -> Instant {

@@ -8,6 +8,7 @@ use super::event_loop::Shard;
 use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
+use crate::transport::TlsScratch;
 use crate::turn::{ConnectionEnd, Reason, Stats};
 
 impl Shard {
@@ -25,6 +26,7 @@ impl Shard {
             relays,
             connections,
             sending,
+            tls_scratch,
             server,
             doomed,
             poller,
@@ -46,7 +48,8 @@ impl Shard {
                     }),
                 },
                 Token::Connection(id) => {
-                    if let Err(end) = write(connections, poller, id, group, buffers, stats) {
+                    let room = (&*buffers, &mut *tls_scratch);
+                    if let Err(end) = write(connections, poller, id, group, room, stats) {
                         doomed.push((id, end));
                     }
                 }
@@ -71,7 +74,7 @@ fn write(
     poller: &Epoll,
     id: ConnectionId,
     group: Group<'_>,
-    buffers: &Buffers,
+    (buffers, scratch): (&Buffers, &mut TlsScratch),
     stats: &mut Stats,
 ) -> Result<(), ConnectionEnd> {
     let Some(connection) = connections.get(id) else {
@@ -80,7 +83,7 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    connection.send(group, buffers, stats)?;
+    connection.send(group, buffers, scratch, stats)?;
     update_interest(connection, poller, id)
 }
 

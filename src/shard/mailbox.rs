@@ -4,13 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use super::StreamLimits;
 use crate::net::Waker;
+use crate::transport::TlsServer;
 use crate::turn::Policy;
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    SetStreams(StreamLimits),
+    SetTls(TlsServer),
     Stop,
 }
 

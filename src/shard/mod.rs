@@ -22,6 +22,7 @@ mod relays;
 mod streams;
 mod throttle;
 mod token;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +32,11 @@ pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
+use crate::stun::ChannelRange;
+use crate::transport::TlsServer;
 use crate::turn::{self, Stats};
 
-/// Limits on stream clients.
+/// Limits on stream clients, and what they may send.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Open connections of one shard, default 20 000; beyond it they are closed at once.
@@ -47,6 +50,8 @@ pub struct StreamLimits {
     pub silent_after: Duration,
     /// A connection without an allocation is closed when nothing arrives for this time; default 60 s.
     pub idle_after: Duration,
+    /// The channel numbers by which ChannelData is known.
+    pub channels: ChannelRange,
 }
 
 impl Default for StreamLimits {
@@ -57,6 +62,7 @@ impl Default for StreamLimits {
             backlog_bytes: 256 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
+            channels: ChannelRange::Rfc8656,
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// What TLS sessions start from; without it the TLS listeners refuse connections.
+    pub tls: Option<TlsServer>,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.
     pub relay_buffer: usize,
     /// The reserved sockets; the same for all shards of a process.

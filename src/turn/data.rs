@@ -11,7 +11,8 @@ use super::outcome::{Prefix, Reason, Verdict};
 use super::server::Server;
 use super::stats::{Counter, Direction};
 use crate::stun::{
-    AttributeType, ChannelData, Class, Message, MessageBuilder, Method, TransactionId, padded,
+    AttributeType, ChannelData, Class, DecodeError, Message, MessageBuilder, Method, TransactionId,
+    padded,
 };
 use crate::time::{Instant, Now};
 
@@ -24,15 +25,17 @@ impl Server {
         now: Now,
         from: &FiveTuple,
         packet: &'p [u8],
+        parse: impl FnOnce(&'p [u8]) -> Result<ChannelData<'p>, DecodeError>,
     ) -> Result<Verdict<'p>, Reason> {
         let key = self.allocations.key(from).ok_or(Reason::NoAllocation)?;
         let allocation = self.live(key, now)?;
-        let data = ChannelData::parse(packet).map_err(|_| Reason::Malformed)?;
+        let data = parse(packet).map_err(|_| Reason::Malformed)?;
         let peer = allocation
             .channels
             .peer(data.number, now.instant)
             .ok_or(Reason::NoChannel)?;
         let peer = self.destination(allocation, peer, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.payload.len())?;
         Ok(self.relay_to_peer(key, peer, data.payload))
     }
 
@@ -57,6 +60,7 @@ impl Server {
             .relay(Family::of(peer.ip()))
             .ok_or(Reason::InvalidSend)?;
         let peer = self.destination(allocation, peer, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.value.len())?;
         let verdict = self.relay_to_peer(key, peer, data.value);
         Ok(match verdict {
             Verdict::ToPeer {
@@ -139,6 +143,7 @@ impl Server {
         if !to.transport.is_stream() && length > MAX_DATAGRAM {
             return Err(Reason::TooLarge);
         }
+        self.admit(now, at, Direction::ToClient, payload.len())?;
         self.count_relayed(Direction::ToClient, payload);
         Ok(Verdict::ToClient {
             to,

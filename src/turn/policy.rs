@@ -4,11 +4,15 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::bandwidth::Bandwidth;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
+use super::oauth::OAuth;
 use super::peer_filter::PeerFilter;
+use super::redirect::{Admission, Alternates};
 use super::security::Security;
+use crate::stun::ChannelRange;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// Which access tokens are believed (RFC 7635), if any.
+    pub oauth: Option<OAuth>,
     /// What is offered beyond RFC 5389.
     pub security: Security,
     /// How long things live.
@@ -29,10 +35,18 @@ pub struct Policy {
     pub peers: PeerFilter,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How many bits a second are relayed at most.
+    pub bandwidth: Bandwidth,
     /// NAT behaviour discovery (RFC 5780), if the server has a second address.
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).
     pub rfc3489: bool,
+    /// The channel numbers that clients may bind.
+    pub channels: ChannelRange,
+    /// Whether new allocations are made here.
+    pub admission: Admission,
+    /// The servers that clients are sent to when they are not.
+    pub alternates: Alternates,
 }
 
 /// How long things live. All in whole seconds, at least one.

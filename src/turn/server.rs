@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
+use super::bandwidth::{Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
@@ -20,7 +21,7 @@ use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
-use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
+use crate::stun::{ChannelData, Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
 /// What the shards of one process share: live relayed addresses, quota, reservations. Touched by requests; the
@@ -31,12 +32,13 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    pub(super) meters: SharedMeters,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota and nothing is reserved.
+    /// Whether no allocation is counted against any quota, nothing is reserved and nobody is measured.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty() && self.reservations.is_empty()
+        self.quota.is_empty() && self.reservations.is_empty() && self.meters.is_idle()
     }
 }
 
@@ -147,6 +149,7 @@ pub struct Server {
     pub(super) reserved: VecDeque<(Instant, Token)>,
     pub(super) nonces: Nonces,
     pub(super) rate_limit: RateLimit,
+    pub(super) metering: Metering,
     pub(super) random: Random,
     pub(super) stats: Stats,
     pub(super) actions: VecDeque<Action>,
@@ -170,6 +173,7 @@ impl Server {
             reserved: VecDeque::new(),
             nonces: Nonces::new(&setup.nonce_key),
             rate_limit: RateLimit::new(random.next_u64()),
+            metering: Metering::default(),
             random,
             stats: Stats::default(),
             actions: VecDeque::new(),
@@ -190,9 +194,9 @@ impl Server {
     ) -> Verdict<'p> {
         self.count_received(source(from.transport), packet);
         let verdict = match classify(packet) {
-            Kind::ChannelData => self.handle_channel_data(now, &from, packet),
+            Kind::ChannelData => self.handle_channel_data(now, &from, packet, ChannelData::parse),
             Kind::Stun => self.handle_stun(now, from, packet),
-            Kind::Other => Err(Reason::Unclassified),
+            Kind::Other => self.handle_other(now, &from, packet),
         };
         self.settle(verdict)
     }
@@ -219,7 +223,7 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
-            Event::Policy(policy) => self.policy = policy,
+            Event::Policy(policy) => self.set_policy(policy),
         }
     }
 
@@ -263,6 +267,23 @@ impl Server {
     /// The counters, for what only the owner of the sockets sees: connections, failed sends.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// ChannelData as in RFC 5766, if the operator wants it, or nothing that we know.
+    fn handle_other<'p>(
+        &mut self,
+        now: Now,
+        from: &FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        let range = self.policy.channels;
+        match packet.first() {
+            Some(first) if range.adds(*first) => {
+                let parse = |packet| ChannelData::parse_in(packet, range);
+                self.handle_channel_data(now, from, packet, parse)
+            }
+            _ => Err(Reason::Unclassified),
+        }
     }
 
     fn handle_stun<'p>(

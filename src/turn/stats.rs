@@ -57,7 +57,11 @@ pub enum AuthFailure {
     StaleNonce,
     /// No such user.
     UnknownUser,
-    /// A time-limited username whose time has passed.
+    /// An access token under a key id that is not configured (RFC 7635).
+    UnknownKey,
+    /// An access token that is malformed, of another server or forged.
+    BadToken,
+    /// A time-limited username or an access token whose time has passed.
     Expired,
     /// The integrity check failed.
     WrongPassword,
@@ -86,12 +90,41 @@ pub enum ConnectionEnd {
     Garbled,
     /// It sent no whole message for too long.
     Silent,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The TLS session broke: a record that does not decrypt, or an alert.
+    Session,
     /// The client did not read what it was sent.
     Backlog,
     /// A limit on connections was reached.
     Refused,
     /// The server stopped.
     Shutdown,
+}
+
+/// Why a TLS or DTLS handshake failed. A closed set: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The bytes are not TLS.
+    NotTls,
+    /// The client offers no version that is safe.
+    Version,
+    /// No cipher suite, group or signature scheme in common.
+    Cipher,
+    /// The client wants another protocol than STUN or TURN (ALPN, RFC 7443).
+    Alpn,
+    /// The client does not trust the certificate.
+    Certificate,
+    /// The client ended it by another alert.
+    Alert,
+    /// It took too long.
+    Timeout,
+    /// The client closed the connection, or the network did.
+    Closed,
+    /// Too many others were going on.
+    Refused,
+    /// The client broke the rules.
+    Protocol,
 }
 
 /// One counter or gauge: a family and its labels.
@@ -177,15 +210,31 @@ labels! {
         Incomplete => "incomplete",
         StaleNonce => "stale_nonce",
         UnknownUser => "unknown_user",
+        UnknownKey => "unknown_key",
+        BadToken => "bad_token",
         Expired => "expired",
         WrongPassword => "wrong_password",
         OtherUser => "other_user",
     }
     AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
+    HandshakeFailure {
+        NotTls => "not_tls",
+        Version => "version",
+        Cipher => "cipher",
+        Alpn => "alpn",
+        Certificate => "certificate",
+        Alert => "alert",
+        Timeout => "timeout",
+        Closed => "closed",
+        Refused => "refused",
+        Protocol => "protocol",
+    }
     ConnectionEnd {
         Closed => "closed",
         Garbled => "garbled",
         Silent => "silent",
+        Handshake => "handshake",
+        Session => "session",
         Backlog => "backlog",
         Refused => "refused",
         Shutdown => "shutdown",
@@ -198,6 +247,7 @@ impl ResultCode {
     /// Success, then every error code that the server sends.
     pub const ALL: &'static [Self] = &[
         Self::SUCCESS,
+        Self(300),
         Self(400),
         Self(401),
         Self(403),

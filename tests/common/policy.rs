@@ -1,9 +1,9 @@
 //! What the operator of the tested server decided.
 
-use turnstone::stun::PasswordAlgorithm;
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::turn::{
-    Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource, Rule,
-    RuleAction, Security, SharedSecret, StoredKey,
+    Admission, Alternates, Bandwidth, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    RelayAddresses, RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
 };
 
 use super::{PASSWORD, REALM, SECRET, USER, address};
@@ -35,8 +35,13 @@ pub fn policy() -> Policy {
         },
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

@@ -107,6 +107,52 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &["2: auth.secrets_files[0]: /does/not/exist: no such file; create it or name another"],
     ),
     (
+        "[auth]\noauth_server_name = \"turn.example.org\"",
+        &[
+            "2: auth.oauth_server_name: no access token can be believed without a key; add [[auth.oauth_keys]], or leave the name out",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"\"\n[[auth.oauth_keys]]\nid = \"\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[
+            "2: auth.oauth_server_name: the name has 0 bytes; write 1 to 255",
+            "4: auth.oauth_keys[0].id: the id is empty; write 1 to 508 bytes",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"a\\nb\"\n[[auth.oauth_keys]]\nid = \"a\\u0000\"\nkey = \"hush\"",
+        &[
+            "2: auth.oauth_server_name: the name contains a control character; leave it out",
+            "4: auth.oauth_keys[0].id: the id contains a NUL character; leave it out",
+            "5: auth.oauth_keys[0].key: the key has 3 bytes, A256GCM takes 32; make one with: openssl rand -base64 32",
+        ],
+    ),
+    (
+        "[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[
+            r#"1: auth.oauth_keys[0]: tokens are made for a server by name; add to [auth]: oauth_server_name = "...""#,
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\n[[auth.oauth_keys]]\nid = \"b\"\nkey = \"not base 64\"\n[[auth.oauth_keys]]\nid = \"c\"\nkey = \"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=\"\nalgorithm = \"A128GCM\"",
+        &[
+            r#"3: auth.oauth_keys[0]: the key has no id; add: id = "...""#,
+            r#"3: auth.oauth_keys[0]: the key is not there; add: key = "...""#,
+            "6: auth.oauth_keys[1].key: the key is not base64; make one with: openssl rand -base64 32",
+            "9: auth.oauth_keys[2].key: the key has 32 bytes, A128GCM takes 16; make one with: openssl rand -base64 16",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128CBC\"",
+        &[
+            r#"6: auth.oauth_keys[0].algorithm: "A128CBC" seals no access token; write "A256GCM" or "A128GCM" (RFC 7635 §4.1.1)"#,
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[r#"8: auth.oauth_keys[1].id: a second key "a"; leave one of them"#],
+    ),
+    (
         "[[auth.users]]\npassword = \"b\"",
         &[r#"1: auth.users[0]: the user has no name; add: name = "...""#],
     ),
@@ -297,6 +343,16 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[bandwidth]\ntotal = \"2Mb\"",
+        &[
+            r#"2: bandwidth.total: "2Mb" is not a bandwidth; write bits per second, or "500kbit", "2Mbit""#,
+        ],
+    ),
+    (
+        "[bandwidth]\ntotal = 7999",
+        &["2: bandwidth.total: 7999 is out of range; write 8kbit to 1000Gbit"],
+    ),
+    (
         "[limits]\nallocations = 99999999999999999999999",
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
@@ -366,6 +422,41 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         "[nat_discovery]\nalternate_address = \"0.0.0.0\"",
         &[
             r#"2: nat_discovery.alternate_address: "0.0.0.0" names no address; write the address itself"#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7\"]",
+        &[
+            r#"2: redirect.servers[0]: "198.51.100.7" is not an address and port; write "198.51.100.7:3478" or "[2001:db8::7]:3478""#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"0.0.0.0:3478\", \"198.51.100.7:0\"]",
+        &[
+            r#"2: redirect.servers[0]: "0.0.0.0:3478" names no server; write its address and port"#,
+            r#"2: redirect.servers[1]: "198.51.100.7:0" names no server; write its address and port"#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:1\", \"198.51.100.7:1\"]",
+        &["2: redirect.servers[1]: 198.51.100.7:1 stands twice in redirect.servers; leave one"],
+    ),
+    (
+        "[server]\nlisten = [\"198.51.100.7:3478\"]\n[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        &[
+            "4: redirect.servers[0]: 198.51.100.7:3478 is where this server listens; name another server",
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]\ndomain = \"turn2.example.org\"",
+        &[
+            "3: redirect.domain: is for clients over TLS and says nothing without tls_servers; add them",
+        ],
+    ),
+    (
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]\ndomain = \"-turn2.example\"",
+        &[
+            r#"3: redirect.domain: "-turn2.example" is not a domain name; write one like "turn2.example.org""#,
         ],
     ),
     (

@@ -1,15 +1,25 @@
 //! Each key's value arrives (requirement S19).
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
-use turnstone::stun::PasswordAlgorithm;
-use turnstone::turn::{External, NatDiscovery, RelaySource, Security};
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
+use turnstone::time::UnixTime;
+use turnstone::turn::{
+    AccessToken, Admission, Alternates, External, NatDiscovery, RelaySource, Security,
+    TokenAlgorithm, TokenKey,
+};
 
 use super::{defaults, load, load_with};
 
 type Check = fn(&Config) -> bool;
+
+/// Two keys of access tokens, one of each algorithm.
+const OAUTH: &str = "[auth]\noauth_server_name = \"turn.example.org\"\n\
+    [[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=\"\n\
+    [[auth.oauth_keys]]\nid = \"b\"\nkey = \"a2tra2tra2tra2tra2traw\"\nalgorithm = \"a128gcm\"";
 
 /// A file that sets one key, and what is true with it and not without it.
 const CASES: &[(&str, &str, Check)] = &[
@@ -79,6 +89,23 @@ const CASES: &[(&str, &str, Check)] = &[
     ("auth.userhash", "[auth]\nuserhash = false", |c| {
         let both = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
         policy(c).security == Security::new(&both, false)
+    }),
+    ("auth.oauth_server_name", OAUTH, |c| {
+        let oauth = policy(c).oauth;
+        oauth.is_some_and(|oauth| oauth.server_name() == "turn.example.org")
+    }),
+    ("auth.oauth_keys", OAUTH, |c| {
+        let oauth = policy(c).oauth;
+        oauth.is_some_and(|oauth| oauth.ids().eq(["a", "b"])) && !c.needs_user()
+    }),
+    ("auth.oauth_keys.id", OAUTH, |c| key(c, "b").is_some()),
+    ("auth.oauth_keys.key", OAUTH, |c| {
+        let same = TokenKey::new(TokenAlgorithm::A256Gcm, &[b'k'; 32]);
+        opens(key(c, "a"), same)
+    }),
+    ("auth.oauth_keys.algorithm", OAUTH, |c| {
+        let same = TokenKey::new(TokenAlgorithm::A128Gcm, &[b'k'; 16]);
+        opens(key(c, "b"), same)
     }),
     (
         "relay.addresses",
@@ -156,6 +183,19 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
     ),
     (
+        "bandwidth.per_allocation",
+        "[bandwidth]\nper_allocation = \"500kbit\"",
+        |c| policy(c).bandwidth.per_allocation == NonZeroU64::new(500_000),
+    ),
+    (
+        "bandwidth.per_user",
+        "[bandwidth]\nper_user = \"2Mbit\"",
+        |c| policy(c).bandwidth.per_user == NonZeroU64::new(2_000_000),
+    ),
+    ("bandwidth.total", "[bandwidth]\ntotal = 1000000000", |c| {
+        policy(c).bandwidth.total == NonZeroU64::new(1_000_000_000)
+    }),
+    (
         "nat_discovery.alternate_address",
         "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
         |c| four(c).contains(&at("192.0.2.11:3479")) && c.endpoints().len() == 4,
@@ -166,9 +206,32 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| four(c).contains(&at("192.0.2.10:9")),
     ),
     (
+        "redirect.servers",
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        |c| redirects(c, &Alternates::new(&[at("198.51.100.7:3478")], &[], None)),
+    ),
+    (
+        "redirect.tls_servers",
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]",
+        |c| redirects(c, &Alternates::new(&[], &[at("198.51.100.7:5349")], None)),
+    ),
+    (
+        "redirect.domain",
+        "[redirect]\ntls_servers = [\"[2001:db8::7]:5349\"]\ndomain = \"turn2.example.org\"",
+        |c| {
+            let server = [at("[2001:db8::7]:5349")];
+            redirects(c, &Alternates::new(&[], &server, Some("turn2.example.org")))
+        },
+    ),
+    (
         "compatibility.rfc3489",
         "[compatibility]\nrfc3489 = false",
         |c| !policy(c).rfc3489,
+    ),
+    (
+        "compatibility.rfc5766_channels",
+        "[compatibility]\nrfc5766_channels = true",
+        |c| policy(c).channels == ChannelRange::Rfc5766,
     ),
     ("streams.connections", "[streams]\nconnections = 7", |c| {
         c.streams.connections == 7
@@ -197,6 +260,17 @@ const CASES: &[(&str, &str, Check)] = &[
     ("buffers.relay", "[buffers]\nrelay = \"64KiB\"", |c| {
         c.buffers.relay == 64 << 10
     }),
+    ("drain.limit", "[drain]\nlimit = \"2h\"", |c| {
+        c.drain.limit == secs(7200)
+    }),
+    ("drain.stop_limit", "[drain]\nstop_limit = 0", |c| {
+        c.drain.stop_limit == secs(0)
+    }),
+    (
+        "control.socket",
+        "[control]\nsocket = \"/run/x.sock\"",
+        |c| c.control.as_deref() == Some(std::path::Path::new("/run/x.sock")),
+    ),
     ("metrics.listen", "[metrics]\nlisten = \"off\"", |c| {
         c.metrics.is_none()
     }),
@@ -218,6 +292,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// Whether clients are sent to `alternates`.
+fn redirects(config: &Config, alternates: &Alternates) -> bool {
+    let policy = policy(config);
+    policy.admission == Admission::Elsewhere && policy.alternates == *alternates
 }
 
 /// The addresses of NAT discovery.
@@ -356,4 +436,19 @@ fn the_defaults_are_those_of_the_issue() {
     assert_eq!(config.metrics, Some(at("127.0.0.1:9641")));
     assert_eq!(config.relay.ports, 49_152..=65_535);
     assert!(config.udp && config.tcp && config.needs_user());
+}
+
+/// The key of access tokens with this id.
+fn key(config: &Config, id: &str) -> Option<TokenKey> {
+    policy(config).oauth?.key(id).cloned()
+}
+
+/// Whether `key` is the same as `sealing`.
+fn opens(key: Option<TokenKey>, sealing: Option<TokenKey>) -> bool {
+    let (Some(key), Some(sealing)) = (key, sealing) else {
+        return false;
+    };
+    let token = AccessToken::new(b"mac key", UnixTime(0), 1).expect("seven bytes");
+    let sealed = sealing.seal(&token, &[0; 12], "here");
+    sealed.is_some_and(|sealed| key.open(&sealed, "here") == Ok(token))
 }

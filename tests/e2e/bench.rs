@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::metrics::Metrics;
@@ -144,7 +145,7 @@ fn a_search_tries_rates_and_a_report_stands_alone() {
     until(LIMIT, || {
         server.metrics().sum("turnstone_relayed_packets_total") > 10_000.0
     });
-    running.interrupt();
+    running.signal(Signal::INT);
     let status = running.wait(LIMIT).expect("SIGINT ends the run");
     assert!(status.success(), "{}", running.stderr());
     let report: Value = serde_json::from_str(&running.stdout()).unwrap();

@@ -69,9 +69,9 @@ impl Running {
         kill_process(self.handle(), Signal::TERM).unwrap();
     }
 
-    /// Interrupts it (SIGINT).
-    pub(crate) fn interrupt(&self) {
-        kill_process(self.handle(), Signal::INT).unwrap();
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.handle(), signal).unwrap();
     }
 
     /// What it has written to standard output so far.

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::stun::ChannelRange;
 use turnstone::turn::{
-    Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
-    RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
+    PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
+    Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -87,6 +89,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            tls: None,
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
@@ -140,8 +143,13 @@ pub fn policy(options: &Options) -> Policy {
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

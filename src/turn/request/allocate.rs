@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Handled, Request, asked};
-use crate::stun::Message;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
+use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_filter::is_tunnelled;
@@ -15,6 +15,7 @@ use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
 use crate::turn::quota::Exceeded;
+use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
@@ -48,15 +49,17 @@ impl Server {
         }
         check_client(&request.from)?;
         asked::check_transport(request.message)?;
-        let account = Account::new(&user.owner().username, request.from.client);
+        let account = Account::new(user.owner(), request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
-            return self.allocate_reserved(request, user, &account, token);
+            return self.allocate_reserved(request, user, account, token);
         }
+        // A reserved port is here and nowhere else.
+        self.check_admission(request)?;
         let family = asked::family(request.message)?;
         let address = self.relay_address(&request.from, family)?;
         let parity = asked::parity(request.message)?;
         let both = asked::wants_both(request.message)?;
-        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = lifetime(request, &user, &self.policy.lifetimes)?;
         let shares = if parity == Parity::Pair { 2 } else { 1 };
         self.take_quota(&account, shares)?;
         let grant = if both {
@@ -68,7 +71,7 @@ impl Server {
             self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
         };
-        self.open(request, user, grant, lifetime);
+        self.open(request, user, account, grant, lifetime);
         Ok(Handled::Park)
     }
 
@@ -83,7 +86,7 @@ impl Server {
             return Ok(None);
         };
         let is_retransmission = allocation.origin.transaction == request.message.transaction();
-        if !is_retransmission || allocation.owner.username != user.owner().username {
+        if !is_retransmission || !allocation.owner.is(user.owner()) {
             return Err(Refusal::AllocationMismatch);
         }
         let is_live = allocation.is_live();
@@ -94,27 +97,41 @@ impl Server {
         }))
     }
 
+    /// Step 11: 300, or 508 where nothing new is served and no alternate is.
+    fn check_admission(&self, request: &Request<'_, '_>) -> Result<(), Refusal> {
+        let (admission, alternates) = (self.policy.admission, &self.policy.alternates);
+        let pick = || alternates.pick(&request.from, request.message.transaction());
+        match (
+            admission,
+            (admission != Admission::Open).then(pick).flatten(),
+        ) {
+            (_, Some(alternate)) => Err(Refusal::TryAlternate(alternate)),
+            (Admission::Closed, None) => Err(Refusal::InsufficientCapacity),
+            (Admission::Open | Admission::Elsewhere, None) => Ok(()),
+        }
+    }
+
     /// Step 5: the relayed transport address that `token` stands for, whichever shard reserved it and
     /// for whomever.
     fn allocate_reserved(
         &mut self,
         request: &Request<'_, '_>,
         user: Authenticated,
-        account: &Account,
+        account: Account,
         token: Token,
     ) -> Result<Handled, Refusal> {
         let now = request.now.instant;
-        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = lifetime(request, &user, &self.policy.lifetimes)?;
         let reservation = self.shared.reservations.get(token, now);
         let reservation = reservation.ok_or(Refusal::InsufficientCapacity)?;
         // Who reserved it has taken the quota for it already.
-        let is_paid = reservation.account == *account;
+        let is_paid = reservation.account == account;
         if !is_paid {
-            self.take_quota(account, 1)?;
+            self.take_quota(&account, 1)?;
         }
         if self.shared.reservations.take(token).is_none() {
             // Another shard was faster.
-            self.give_back_quota(account, u32::from(!is_paid));
+            self.give_back_quota(&account, u32::from(!is_paid));
             return Err(Refusal::InsufficientCapacity);
         }
         if !is_paid {
@@ -128,7 +145,7 @@ impl Server {
             kind: Kind::Reserved,
             missing: None,
         };
-        self.open(request, user, grant, lifetime);
+        self.open(request, user, account, grant, lifetime);
         Ok(Handled::Park)
     }
 
@@ -224,6 +241,7 @@ impl Server {
         &mut self,
         request: &Request<'_, '_>,
         user: Authenticated,
+        account: Account,
         grant: Grant,
         lifetime: Duration,
     ) {
@@ -244,6 +262,7 @@ impl Server {
         let key = self.allocations.insert(Allocation {
             client: request.from,
             owner: user.into_owner(),
+            account,
             origin,
             relays: grant.relays,
             state: State::Opening,
@@ -252,6 +271,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
             self.actions.push_back(match grant.kind {
@@ -272,10 +292,16 @@ fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
     }
 }
 
-/// The time-to-expiry that a request with or without LIFETIME gets: between default and maximum.
-pub(super) fn lifetime(message: &Message<'_>, limits: &Lifetimes) -> Result<Duration, Refusal> {
-    let asked = super::requested_lifetime(message)?.unwrap_or(limits.allocation);
-    Ok(asked.min(limits.allocation_max).max(limits.allocation))
+/// The time-to-expiry that a request with or without LIFETIME gets: between default and maximum, and no
+/// longer than an access token lasts.
+pub(super) fn lifetime(
+    request: &Request<'_, '_>,
+    user: &Authenticated,
+    limits: &Lifetimes,
+) -> Result<Duration, Refusal> {
+    let asked = super::requested_lifetime(request.message)?.unwrap_or(limits.allocation);
+    let granted = asked.min(limits.allocation_max).max(limits.allocation);
+    Ok(user.owner().bounded(granted, request.now))
 }
 
 fn loopback(family: Family) -> IpAddr {
