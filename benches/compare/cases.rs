@@ -90,16 +90,20 @@ pub(crate) fn all() -> Vec<Case> {
         cpu("binding", "µs CPU/request", binding, udp, 0.80),
     ];
     cases.extend(at_fixed_rates());
-    cases.push(Case {
+    cases.push(idle());
+    cases
+}
+
+fn idle() -> Case {
+    Case {
         name: "10 000 idle allocations",
         unit: "B each",
         workload: Workload::Idle,
-        transport: udp,
+        transport: Transport::Udp,
         clients: 10_000,
         value: |report| report.set_up.bytes_each,
         goal: Goal::Figure(1024.0),
-    });
-    cases
+    }
 }
 
 fn at_fixed_rates() -> [Case; 2] {

@@ -43,8 +43,8 @@ impl Server {
             .output()
             .ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let version = version.last().unwrap_or_default();
+        let mut version = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let version = version.next_back().unwrap_or_default();
         Some(match self {
             Self::Turnstone => version.to_owned(),
             Self::Coturn => format!("coturn {version}"),

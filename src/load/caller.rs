@@ -74,6 +74,13 @@ impl Caller {
         }
     }
 
+    /// Gives up the request that is pending; whether there is, or may be, an allocation.
+    pub(super) fn may_hold(&mut self) -> bool {
+        let pending = self.pending.take();
+        let asked = pending.is_some_and(|pending| pending.step == Step::Allocate);
+        self.relayed.is_some() || asked && self.signature.is_some()
+    }
+
     /// Writes the request of `step`, which is then pending; `index` is the client's own number.
     pub(super) fn ask(
         &mut self,

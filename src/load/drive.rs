@@ -12,7 +12,7 @@ use super::inbox::{Inbox, PeerInbox};
 use super::link::Link;
 use super::outbound::{PeerBatch, Train, send_burst, shapes};
 use super::plan::Traffic;
-use super::run::Progress;
+use super::progress::Progress;
 use super::schedule::Schedule;
 use super::shape::Shape;
 use super::stamp::{Origin, Stamp};

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::net::{Epoll, Events, Interest};
 const AGAIN: u64 = 500_000_000;
 /// How often a request is sent before the server counts as silent.
 const MOST_SENT: u32 = 10;
+/// The same where nobody minds.
+const FEW_SENT: u32 = 3;
 /// How often a server may ask for another attempt: with a fresh nonce, from another port.
 const MOST_AGAIN: u32 = 5;
 const EVENTS: usize = 256;
@@ -32,6 +34,8 @@ pub(super) struct Enrolment<'w> {
     pub(super) poller: &'w Epoll,
     pub(super) origin: Origin,
     pub(super) stop: &'w AtomicBool,
+    /// Refusals, silence and closed connections end a client's errands and nobody else's.
+    pub(super) lenient: bool,
     /// Nanoseconds in which there was nothing to do are added here.
     pub(super) idle: &'w Cell<u64>,
     /// Clients with a request under way at a time.
@@ -90,6 +94,21 @@ impl Enrolment<'_> {
         }
     }
 
+    /// Passes `error` on, or ends the errands of `client` alone.
+    fn fail(
+        &mut self,
+        errands: &mut Errands,
+        client: usize,
+        error: LoadError,
+    ) -> Result<(), LoadError> {
+        if !self.lenient {
+            return Err(error);
+        }
+        self.callers[client].pending = None;
+        errands.under_way -= 1;
+        Ok(())
+    }
+
     fn wait(&self, events: &mut Events) -> Result<(), LoadError> {
         let before = self.origin.nanos();
         let waited = self.poller.wait(events, Some(Duration::from_millis(50)));
@@ -135,8 +154,10 @@ impl Enrolment<'_> {
             return Ok(());
         }
         let length = pending.request.len();
-        let sent = caller.link.send(&pending.request, length);
-        sent.map_err(|error| gone(self.target, error)).map(drop)
+        match caller.link.send(&pending.request, length) {
+            Ok(_) => Ok(()),
+            Err(error) => self.fail(errands, client, gone(self.target, error)),
+        }
     }
 
     /// Sends again what has waited long enough.
@@ -153,16 +174,18 @@ impl Enrolment<'_> {
             if pending.id != id {
                 continue;
             }
-            if pending.sent < MOST_SENT {
+            let most = if self.lenient { FEW_SENT } else { MOST_SENT };
+            if pending.sent < most {
                 self.send(errands, client)?;
                 continue;
             }
             let server = self.target.server;
             let seconds = AGAIN * u64::from(MOST_SENT) / 1_000_000_000;
-            return Err(match errands.garbled {
+            let error = match errands.garbled {
                 true => LoadError::NotStun(server),
                 false => LoadError::Silent(server, self.target.transport, seconds),
-            });
+            };
+            self.fail(errands, client, error)?;
         }
         Ok(())
     }
@@ -179,29 +202,13 @@ impl Enrolment<'_> {
             let Some(caller) = self.callers.get_mut(client) else {
                 return Ok(());
             };
-            let Caller {
-                link,
-                pending,
-                signature,
-                ..
-            } = caller;
-            let key = signature.as_ref().map(|signature| &signature.key);
-            let mut found = None;
-            let mut each = |frame: &[u8]| {
-                errands.garbled |= !matches!(frame.first(), Some(0..=3 | 64..=79));
-                let Some(pending) = pending.as_ref() else {
-                    return;
-                };
-                let answer = wire::answer(pending.step, frame, key);
-                if let Some((id, answer)) = answer
-                    && id == pending.id
-                {
-                    found = Some(answer);
-                }
+            let read = read_answer(caller, buffer, &mut errands.garbled);
+            let (more, answer) = match read {
+                Ok(read) => read,
+                Err(_) if caller.pending.is_none() => return Ok(()),
+                Err(error) => return self.fail(errands, client, gone(self.target, error)),
             };
-            let more = link.receive(buffer, &mut each);
-            let more = more.map_err(|error| gone(self.target, error))?;
-            if let Some(answer) = found {
+            if let Some(answer) = answer {
                 self.answered(errands, client, answer, script)?;
             }
             // One datagram is the rule; what else there is, the poller reports again.
@@ -242,8 +249,11 @@ impl Enrolment<'_> {
                 self.callers[client].signature = None;
                 self.ask_again(errands, client, &pending, 437)
             }
-            Answer::Refused(code, reason) => Err(refused(pending.step, code, reason, errands.made)),
-            Answer::Forged => Err(LoadError::Forged(self.target.server)),
+            Answer::Refused(code, reason) => {
+                let error = refused(pending.step, code, reason, errands.made);
+                self.fail(errands, client, error)
+            }
+            Answer::Forged => self.fail(errands, client, LoadError::Forged(self.target.server)),
         }
     }
 
@@ -308,6 +318,28 @@ impl Enrolment<'_> {
     }
 }
 
+/// Whether anything came to `caller`, and the answer that it waits for, if that was among it.
+fn read_answer(
+    caller: &mut Caller,
+    buffer: &mut [u8],
+    garbled: &mut bool,
+) -> io::Result<(bool, Option<Answer>)> {
+    let pending = caller.pending.as_ref();
+    let key = caller.signature.as_ref().map(|signature| &signature.key);
+    let mut found = None;
+    let mut each = |frame: &[u8]| {
+        *garbled |= !matches!(frame.first(), Some(0..=3 | 64..=79));
+        let answer = pending.and_then(|pending| wire::answer(pending.step, frame, key));
+        if let Some((id, answer)) = answer
+            && pending.is_some_and(|pending| pending.id == id)
+        {
+            found = Some(answer);
+        }
+    };
+    let more = caller.link.receive(buffer, &mut each)?;
+    Ok((more, found))
+}
+
 fn refused(step: Step, code: u16, reason: String, made: u64) -> LoadError {
     match (step, code) {
         (Step::Permit(peer) | Step::Channel(peer), 403) => LoadError::RefusedPeer(peer),
@@ -317,7 +349,7 @@ fn refused(step: Step, code: u16, reason: String, made: u64) -> LoadError {
 }
 
 /// What an error of a link means.
-pub(super) fn gone(target: &Target, error: std::io::Error) -> LoadError {
+pub(super) fn gone(target: &Target, error: io::Error) -> LoadError {
     match error.kind() {
         ErrorKind::ConnectionRefused => LoadError::Closed(target.server, target.transport),
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {

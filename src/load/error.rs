@@ -51,23 +51,6 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(server, transport, seconds) => write!(
-                f,
-                "no answer from {server} over {transport} within {seconds} s: nothing listens there, or \
-                 packets are filtered on the way"
-            ),
-            Self::Closed(server, transport) => write!(
-                f,
-                "nothing listens at {server} over {transport}; check address, port and --transport"
-            ),
-            Self::HungUp(server) => write!(f, "{server} closed the connection"),
-            Self::Handshake(server, why) => write!(
-                f,
-                "no TLS session with {server}: {why}; check the port and --transport"
-            ),
-            Self::NotStun(server) => {
-                write!(f, "what answers at {server} speaks no STUN; check the port")
-            }
             Self::NoLogin(server) => write!(
                 f,
                 "{server} asks for credentials; give --user and --password, or --secret"
@@ -92,6 +75,34 @@ impl fmt::Display for LoadError {
                 "an answer of {server} is not signed with the password; something between may have \
                  changed it"
             ),
+            Self::Interrupted => f.write_str("interrupted before anything was measured"),
+            Self::Bug(what) => write!(f, "a mistake in the load tester: {what}"),
+            _ => self.write_network(f),
+        }
+    }
+}
+
+impl LoadError {
+    /// What keeps the load tester from the server, or from its own sockets.
+    fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(server, transport, seconds) => write!(
+                f,
+                "no answer from {server} over {transport} within {seconds} s: nothing listens there, or \
+                 packets are filtered on the way"
+            ),
+            Self::Closed(server, transport) => write!(
+                f,
+                "nothing listens at {server} over {transport}; check address, port and --transport"
+            ),
+            Self::HungUp(server) => write!(f, "{server} closed the connection"),
+            Self::Handshake(server, why) => write!(
+                f,
+                "no TLS session with {server}: {why}; check the port and --transport"
+            ),
+            Self::NotStun(server) => {
+                write!(f, "what answers at {server} speaks no STUN; check the port")
+            }
             Self::Descriptors(needed, limit) => write!(
                 f,
                 "{needed} files must be open and {limit} may be; raise the limit (`ulimit -n {needed}`) \
@@ -106,8 +117,8 @@ impl fmt::Display for LoadError {
                 "{ip} is not an address of this host; `ip address` lists them"
             ),
             Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
-            Self::Interrupted => f.write_str("interrupted before anything was measured"),
-            Self::Bug(what) => write!(f, "a mistake in the load tester: {what}"),
+            // The others are written above.
+            _ => Ok(()),
         }
     }
 }
@@ -165,5 +176,32 @@ impl LoadError {
 impl From<io::Error> for LoadError {
     fn from(error: io::Error) -> Self {
         Self::Socket(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_line_with_what_helps() {
+        let at: SocketAddr = "192.0.2.1:3478".parse().unwrap();
+        for (error, help) in [
+            (LoadError::Silent(at, Transport::Udp, 5), "filtered"),
+            (LoadError::Closed(at, Transport::Tls), "--transport"),
+            (LoadError::NotStun(at), "port"),
+            (LoadError::NoLogin(at), "--secret"),
+            (LoadError::WrongLogin("alice".into()), "--secret"),
+            (LoadError::WrongRealm("a".into(), "b".into()), "--realm"),
+            (LoadError::RefusedPeer(at), "peers.allow"),
+            (LoadError::Exhausted(486, 7), "limits.allocations_per_user"),
+            (LoadError::Exhausted(508, 7), "relay.ports"),
+            (LoadError::Descriptors(20_064, 1024), "ulimit -n 20064"),
+            (LoadError::NotLocal(at.ip()), "ip address"),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains(help), "{text}");
+            assert!(!text.contains('\n'));
+        }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Fleet {
     pub(super) poller: Epoll,
     pub(super) peer: Option<UdpSocket>,
     pub(super) origin: Origin,
+    /// One client's failure is nobody else's.
+    lenient: bool,
 }
 
 /// Where packets of a flow come from or go to.
@@ -99,6 +101,7 @@ impl Fleet {
             poller,
             peer,
             origin,
+            lenient: false,
         })
     }
 
@@ -113,7 +116,8 @@ impl Fleet {
         let first = match self.plan.workload {
             Workload::Binding(_) => Step::Bind,
             // One by one from the start, so that refusals are found before the load begins.
-            Workload::Cycle => return self.try_cycle(stop),
+            Workload::Cycle if clients.contains(&0) => return self.try_cycle(stop),
+            Workload::Cycle => return Ok(()),
             _ => Step::Allocate,
         };
         self.perform(stop, &mut |client, done| {
@@ -158,19 +162,15 @@ impl Fleet {
         }
     }
 
-    /// Ends all allocations that there are.
+    /// Ends all allocations that there are, or that may be because their answer is still on its way.
     pub(super) fn release(&mut self, stop: &AtomicBool) -> Result<(), LoadError> {
-        let held: Vec<bool> = self
-            .callers
-            .iter_mut()
-            .map(|caller| {
-                caller.pending = None;
-                caller.relayed.is_some()
-            })
-            .collect();
-        self.perform(stop, &mut |client, done| {
+        let held: Vec<bool> = self.callers.iter_mut().map(Caller::may_hold).collect();
+        self.lenient = true;
+        let released = self.perform(stop, &mut |client, done| {
             (done.is_none() && held[client]).then_some(Step::Release)
-        })
+        });
+        self.lenient = false;
+        released
     }
 
     /// Has every client do what `script` says.
@@ -197,6 +197,7 @@ impl Fleet {
             poller: &self.poller,
             origin: self.origin,
             stop,
+            lenient: self.lenient,
             idle,
             at_once: match self.plan.workload {
                 Workload::Cycle => usize::MAX,

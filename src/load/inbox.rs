@@ -114,3 +114,79 @@ impl PeerInbox {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::shape::Shape;
+    use crate::load::tally::Stretch;
+
+    const SIZE: usize = 16;
+
+    /// One flow to the peer by way of client 0, and an inbox that knows it.
+    fn setting() -> (Inbox, Vec<Flow>) {
+        let inbox = Inbox {
+            trial: 1,
+            size: SIZE,
+            window: None,
+            tally: Tally::new(Stretch::new(0, Duration::ZERO, Duration::from_secs(1))),
+            seen: 0,
+        };
+        let flow = Flow {
+            from: End::Client(0),
+            to: End::Client(1),
+            shape: Shape::channel_data(SIZE, false),
+            sequence: 0,
+            latest: None,
+        };
+        (inbox, vec![flow])
+    }
+
+    fn frame(flow: usize, sequence: u16, trial: u8, size: usize) -> Vec<u8> {
+        let shape = Shape::channel_data(size, false);
+        let mut frame = shape.prefix.clone();
+        frame.resize(shape.length(), 0);
+        let stamp = Stamp {
+            due: 1000,
+            flow,
+            sequence,
+            trial,
+        };
+        stamp.write(&mut frame[shape.prefix.len()..]);
+        frame
+    }
+
+    #[test]
+    fn packets_count_where_they_belong_only() {
+        let (mut inbox, mut flows) = setting();
+        inbox.at_client(&mut flows, 1, &frame(0, 0, 1, SIZE), 2000);
+        assert_eq!((inbox.tally.received, inbox.tally.misplaced), (1, 0));
+        // Another client, another length, a flow that there is not.
+        inbox.at_client(&mut flows, 0, &frame(0, 1, 1, SIZE), 2000);
+        inbox.at_client(&mut flows, 1, &frame(0, 1, 1, SIZE + 1), 2000);
+        inbox.at_client(&mut flows, 1, &frame(9, 1, 1, SIZE), 2000);
+        assert_eq!((inbox.tally.received, inbox.tally.misplaced), (1, 3));
+    }
+
+    #[test]
+    fn packets_of_another_trial_are_nothing() {
+        let (mut inbox, mut flows) = setting();
+        inbox.at_client(&mut flows, 1, &frame(0, 0, 2, SIZE), 2000);
+        inbox.at_client(&mut flows, 1, b"\0\x01 no STUN", 2000);
+        assert_eq!(
+            (inbox.tally.received, inbox.tally.misplaced, inbox.seen),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn order_is_that_of_sequence_numbers_however_they_wrap() {
+        let (mut inbox, mut flows) = setting();
+        for sequence in [65_534, 65_535, 0, 2, 1, 3] {
+            inbox.at_client(&mut flows, 1, &frame(0, sequence, 1, SIZE), 2000);
+        }
+        assert_eq!((inbox.tally.received, inbox.tally.reordered), (6, 1));
+    }
+}

@@ -1,6 +1,6 @@
 //! A run from its first socket to its report.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::drive::{Course, Drive};
 use super::error::LoadError;
 use super::plan::{Pace, Plan, Traffic, Workload};
+use super::progress::{Progress, Stage};
 use super::report::Report;
 use super::search::Search;
+use super::shares::{head, shares};
 use super::stamp::Origin;
 use super::tally::{Stretch, Tally};
 use super::trial::{SetUp, Trial};
@@ -19,65 +21,10 @@ use crate::net::raise_descriptor_limit;
 
 /// Files that a worker has open besides its clients' sockets.
 const OTHER_FILES: usize = 64;
-/// Allocations before the server's memory is looked at: what it reserves once is not counted.
-const HEAD: usize = 100;
 /// Between the order to begin and the beginning.
 const RUN_UP: u64 = 20_000_000;
 /// How often it is looked whether the user wants to stop.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// What a run is at, for whoever watches it from another thread.
-#[derive(Debug, Default)]
-pub struct Progress {
-    pub(super) allocations: AtomicU64,
-    sent: AtomicU64,
-    received: AtomicU64,
-    stage: AtomicU8,
-}
-
-/// The part of a run that is going on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Allocations are made.
-    SetUp,
-    /// The server is loaded.
-    Load,
-    /// Allocations are ended.
-    Release,
-}
-
-impl Progress {
-    /// Allocations (or first Binding transactions) so far.
-    pub fn allocations(&self) -> u64 {
-        self.allocations.load(Ordering::Relaxed)
-    }
-
-    /// Packets, requests or cycles so far: sent, and come.
-    pub fn counts(&self) -> (u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.sent), load(&self.received))
-    }
-
-    /// What is going on.
-    pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Relaxed) {
-            0 => Stage::SetUp,
-            1 => Stage::Load,
-            _ => Stage::Release,
-        }
-    }
-
-    pub(super) fn packets(&self, sent: u64, received: u64) {
-        if sent + received > 0 {
-            self.sent.fetch_add(sent, Ordering::Relaxed);
-            self.received.fetch_add(received, Ordering::Relaxed);
-        }
-    }
-
-    fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
-    }
-}
 
 /// Carries out `plan` until its end or until `stop` is set, and ends all allocations that it made.
 ///
@@ -123,18 +70,6 @@ pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Report
         };
         office.run()
     })
-}
-
-/// How many clients each worker has; even numbers, so that pairs are together.
-fn shares(plan: &Plan) -> Vec<usize> {
-    let pairs = plan.clients / 2;
-    let share = |worker: usize| pairs / plan.threads + usize::from(worker < pairs % plan.threads);
-    let mut shares: Vec<usize> = (0..plan.threads).map(|worker| 2 * share(worker)).collect();
-    if let Some(last) = shares.last_mut() {
-        *last += plan.clients % 2;
-    }
-    shares.retain(|share| *share > 0);
-    shares
 }
 
 /// Tells the workers what to do and the server's cost meanwhile.
@@ -406,11 +341,6 @@ impl Office<'_> {
 struct Cost {
     seconds: f64,
     cpu_nanos: Option<u64>,
-}
-
-/// How many of a worker's clients are set up before memory is looked at.
-fn head(share: usize, workers: usize) -> usize {
-    (share / 2).min(HEAD / workers) / 2 * 2
 }
 
 fn add_up(tallies: Vec<Tally>) -> Option<Tally> {

@@ -197,3 +197,100 @@ fn printable(reason: &[u8]) -> String {
         .filter(|character| !character.is_control())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stun;
+
+    const ID: [u8; 12] = *b"abcdefghijkl";
+
+    fn login() -> Login {
+        Login {
+            username: "alice".to_owned(),
+            password: "looking-glass".to_owned(),
+        }
+    }
+
+    fn signature() -> Signature {
+        Signature {
+            realm: "oz".to_owned(),
+            nonce: "n0nce".to_owned(),
+            key: key(&login(), "oz"),
+        }
+    }
+
+    /// The response that this server's own codec writes.
+    fn response(class: stun::Class, write: impl FnOnce(&mut stun::MessageBuilder<'_>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let id = stun::TransactionId(ID);
+        write(&mut stun::MessageBuilder::new(
+            &mut bytes,
+            class,
+            stun::Method::ALLOCATE,
+            id,
+        ));
+        bytes
+    }
+
+    #[test]
+    fn requests_are_what_this_server_reads() {
+        let peer = "192.0.2.7:99".parse().unwrap();
+        for step in [
+            Step::Allocate,
+            Step::Permit(peer),
+            Step::Channel(peer),
+            Step::Release,
+        ] {
+            let bytes = request(step, ID, Some((&login(), &signature()))).unwrap();
+            let message = stun::Message::parse(&bytes).unwrap();
+            assert_eq!(message.transaction(), stun::TransactionId(ID));
+            let key = signature().key.0;
+            let signed = message.check_integrity(stun::Algorithm::Sha1, &key);
+            assert_eq!(signed, Ok(()), "{}", step.name());
+        }
+        let bytes = request(Step::Bind, ID, None).unwrap();
+        assert!(stun::Message::parse(&bytes).unwrap().is_bare());
+    }
+
+    #[test]
+    fn a_success_is_granted_only_when_it_is_signed() {
+        let relayed = "192.0.2.1:50000".parse().unwrap();
+        let sign = |key: &[u8]| {
+            response(stun::Class::Success, |message| {
+                message
+                    .xor_address(stun::AttributeType::XOR_RELAYED_ADDRESS, relayed)
+                    .integrity(stun::Algorithm::Sha1, key);
+            })
+        };
+        let signature = signature();
+        let read = |bytes: &[u8]| answer(Step::Allocate, bytes, Some(&signature.key));
+        let granted = Answer::Granted(Some(relayed));
+        assert_eq!(read(&sign(&signature.key.0)), Some((ID, granted)));
+        assert_eq!(read(&sign(b"another")), Some((ID, Answer::Forged)));
+    }
+
+    #[test]
+    fn refusals_and_challenges_are_told_apart() {
+        let challenge = response(stun::Class::Error, |message| {
+            message
+                .error_code(401, "Unauthorized")
+                .attribute(stun::AttributeType::REALM, b"oz")
+                .attribute(stun::AttributeType::NONCE, b"n0nce");
+        });
+        let read = |bytes: &[u8]| answer(Step::Allocate, bytes, None).map(|(_, answer)| answer);
+        let expected = Answer::Challenge {
+            code: 401,
+            realm: "oz".to_owned(),
+            nonce: "n0nce".to_owned(),
+        };
+        assert_eq!(read(&challenge), Some(expected));
+        let refusal = response(stun::Class::Error, |message| {
+            message.error_code(486, "Quota\x1b[31m\0");
+        });
+        let expected = Answer::Refused(486, "Quota[31m".to_owned());
+        assert_eq!(read(&refusal), Some(expected));
+        assert_eq!(answer(Step::Release, &refusal, None), None);
+        assert_eq!(read(b"no STUN at all"), None);
+    }
+}

@@ -9,7 +9,7 @@ use super::drive::{Course, drive};
 use super::error::LoadError;
 use super::fleet::{Fleet, after};
 use super::plan::Plan;
-use super::run::Progress;
+use super::progress::Progress;
 use super::stamp::Origin;
 use super::tally::{Stretch, Tally};
 use super::wire::Step;

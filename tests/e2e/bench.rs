@@ -119,7 +119,7 @@ fn binding_cycle_and_idle_are_answered() {
     let pid = server.running().pid().to_string();
     let rate = ["--clients", "2", "--rate", "50"];
     all_came(&json(
-        &mut bench("binding", server.address(), &rate).arg("--json"),
+        bench("binding", server.address(), &rate).arg("--json"),
     ));
     let clients = ["--clients", "2", "--pid", &pid];
     let report = json(&mut known("cycle", server.address(), &clients));
@@ -201,6 +201,8 @@ fn what_is_wrong_is_one_line() {
     );
     let text = complaint(&mut known("pair", at, &["--allocations", "3"]));
     assert!(text.contains("even number"), "{text}");
+    let text = complaint(&mut known("relay", at, &["--transport", "tls"]));
+    assert!(text.starts_with("no TLS session with"), "{text}");
     for transport in ["udp", "tcp"] {
         let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = complaint(&mut known("relay", nobody, &["--transport", transport]));
@@ -235,8 +237,14 @@ fn coturn_can_be_loaded_too() {
     if lacks("coturn_can_be_loaded_too", &["turnserver"]) {
         return;
     }
-    let server = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let port = server.port().to_string();
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let (server, tls) = (at(free_port()), at(free_port()));
+    let (port, tls_port) = (server.port().to_string(), tls.port().to_string());
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let made = rcgen::generate_simple_self_signed(vec!["turn.example".to_owned()]).unwrap();
+    std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let login = format!("{USER}:{PASSWORD}");
     let mut command = Command::new("turnserver");
     command.args(["-n", "-L", "127.0.0.1", "-E", "127.0.0.1", "-p", &port]);
@@ -248,16 +256,27 @@ fn coturn_can_be_loaded_too() {
         &login,
         "--allow-loopback-peers",
     ]);
-    command.args(["--no-tls", "--no-dtls", "--no-cli", "--no-stdout-log"]);
+    command.args([
+        "--no-dtls",
+        "--tls-listening-port",
+        &tls_port,
+        "--no-cli",
+        "--no-stdout-log",
+    ]);
     command.args(["--log-file", "/dev/null", "--pidfile", "/dev/null"]);
+    command.arg("--cert").arg(file("cert.pem"));
+    command.arg("--pkey").arg(file("key.pem"));
     let mut running = Running::start(command.stdin(Stdio::null()));
     let answers = until(LIMIT, || {
-        !running.alive() || TcpStream::connect(server).is_ok()
+        let answers = |address| TcpStream::connect(address).is_ok();
+        !running.alive() || answers(server) && answers(tls)
     });
     assert!(answers && running.alive(), "coturn is up");
     all_came(&json(&mut known("relay", server, GENTLE)));
     all_came(&json(&mut known("pair", server, GENTLE)));
     all_came(&json(&mut known("cycle", server, &["--clients", "2"])));
+    let over_tls = ["--transport", "tls"];
+    all_came(&json(known("relay", tls, GENTLE).args(over_tls)));
     let mut wrong = bench("relay", server, &["--user", USER, "--password", "wrong"]);
     let text = complaint(&mut wrong);
     assert!(text.contains("(401)"), "{text}");

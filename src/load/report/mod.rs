@@ -97,3 +97,106 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::plan::{Carrier, Target, Traffic, Transport};
+    use crate::load::tally::{Stretch, Tally};
+
+    /// A search that tried each of `rates` and lost the share that goes with it.
+    fn report(rates: &[(f64, u64)]) -> Report {
+        let traffic = Traffic {
+            carrier: Carrier::Channel,
+            up: true,
+            down: true,
+            size: 160,
+            burst: 1,
+            pace: Pace::Search {
+                loss: 0.01,
+                start: 1.0,
+            },
+        };
+        let plan = Plan {
+            target: Target {
+                server: "192.0.2.1:3478".parse().unwrap(),
+                transport: Transport::Udp,
+                login: None,
+                realm: None,
+                sources: Vec::new(),
+                peer: None,
+            },
+            workload: Workload::Relay(traffic),
+            clients: 1,
+            threads: 1,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            pid: None,
+        };
+        let set_up = SetUp {
+            allocations: 1,
+            seconds: 0.1,
+            bytes_each: None,
+        };
+        let mut report = Report::new(plan, set_up);
+        let trials = rates.iter().map(|(rate, lost)| trial(*rate, *lost));
+        report.trials = trials.collect();
+        report
+    }
+
+    fn trial(rate: f64, lost: u64) -> Trial {
+        let stretch = Stretch::new(0, Duration::ZERO, Duration::from_secs(1));
+        let mut tally = Tally::new(stretch);
+        tally.send(0, 0, 1000);
+        (lost..1000).for_each(|_| tally.receive(0, 1000));
+        tally.idle = 900_000_000;
+        Trial::of(&tally, Some(rate), 1.0)
+    }
+
+    #[test]
+    fn a_search_results_in_the_highest_rate_that_was_good() {
+        let found = report(&[(1000.0, 0), (4000.0, 500), (2000.0, 10), (3000.0, 11)]);
+        assert_eq!(found.result().and_then(|trial| trial.rate), Some(2000.0));
+        assert_eq!(found.notes(), Vec::<String>::new());
+        let nothing = report(&[(1000.0, 500)]);
+        assert!(nothing.result().is_none());
+        assert!(nothing.notes()[0].contains("every rate"));
+    }
+
+    #[test]
+    fn a_search_says_when_the_tester_ended_it() {
+        let mut found = report(&[(1000.0, 0), (2000.0, 500)]);
+        found.trials[1].busy = 1.0;
+        assert!(found.notes()[0].contains("next higher rate"));
+    }
+
+    #[test]
+    fn the_keys_of_the_json_are_those_that_programs_know() {
+        let json = report(&[(1000.0, 0)]).to_json();
+        let keys = |value: &serde_json::Value| {
+            let object = value.as_object().cloned().unwrap_or_default();
+            object
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            keys(&json),
+            "clients duration_seconds interrupted notes result server set_up threads traffic \
+             transport trials workload"
+        );
+        assert_eq!(
+            keys(&json["result"]),
+            "busy delivered_per_second late_p99 latency loss lost misplaced own_limit rate received \
+             reordered seconds sent server_cpu_each server_cpu_seconds server_resident_bytes unsent"
+        );
+        assert_eq!(keys(&json["result"]["latency"]), "max mean p50 p99 p999");
+        assert_eq!(
+            keys(&json["set_up"]),
+            "allocations seconds server_bytes_per_allocation"
+        );
+    }
+}
