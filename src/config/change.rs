@@ -66,6 +66,14 @@ const VALUES: &[Value] = &[
         "auth.users.key",
         "auth.users.key_sha256"
     ),
+    live!(
+        oauth,
+        "auth.oauth_server_name",
+        "auth.oauth_keys",
+        "auth.oauth_keys.id",
+        "auth.oauth_keys.key",
+        "auth.oauth_keys.algorithm"
+    ),
     live!(relay.addresses, "relay.addresses"),
     live!(external, "relay.external"),
     fixed!(relay.ports, "relay.ports"),

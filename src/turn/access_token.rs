@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, PAD};
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::time::UnixTime;
@@ -179,7 +180,11 @@ impl TokenAlgorithm {
 
 /// The long-term key that an authorization server shares with us, ready for use.
 #[derive(Clone)]
-pub struct TokenKey(Cipher);
+pub struct TokenKey {
+    cipher: Cipher,
+    /// SHA-256 of the bytes: ciphers cannot be compared.
+    digest: [u8; 32],
+}
 
 #[derive(Clone)]
 enum Cipher {
@@ -208,14 +213,16 @@ impl TokenKey {
 
     /// The key of these bytes; none unless they are as many as `algorithm` takes.
     pub fn new(algorithm: TokenAlgorithm, bytes: &[u8]) -> Option<Self> {
-        Some(Self(match algorithm {
+        let cipher = match algorithm {
             TokenAlgorithm::A256Gcm => {
                 Cipher::A256Gcm(Box::new(Aes256Gcm::new_from_slice(bytes).ok()?))
             }
             TokenAlgorithm::A128Gcm => {
                 Cipher::A128Gcm(Box::new(Aes128Gcm::new_from_slice(bytes).ok()?))
             }
-        }))
+        };
+        let digest = Sha256::digest(bytes).into();
+        Some(Self { cipher, digest })
     }
 
     /// The value of an ACCESS-TOKEN that the server `name` can open; none when a part is too long for
@@ -227,7 +234,7 @@ impl TokenKey {
         name: &str,
     ) -> Option<Vec<u8>> {
         let mut text = token.encode();
-        let tag = match &self.0 {
+        let tag = match &self.cipher {
             Cipher::A256Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
             Cipher::A128Gcm(cipher) => seal(&**cipher, nonce, name, &mut text)?,
         };
@@ -247,7 +254,7 @@ impl TokenKey {
         let mut buffer = [0; FIXED + MAX_MAC_KEY];
         let plain = buffer.get_mut(..text.len()).ok_or(TokenError::Malformed)?;
         plain.copy_from_slice(text);
-        let is_authentic = match &self.0 {
+        let is_authentic = match &self.cipher {
             Cipher::A256Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
             Cipher::A128Gcm(cipher) => open(&**cipher, nonce, name, plain, tag),
         };
@@ -258,9 +265,17 @@ impl TokenKey {
     }
 }
 
+impl PartialEq for TokenKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for TokenKey {}
+
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.cipher {
             Cipher::A256Gcm(_) => f.write_str("TokenKey(A256GCM, ..)"),
             Cipher::A128Gcm(_) => f.write_str("TokenKey(A128GCM, ..)"),
         }

@@ -5,7 +5,7 @@ use super::keys::userhash;
 use super::opaque::opaque_string;
 
 /// What this server believes access tokens by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuth {
     server_name: Box<str>,
     keys: Vec<(Box<str>, TokenKey)>,
