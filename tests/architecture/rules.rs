@@ -225,6 +225,9 @@ fn purity(source: &Source, path: &Path) -> Option<String> {
 fn home(source: &Source, path: &Path) -> Option<String> {
     let room = room(&source.path);
     let (name, rooms) = HOMES.iter().find(|(name, _)| *name == path.segments[0])?;
+    if !path.global && imports_room(source, name) {
+        return None;
+    }
     let at_home = *rooms == ANYWHERE || rooms.contains(&room);
     (!at_home && !path.in_tests).then(|| {
         format!(
@@ -232,6 +235,12 @@ fn home(source: &Source, path: &Path) -> Option<String> {
             rooms.join(", ")
         )
     })
+}
+
+/// Whether `name`, a crate's and a room's too, stands for the room in this file.
+fn imports_room(source: &Source, name: &str) -> bool {
+    let room = ["crate", name];
+    source.paths.iter().any(|path| path.segments == room)
 }
 
 /// Whether it is said where the dependency `name` lives.
