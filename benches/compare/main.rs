@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return smoke(&directory);
     }
     let options = Options::of(&arguments)?;
+    process::take_precedence();
     process::pin(1)?;
     let installed = Server::ALL.into_iter().filter(Server::is_installed);
     let servers: Vec<Server> = installed.collect();

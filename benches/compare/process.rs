@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{available_parallelism, sleep};
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 pub(crate) const USER: &str = "bench";
@@ -145,6 +146,11 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// Puts this thread, and what it starts, before everything else on the machine, where it may.
+pub(crate) fn take_precedence() {
+    let _ = setpriority_process(None, -20);
 }
 
 /// The loopback address at `port`.

@@ -61,12 +61,11 @@ pub(super) struct CommonArgs {
         long,
         env = "TURNSTONE_PASSWORD",
         hide_env_values = true,
-        conflicts_with = "secret",
         value_name = "PASSWORD"
     )]
     pub(super) password: Option<String>,
 
-    /// The secret that the server shares, to make time-limited credentials of.
+    /// The secret that the server shares, to make time-limited credentials of; --password goes before it.
     #[arg(
         long,
         env = "TURNSTONE_SECRET",
