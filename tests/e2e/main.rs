@@ -18,6 +18,7 @@ mod hostile;
 mod http;
 mod icmp;
 mod metrics;
+mod mobility;
 mod mutation;
 mod namespace;
 mod nat_discovery;
