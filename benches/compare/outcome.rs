@@ -73,9 +73,25 @@ impl Outcome {
             figure(self.of_server(Server::Coturn)),
             figure(self.ratio()),
             self.case.goal.text(),
-            met.map_or("-", |met| if met { "yes" } else { "no" })
-                .to_owned(),
+            match met {
+                None => "-",
+                // Then it is the load tester that was measured.
+                Some(_) if self.own_limit() => "?",
+                Some(true) => "yes",
+                Some(false) => "no",
+            }
+            .to_owned(),
         ]
+    }
+
+    /// Whether a median is not the server's.
+    fn own_limit(&self) -> bool {
+        let limited = |report: &Report| {
+            report
+                .result()
+                .is_some_and(|trial| trial.own_limit().is_some())
+        };
+        self.reports().any(|(_, report)| limited(report))
     }
 
     fn json(&self) -> Value {
@@ -178,9 +194,12 @@ fn conditions() -> String {
     };
     let processor = line("/proc/cpuinfo", "model name").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let busy = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{processor}, Linux {}, loopback; the server on one core, the load on another; {}; medians.",
+        "{processor}, Linux {}, loopback; the server on one core, the load on another; load average {} \
+         at the end, of which 2 are this; {}; medians.",
         kernel.trim(),
+        busy.split_whitespace().next().unwrap_or_default(),
         Server::ALL
             .iter()
             .filter_map(Server::version)

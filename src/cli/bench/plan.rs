@@ -161,3 +161,83 @@ fn login(common: &CommonArgs) -> Result<Option<Login>, Failure> {
         (None, None) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::bench::text::headline;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn plan_of(text: &str) -> Result<Plan, String> {
+        let words = std::iter::once("bench").chain(text.split_whitespace());
+        let line = CommandLine::try_parse_from(words).map_err(|error| error.to_string())?;
+        plan(&line.args)
+    }
+
+    #[test]
+    fn flags_become_the_run_that_they_describe() {
+        for (text, expected) in [
+            (
+                "relay 192.0.2.1",
+                "relay at 192.0.2.1:3478 over udp: 100 allocations, 160 bytes both ways by channels, as \
+                 many as come back, 256 on their way",
+            ),
+            (
+                "relay 192.0.2.1:80 --transport tcp --direction up --burst 8 --size 1200 --rate 5000",
+                "relay at 192.0.2.1:80 over tcp: 100 allocations, 1200 bytes up by channels in bursts of \
+                 8, 5000 a second",
+            ),
+            (
+                "pair 192.0.2.1 --transport tls --allocations 4 --indications --search --loss 1",
+                "pair at 192.0.2.1:5349 over tls: 2 pairs, 160 bytes both ways by indications, the \
+                 highest rate that loses 1 % at most",
+            ),
+            (
+                "idle 192.0.2.1 --allocations 7",
+                "idle at 192.0.2.1:3478 over udp: 7 allocations",
+            ),
+        ] {
+            let line = plan_of(text).map(|plan| headline(&plan));
+            assert_eq!(line.as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other_are_refused() {
+        for text in [
+            "relay 192.0.2.1 --rate 5 --search",
+            "relay 192.0.2.1 --loss 1",
+            "relay 192.0.2.1 --size 11",
+            "relay 192.0.2.1 --peer ::1",
+            "relay 192.0.2.1 --user alice",
+            "relay 192.0.2.1 --transport dtls",
+            "cycle 192.0.2.1 --rate 5",
+            "pair 192.0.2.1 --allocations 3",
+            "relay",
+        ] {
+            assert!(plan_of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn clients_of_a_server_on_loopback_come_from_beside_it() {
+        let sources = |text| plan_of(text).map(|plan| plan.target.sources.len());
+        assert_eq!(sources("idle 127.0.0.1"), Ok(249));
+        assert_eq!(sources("idle 127.0.0.1 --bind 127.0.0.9"), Ok(1));
+        assert_eq!(sources("idle 192.0.2.1"), Ok(0));
+    }
+
+    #[test]
+    fn a_secret_makes_a_login_and_a_password_goes_before_it() {
+        let login = |text| plan_of(text).unwrap().target.login.unwrap().username;
+        assert!(login("idle 192.0.2.1 --secret s --user alice").ends_with(":alice"));
+        assert_eq!(login("idle 192.0.2.1 --secret s --password p"), "bench");
+    }
+}
