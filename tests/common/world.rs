@@ -29,6 +29,8 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// No socket that was held can be taken in.
+    pub refuses_held: bool,
     transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
@@ -97,6 +99,7 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            refuses_held: false,
             transactions: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
@@ -196,10 +199,11 @@ impl World {
     fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
                 Action::OpenPair { key, local } => {
-                    self.open(key, local, self.bind);
-                    if self.bind.is_ok() {
+                    let bind = self.bind_to(local);
+                    self.open(key, local, bind);
+                    if bind.is_ok() {
                         let above = SocketAddr::new(local.ip(), local.port() + 1);
                         let is_new = self.held().insert(above);
                         assert!(is_new && !self.relays.contains_key(&above), "bound twice");
@@ -207,7 +211,12 @@ impl World {
                 }
                 Action::OpenReserved { key, local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
-                    self.open(key, local, Ok(()));
+                    let bind = if self.refuses_held {
+                        Err(false)
+                    } else {
+                        Ok(())
+                    };
+                    self.open(key, local, bind);
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
@@ -240,10 +249,16 @@ impl World {
         self.held.lock().expect("no panic")
     }
 
+    /// What binding a socket to `local` ends in.
+    fn bind_to(&self, local: SocketAddr) -> Result<(), Retry> {
+        match self.refused == Some(Family::of(local.ip())) {
+            true => Err(false),
+            false => self.bind,
+        }
+    }
+
     fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let is_refused = self.refused == Some(family);
-        let bind = if is_refused { Err(false) } else { bind };
         let event = match bind {
             Ok(()) => {
                 assert!(

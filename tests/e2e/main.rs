@@ -17,6 +17,7 @@ mod fragments;
 mod hostile;
 mod http;
 mod icmp;
+mod ip_headers;
 mod metrics;
 mod mobility;
 mod mutation;
