@@ -66,6 +66,7 @@ pub(super) struct Draft {
     pub(super) connections: Key<u32>,
     pub(super) connections_per_source: Key<u32>,
     pub(super) backlog_bytes: Key<usize>,
+    pub(super) media_age: Key<Duration>,
     pub(super) silent_after: Key<Duration>,
     pub(super) idle_after: Key<Duration>,
     pub(super) alternate_address: Key<IpAddr>,

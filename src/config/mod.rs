@@ -128,6 +128,8 @@ pub struct Streams {
     pub connections_per_source: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
+    /// How long relayed media waits for such a client before it is dropped.
+    pub media_age: Duration,
     /// A new connection without a valid message, or one with half a message, is closed after this.
     pub silent_after: Duration,
     /// A connection without an allocation that sends nothing for so long is closed.
@@ -140,6 +142,7 @@ impl Default for Streams {
             connections: 20_000,
             connections_per_source: 2_000,
             backlog_bytes: 256 << 10,
+            media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }

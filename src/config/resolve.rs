@@ -101,6 +101,7 @@ fn streams(draft: &Draft) -> Streams {
             default.connections_per_source,
         ),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        media_age: or(&draft.media_age, default.media_age),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),
     }

@@ -115,6 +115,7 @@ impl<'c> Shards<'c> {
             connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
+            media_age: streams.media_age,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
         }

@@ -3,8 +3,8 @@
 use prometheus::proto::MetricType;
 
 use crate::turn::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily, Reason,
-    RequestMethod, ResultCode, Source, Transport,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
+    Family as AddressFamily, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -146,8 +146,8 @@ fn connections() -> Vec<Family> {
             .one(Counter::ConnectionsAccepted),
         counter("turnstone_connections_closed_total", "Stream connections of clients closed, by reason.")
             .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
-        counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
-            .one(Counter::BacklogEvicted),
+        counter("turnstone_backlog_evicted_packets_total", "Packets that left the backlog of a slow stream client unsent after they were counted as relayed, by reason: too old, no room, connection closed.")
+            .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::outbox::{Group, Message};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
 use crate::transport::Framer;
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, Reason, Stats};
 
 /// The most messages that one write takes.
 const SLICES: usize = 32;
@@ -47,7 +47,7 @@ impl Connection {
             five_tuple,
             framer: Framer::default(),
             stream,
-            backlog: Backlog::new(limits.backlog_bytes),
+            backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
             awaits_room: false,
             opened: now,
             heard: None,
@@ -110,8 +110,13 @@ impl Connection {
         self.backlog.media()
     }
 
-    /// Writes what waits.
-    pub(super) fn write_backlog(&mut self) -> Result<(), ConnectionEnd> {
+    /// Writes what waits and is not too old.
+    pub(super) fn write_backlog(
+        &mut self,
+        now: Instant,
+        stats: &mut Stats,
+    ) -> Result<(), ConnectionEnd> {
+        self.drop_old(now, stats);
         self.backlog
             .write_to(&mut self.stream)
             .map_err(|_| ConnectionEnd::Closed)
@@ -125,8 +130,10 @@ impl Connection {
         &mut self,
         messages: Group<'_>,
         buffers: &Buffers,
+        now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
+        self.drop_old(now, stats);
         let mut done = 0;
         let mut end = Ok(());
         while end.is_ok() && done < messages.len() && self.backlog.is_empty() {
@@ -138,7 +145,7 @@ impl Connection {
             }
         }
         for message in messages.from(done).iter() {
-            end = end.and_then(|()| self.queue(message, buffers, stats));
+            end = end.and_then(|()| self.queue(message, buffers, now, stats));
             if end.is_err() {
                 drop_relayed(message, stats);
             }
@@ -176,15 +183,21 @@ impl Connection {
         done
     }
 
+    fn drop_old(&mut self, now: Instant, stats: &mut Stats) {
+        let dropped = self.backlog.drop_old(now);
+        stats.add(Counter::BacklogEvicted(Eviction::Age), dropped as u64);
+    }
+
     fn queue(
         &mut self,
         message: &Message,
         buffers: &Buffers,
+        now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
         let bytes = buffers.bytes(message.span);
         let evicted = if message.relayed.is_some() {
-            self.backlog.push_media(bytes).unwrap_or_else(|_| {
+            self.backlog.push_media(bytes, now).unwrap_or_else(|_| {
                 drop_relayed(message, stats);
                 0
             })
@@ -192,7 +205,7 @@ impl Connection {
             let queued = self.backlog.push_control(bytes);
             queued.map_err(|_| ConnectionEnd::Backlog)?
         };
-        stats.add(Counter::BacklogEvicted, evicted as u64);
+        stats.add(Counter::BacklogEvicted(Eviction::Size), evicted as u64);
         Ok(())
     }
 }

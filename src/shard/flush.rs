@@ -8,6 +8,7 @@ use super::event_loop::Shard;
 use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
+use crate::time::Instant;
 use crate::turn::{ConnectionEnd, Reason, Stats};
 
 impl Shard {
@@ -28,8 +29,10 @@ impl Shard {
             server,
             doomed,
             poller,
+            now,
             ..
         } = self;
+        let now = now.instant;
         let stats = server.stats_mut();
         for (via, group) in outbox.groups() {
             let datagrams = group.iter().map(|message| outgoing(message, buffers));
@@ -46,7 +49,8 @@ impl Shard {
                     }),
                 },
                 Token::Connection(id) => {
-                    if let Err(end) = write(connections, poller, id, group, buffers, stats) {
+                    let written = write(connections, poller, id, group, buffers, now, stats);
+                    if let Err(end) = written {
                         doomed.push((id, end));
                     }
                 }
@@ -72,6 +76,7 @@ fn write(
     id: ConnectionId,
     group: Group<'_>,
     buffers: &Buffers,
+    now: Instant,
     stats: &mut Stats,
 ) -> Result<(), ConnectionEnd> {
     let Some(connection) = connections.get(id) else {
@@ -80,7 +85,7 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    connection.send(group, buffers, stats)?;
+    connection.send(group, buffers, now, stats)?;
     update_interest(connection, poller, id)
 }
 

@@ -42,6 +42,8 @@ pub struct StreamLimits {
     pub connections_per_source: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
+    /// How long relayed media may wait for such a client before it is dropped, default 300 ms.
+    pub media_age: Duration,
     /// A connection that has said nothing that means something, or holds half a message, is closed
     /// after this time; default 10 s.
     pub silent_after: Duration,
@@ -55,6 +57,7 @@ impl Default for StreamLimits {
             connections: 20_000,
             connections_per_source: 2_000,
             backlog_bytes: 256 * 1024,
+            media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }

@@ -8,7 +8,7 @@ use super::flush::update_interest;
 use super::token::ConnectionId;
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
-use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
+use crate::turn::{ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, Reason};
 
 /// The most bytes that one pass reads from one connection.
 const READ: usize = 16 * 1024;
@@ -42,7 +42,8 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let written = connection.write_backlog();
+        let stats = self.server.stats_mut();
+        let written = connection.write_backlog(self.now.instant, stats);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
         if let Err(end) = written {
             self.doomed.push((id, end));
@@ -155,7 +156,7 @@ impl Shard {
         let unsent = connection.unsent_media();
         drop(connection);
         let stats = self.server.stats_mut();
-        stats.add(Counter::BacklogEvicted, unsent as u64);
+        stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
         stats.subtract(Counter::Connections, 1);
         stats.increment(Counter::ConnectionsClosed(end));
         self.server

@@ -94,6 +94,17 @@ pub enum ConnectionEnd {
     Shutdown,
 }
 
+/// Why media left the backlog of a slow stream client unsent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// It had waited for too long.
+    Age,
+    /// Newer messages needed its room.
+    Size,
+    /// The connection closed.
+    Closed,
+}
+
 /// One counter or gauge: a family and its labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -136,7 +147,7 @@ pub enum Counter {
     /// Stream connections closed.
     ConnectionsClosed(ConnectionEnd),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
-    BacklogEvicted,
+    BacklogEvicted(Eviction),
     /// ICMP errors told to clients.
     IcmpReports,
 }
@@ -181,6 +192,7 @@ labels! {
         WrongPassword => "wrong_password",
         OtherUser => "other_user",
     }
+    Eviction { Age => "age", Size => "size", Closed => "closed" }
     AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
     ConnectionEnd {
         Closed => "closed",
@@ -261,7 +273,7 @@ const CONNECTIONS: usize = RELAY_FAILURES + 1;
 const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
 const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
 const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
-const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
+const ICMP_REPORTS: usize = BACKLOG_EVICTED + Eviction::ALL.len();
 /// How many slots a [`Stats`] has.
 pub const SLOTS: usize = ICMP_REPORTS + 1;
 
@@ -294,7 +306,7 @@ impl Counter {
             Self::Connections => CONNECTIONS,
             Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
             Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
-            Self::BacklogEvicted => BACKLOG_EVICTED,
+            Self::BacklogEvicted(eviction) => BACKLOG_EVICTED + eviction as usize,
             Self::IcmpReports => ICMP_REPORTS,
         }
     }

@@ -301,6 +301,14 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
     (
+        "[streams]\nmedia_age = \"5ms\"",
+        &["2: streams.media_age: 5ms is out of range; write 10ms to 10s"],
+    ),
+    (
+        "[streams]\nmedia_age = \"1m\"",
+        &[r#"2: streams.media_age: "1m" is not a time; write "300ms" or "2s""#],
+    ),
+    (
         "[buffers]\nrelay = \"1GiB\"",
         &["2: buffers.relay: 1GiB is out of range; write 64KiB to 64MiB"],
     ),

@@ -183,6 +183,11 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nbacklog_bytes = 65536",
         |c| c.streams.backlog_bytes == 65_536,
     ),
+    (
+        "streams.media_age",
+        "[streams]\nmedia_age = \"40ms\"",
+        |c| c.streams.media_age == Duration::from_millis(40),
+    ),
     ("streams.silent_after", "[streams]\nsilent_after = 3", |c| {
         c.streams.silent_after == secs(3)
     }),
