@@ -9,6 +9,8 @@ use std::path::Path;
 mod channel_data;
 #[path = "fuzz/message.rs"]
 mod message;
+#[path = "fuzz/proxy_header.rs"]
+mod proxy_header;
 
 fn replay(folder: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,4 +32,9 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_header", proxy_header::target);
 }

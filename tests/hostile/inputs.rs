@@ -5,10 +5,15 @@ use std::path::Path;
 
 use crate::common::random::Random;
 
-/// The committed corpus.
+/// The committed corpus of messages.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    seeds_of(&["message", "channel_data"])
+}
+
+/// The committed corpus of these targets.
+pub(crate) fn seeds_of(folders: &[&str]) -> Vec<Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut files: Vec<_> = ["message", "channel_data"]
+    let mut files: Vec<_> = folders
         .iter()
         .flat_map(|folder| fs::read_dir(corpus.join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())

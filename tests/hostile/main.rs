@@ -9,17 +9,20 @@ mod channel_data;
 mod common;
 #[path = "../fuzz/message.rs"]
 mod message;
+#[path = "../fuzz/proxy_header.rs"]
+mod proxy_header;
 
 mod inputs;
 mod siege;
 
 use common::random::Random;
-use inputs::{mutate, seeds};
+use inputs::{mutate, seeds, seeds_of};
 use siege::Siege;
 
 /// Nearly two million inputs in all.
 const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
+const PROXY_HEADERS: usize = 100_000;
 const PACKETS: usize = 500_000;
 
 #[test]
@@ -44,6 +47,17 @@ fn no_bytes_hurt_channel_data() {
     let mut random = Random(2);
     for _ in 0..CHANNEL_DATA {
         channel_data::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_bytes_hurt_the_proxy_header() {
+    let seeds = seeds_of(&["proxy_header"]);
+    let mut random = Random(4);
+    for _ in 0..PROXY_HEADERS {
+        let mut input = mutate(&seeds, &mut random);
+        input.truncate(256);
+        proxy_header::target(&input);
     }
 }
 
