@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::report::Spot;
+use super::upstream::DraftUpstream;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
-use crate::turn::{External, Rule};
+use crate::turn::{External, Network, Rule};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ pub(super) struct Draft {
     pub(super) media_age: Key<Duration>,
     pub(super) silent_after: Key<Duration>,
     pub(super) idle_after: Key<Duration>,
+    pub(super) proxy_protocol_from: Option<List<Network>>,
+    pub(super) upstreams: Vec<DraftUpstream>,
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) rfc3489: Key<bool>,

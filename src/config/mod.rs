@@ -17,6 +17,7 @@ mod resolve;
 mod schema;
 mod security;
 mod units;
+mod upstream;
 mod user;
 
 use std::fmt;
@@ -32,9 +33,12 @@ pub use report::{Place, Problem, Report, Severity};
 pub use schema::keys;
 pub use tracing::Level;
 pub use units::parse_duration;
+pub use upstream::{Upstream, UpstreamAddress, UpstreamTls};
 pub use user::{Login, PlainUser, User};
 
-use crate::turn::{External, Lifetimes, Limits, NatDiscovery, Rule, Security, SharedSecret};
+use crate::turn::{
+    External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security, SharedSecret,
+};
 use draft::Draft;
 
 /// The realm when none is configured.
@@ -74,6 +78,10 @@ pub struct Config {
     pub log: Log,
     /// Bounds on TCP connections.
     pub streams: Streams,
+    /// Networks whose connections must begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The servers to which connections go on that are not TURN.
+    pub upstreams: Vec<Upstream>,
     /// Socket buffers.
     pub buffers: Buffers,
     /// The SOFTWARE attribute; none to keep it to ourselves.
@@ -237,6 +245,8 @@ impl fmt::Debug for Config {
             .field("metrics", &self.metrics)
             .field("log", &self.log)
             .field("streams", &self.streams)
+            .field("proxy_protocol_from", &self.proxy_protocol_from)
+            .field("upstreams", &self.upstreams)
             .field("buffers", &self.buffers)
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)

@@ -14,6 +14,7 @@ use super::limits::{check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
 use super::security::check_security;
+use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
 use crate::turn::{External, Family, NatDiscovery};
 
@@ -53,6 +54,17 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
     let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
+    let around = Surroundings {
+        listen: if tcp { &endpoints } else { &[] },
+        plain: tcp,
+        tls: false,
+    };
+    let upstreams = check_upstreams(draft.upstreams, &around, report);
+    let proxy_protocol_from = distinct(
+        "streams.proxy_protocol_from",
+        draft.proxy_protocol_from,
+        report,
+    );
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
     let security = check_security(
         draft.algorithms,
@@ -78,6 +90,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         metrics,
         log,
         streams,
+        proxy_protocol_from,
+        upstreams,
         buffers,
         software: check_software(draft.software, report),
         nat_discovery,

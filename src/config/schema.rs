@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::address::{
     parse_alternate_address, parse_endpoint, parse_external, parse_format, parse_level,
-    parse_metrics, parse_relay_address, parse_rule,
+    parse_metrics, parse_network, parse_relay_address, parse_rule,
 };
 use super::auth;
 use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
@@ -13,10 +13,11 @@ use super::reader::Section;
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::units::parse_ports;
+use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` is an array of tables.
-const SECTIONS: [(&str, &[&str]); 13] = [
+/// Every section with its keys; `auth.users` and `upstream` are arrays of tables.
+const SECTIONS: [(&str, &[&str]); 14] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     (
         "auth",
@@ -61,6 +62,20 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "backlog_bytes",
             "media_age",
             "silent_after",
+            "idle_after",
+            "proxy_protocol_from",
+        ],
+    ),
+    (
+        "upstream",
+        &[
+            "server_names",
+            "to",
+            "tls",
+            "plain",
+            "http2",
+            "proxy_protocol",
+            "connect_timeout",
             "idle_after",
         ],
     ),
@@ -111,6 +126,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     draft.lifetimes = read_lifetimes(&open(&root, "lifetimes", &mut found), &mut found);
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
+    read_upstreams(&root, draft, &mut found);
     read_rest(&root, draft, &mut found);
     report.append_except(found, &broken_lines);
 }
@@ -200,6 +216,24 @@ fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.media_age = section.short_duration("media_age", 10..=10_000, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);
+    draft.proxy_protocol_from = section.list("proxy_protocol_from", parse_network, report);
+}
+
+fn read_upstreams(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    for (spot, section) in root.sections("upstream", report) {
+        refuse_unknown_keys(&section, "upstream", report);
+        draft.upstreams.push(DraftUpstream {
+            spot,
+            server_names: section.list("server_names", parse_server_name, report),
+            to: section.parsed("to", parse_to, report),
+            tls: section.parsed("tls", parse_tls, report),
+            plain: section.boolean("plain", report),
+            http2: section.boolean("http2", report),
+            proxy_protocol: section.boolean("proxy_protocol", report),
+            connect_timeout: section.duration("connect_timeout", 1..=60, report),
+            idle_after: section.duration("idle_after", 1..=7 * DAY, report),
+        });
+    }
 }
 
 fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
+use turnstone::config::{
+    Config, HostFacts, Level, LogFormat, Login, Overrides, Upstream, UpstreamAddress, UpstreamTls,
+    UserFlag, keys,
+};
 use turnstone::stun::PasswordAlgorithm;
 use turnstone::turn::{External, NatDiscovery, RelaySource, Security};
 
@@ -196,6 +199,46 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nidle_after = \"3m\"",
         |c| c.streams.idle_after == secs(180),
     ),
+    (
+        "streams.proxy_protocol_from",
+        "[streams]\nproxy_protocol_from = [\"10.0.0.0/8\"]",
+        |c| c.proxy_protocol_from.len() == 1,
+    ),
+    (
+        "upstream.server_names",
+        "[[upstream]]\nserver_names = [\"WWW.example.org\"]\nto = \"127.0.0.1:1\"\ntls = \"pass\"",
+        |c| upstream(c, |u| u.server_names == ["www.example.org"]),
+    ),
+    (
+        "upstream.to",
+        "[[upstream]]\nto = \"unix:/run/x\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.to == UpstreamAddress::Unix("/run/x".into())),
+    ),
+    (
+        "upstream.tls",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.tls == UpstreamTls::Off),
+    ),
+    (
+        "upstream.plain",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.plain),
+    ),
+    (
+        "upstream.proxy_protocol",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nproxy_protocol = true",
+        |c| upstream(c, |u| u.proxy_protocol),
+    ),
+    (
+        "upstream.connect_timeout",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nconnect_timeout = 9",
+        |c| upstream(c, |u| u.connect_timeout == secs(9)),
+    ),
+    (
+        "upstream.idle_after",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nidle_after = 9",
+        |c| upstream(c, |u| u.idle_after == secs(9)),
+    ),
     ("buffers.listener", "[buffers]\nlistener = \"64MiB\"", |c| {
         c.buffers.listener == 64 << 20
     }),
@@ -223,6 +266,10 @@ fn ip(text: &str) -> IpAddr {
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+fn upstream(config: &Config, is_so: fn(&Upstream) -> bool) -> bool {
+    config.upstreams.iter().any(is_so)
 }
 
 /// The addresses of NAT discovery.
