@@ -86,6 +86,7 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: self.stream_limits(),
+            tls: None,
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
             mail,

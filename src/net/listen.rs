@@ -62,6 +62,8 @@ pub struct ListenerSockets {
     pub udp: Vec<UdpListener>,
     /// One per listening address, in their order.
     pub tcp: Vec<TcpListener>,
+    /// Those whose clients speak TLS, bound by a call of their own.
+    pub tls: Vec<TcpListener>,
 }
 
 /// What [`bind_group`] bound.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::event_loop::Shard;
 use super::token::Token;
+use super::wire::Session;
 use crate::net::{Fault, Interest};
+use crate::transport::TlsSession;
 use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
 
 /// Connections that one pass accepts from one listener.
@@ -21,8 +23,9 @@ impl Shard {
             let Some(acceptor) = self.acceptors.listeners.get(listener) else {
                 return;
             };
-            match acceptor.accept() {
-                Ok((stream, client)) => self.admit(stream, client),
+            let transport = acceptor.transport;
+            match acceptor.listener.accept() {
+                Ok((stream, client)) => self.admit(transport, stream, client),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if Fault::of(&error) == Fault::Exhausted => {
                     return self.pause_accepting();
@@ -33,7 +36,7 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, client: SocketAddr) {
+    fn admit(&mut self, transport: Transport, stream: TcpStream, client: SocketAddr) {
         let stats = self.server.stats_mut();
         stats.increment(Counter::ConnectionsAccepted);
         if !self.connections.admits(client.ip()) {
@@ -41,16 +44,22 @@ impl Shard {
             return;
         }
         stats.increment(Counter::Connections);
-        if self.open(stream, client).is_err() {
+        if self.open(transport, stream, client).is_err() {
             let stats = self.server.stats_mut();
             stats.subtract(Counter::Connections, 1);
             stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Closed));
         }
     }
 
-    fn open(&mut self, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+    fn open(
+        &mut self,
+        transport: Transport,
+        stream: TcpStream,
+        client: SocketAddr,
+    ) -> io::Result<()> {
+        let session = self.session(transport)?;
         let five_tuple = FiveTuple {
-            transport: Transport::Tcp,
+            transport,
             client: canonical(client),
             server: canonical(stream.local_addr()?),
         };
@@ -59,7 +68,7 @@ impl Shard {
             self.close(older, ConnectionEnd::Closed);
         }
         let limits = self.connections.limits();
-        let connection = Connection::new(stream, five_tuple, self.now.instant, limits)?;
+        let connection = Connection::new(stream, session, five_tuple, self.now.instant, limits)?;
         let id = self.connections.insert(connection);
         let Some(connection) = self.connections.get(id) else {
             return Ok(());
@@ -71,6 +80,17 @@ impl Shard {
         }
         tracing::debug!(shard = self.index, client = %five_tuple.client, "connection accepted");
         Ok(())
+    }
+
+    fn session(&self, transport: Transport) -> io::Result<Session> {
+        if transport != Transport::Tls {
+            return Ok(Session::Plain);
+        }
+        let session = self.tls.as_ref().map(TlsSession::new);
+        match session {
+            Some(Ok(session)) => Ok(Session::Tls(Box::new(session))),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn pause_accepting(&mut self) {
@@ -99,9 +119,9 @@ impl Shard {
     }
 
     fn watch_acceptors(&self, interest: Interest) {
-        for (i, listener) in self.acceptors.listeners.iter().enumerate() {
+        for (i, acceptor) in self.acceptors.listeners.iter().enumerate() {
             let token = Token::Acceptor(i).to_bits();
-            if let Err(error) = self.poller.modify(listener, token, interest) {
+            if let Err(error) = self.poller.modify(&acceptor.listener, token, interest) {
                 tracing::debug!(shard = self.index, %error, "cannot watch a listener");
             }
         }

@@ -1,6 +1,6 @@
 //! One stream client's connection.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::StreamLimits;
 use super::backlog::Backlog;
 use super::outbox::{Group, Message};
+use super::wire::{Arrival, Session, Wire, Writer};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
-use crate::transport::Framer;
+use crate::transport::{Framer, TlsScratch};
 use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, Reason, Stats};
 
 /// The most messages that one write takes.
@@ -22,7 +23,8 @@ pub(super) struct Connection {
     pub(super) five_tuple: FiveTuple,
     /// Splits what arrives.
     pub(super) framer: Framer,
-    stream: TcpStream,
+    wire: Wire,
+    /// Plaintext, so that the oldest media can be dropped.
     backlog: Backlog,
     /// The poller was asked to tell when there is room to write.
     awaits_room: bool,
@@ -38,6 +40,7 @@ impl Connection {
     /// It is gone already.
     pub(super) fn new(
         stream: TcpStream,
+        session: Session,
         five_tuple: FiveTuple,
         now: Instant,
         limits: &StreamLimits,
@@ -46,7 +49,7 @@ impl Connection {
         Ok(Self {
             five_tuple,
             framer: Framer::default(),
-            stream,
+            wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
             awaits_room: false,
             opened: now,
@@ -55,9 +58,14 @@ impl Connection {
         })
     }
 
-    /// Reads what has arrived; zero at the end of the stream.
-    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(room)
+    /// Reads what has arrived.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Arrival {
+        self.wire.read(room)
+    }
+
+    /// Says to the client that nothing follows, where the session has words for it.
+    pub(super) fn say_goodbye(&mut self) {
+        self.wire.say_goodbye();
     }
 
     /// Notes a message that meant something.
@@ -98,7 +106,7 @@ impl Connection {
 
     /// Whether the poller is to be told of a change in what the connection waits for.
     pub(super) fn changes_interest(&mut self) -> Option<bool> {
-        let awaits = !self.backlog.is_empty();
+        let awaits = !self.backlog.is_empty() || self.wire.has_unsent();
         (awaits != self.awaits_room).then(|| {
             self.awaits_room = awaits;
             awaits
@@ -113,12 +121,14 @@ impl Connection {
     /// Writes what waits and is not too old.
     pub(super) fn write_backlog(
         &mut self,
+        scratch: &mut TlsScratch,
         now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
         self.drop_old(now, stats);
-        self.backlog
-            .write_to(&mut self.stream)
+        self.wire
+            .flush_session()
+            .and_then(|()| self.backlog.write_to(&mut self.wire.writer(scratch)))
             .map_err(|_| ConnectionEnd::Closed)
     }
 
@@ -130,6 +140,7 @@ impl Connection {
         &mut self,
         messages: Group<'_>,
         buffers: &Buffers,
+        scratch: &mut TlsScratch,
         now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
@@ -137,7 +148,7 @@ impl Connection {
         let mut done = 0;
         let mut end = Ok(());
         while end.is_ok() && done < messages.len() && self.backlog.is_empty() {
-            match self.write(messages.from(done), buffers) {
+            match write(&mut self.wire.writer(scratch), messages.from(done), buffers) {
                 Ok(written) => done += self.keep_rest(messages.from(done), written, buffers),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -151,19 +162,6 @@ impl Connection {
             }
         }
         end
-    }
-
-    fn write(&mut self, messages: Group<'_>, buffers: &Buffers) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut filled = 0;
-        for (slice, message) in slices.iter_mut().zip(messages.iter()) {
-            *slice = IoSlice::new(buffers.bytes(message.span));
-            filled += 1;
-        }
-        match self.stream.write_vectored(&slices[..filled]) {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            result => result,
-        }
     }
 
     /// Tells how many messages `written` bytes took, and queues the rest of one that was begun.
@@ -210,6 +208,19 @@ impl Connection {
     }
 }
 
+fn write(writer: &mut Writer<'_>, messages: Group<'_>, buffers: &Buffers) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let mut filled = 0;
+    for (slice, message) in slices.iter_mut().zip(messages.iter()) {
+        *slice = IoSlice::new(buffers.bytes(message.span));
+        filled += 1;
+    }
+    match writer.write_vectored(&slices[..filled]) {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        result => result,
+    }
+}
+
 /// Counts a message that will never be sent to its client.
 pub(super) fn drop_relayed(message: &Message, stats: &mut Stats) {
     if let Some(relayed) = message.relayed {
@@ -219,6 +230,6 @@ pub(super) fn drop_relayed(message: &Message, stats: &mut Stats) {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.wire.as_fd()
     }
 }

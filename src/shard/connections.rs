@@ -179,6 +179,7 @@ fn source(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::Session;
     use super::*;
     use crate::turn::Transport;
     use std::net::{TcpListener, TcpStream};
@@ -204,7 +205,8 @@ mod tests {
             server,
         };
         let limits = *connections.limits();
-        connections.insert(Connection::new(stream, five_tuple, START, &limits).unwrap())
+        connections
+            .insert(Connection::new(stream, Session::Plain, five_tuple, START, &limits).unwrap())
     }
 
     fn after(seconds: u64) -> Instant {

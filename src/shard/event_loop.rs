@@ -16,6 +16,7 @@ use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
+use crate::transport::{TlsScratch, TlsServer};
 use crate::turn::{ConnectionEnd, Event, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
@@ -44,6 +45,9 @@ pub(super) struct Shard {
     pub(super) pass: u32,
     pub(super) intakes: Vec<Intake>,
     pub(super) acceptors: Acceptors,
+    /// What TLS sessions start from.
+    pub(super) tls: Option<TlsServer>,
+    pub(super) tls_scratch: TlsScratch,
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
     pub(super) held: Arc<HeldSockets>,
@@ -76,7 +80,9 @@ impl Shard {
             now: setup.clock.now(),
             pass: 0,
             intakes: setup.sockets.udp.into_iter().map(intake).collect(),
-            acceptors: Acceptors::new(setup.sockets.tcp),
+            acceptors: Acceptors::new(setup.sockets.tcp, setup.sockets.tls),
+            tls: setup.tls,
+            tls_scratch: TlsScratch::default(),
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
             held: setup.held,
@@ -145,6 +151,7 @@ impl Shard {
                     self.server.handle_event(self.now, Event::Policy(policy));
                     self.drain();
                 }
+                Message::SetTls(tls) => self.tls = Some(tls),
                 Message::Stop => self.stopping = true,
             }
         }

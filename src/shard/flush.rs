@@ -9,6 +9,7 @@ use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
 use crate::time::Instant;
+use crate::transport::TlsScratch;
 use crate::turn::{ConnectionEnd, Reason, Stats};
 
 impl Shard {
@@ -26,6 +27,7 @@ impl Shard {
             relays,
             connections,
             sending,
+            tls_scratch,
             server,
             doomed,
             poller,
@@ -49,7 +51,8 @@ impl Shard {
                     }),
                 },
                 Token::Connection(id) => {
-                    let written = write(connections, poller, id, group, buffers, now, stats);
+                    let room = (&*buffers, &mut *tls_scratch);
+                    let written = write(connections, poller, id, group, room, now, stats);
                     if let Err(end) = written {
                         doomed.push((id, end));
                     }
@@ -75,7 +78,7 @@ fn write(
     poller: &Epoll,
     id: ConnectionId,
     group: Group<'_>,
-    buffers: &Buffers,
+    (buffers, scratch): (&Buffers, &mut TlsScratch),
     now: Instant,
     stats: &mut Stats,
 ) -> Result<(), ConnectionEnd> {
@@ -85,7 +88,7 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    connection.send(group, buffers, now, stats)?;
+    connection.send(group, buffers, scratch, now, stats)?;
     update_interest(connection, poller, id)
 }
 

@@ -11,6 +11,7 @@ use super::event_loop::Shard;
 use super::mailbox::{Mail, Message};
 use super::token::Token;
 use crate::net::{Epoll, Interest};
+use crate::transport::TlsServer;
 use crate::turn::{Policy, Stats};
 
 /// A shard that runs on its own thread.
@@ -69,7 +70,8 @@ fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
     for (i, listener) in setup.sockets.udp.iter().enumerate() {
         poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
     }
-    for (i, listener) in setup.sockets.tcp.iter().enumerate() {
+    let acceptors = setup.sockets.tcp.iter().chain(&setup.sockets.tls);
+    for (i, listener) in acceptors.enumerate() {
         poller.add(listener, Token::Acceptor(i).to_bits(), Interest::Read)?;
     }
     Ok(())
@@ -84,6 +86,11 @@ impl ShardHandle {
     /// Gives the shard a new snapshot of the operator's decisions.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.say(Message::SetPolicy(policy));
+    }
+
+    /// Gives the shard what TLS sessions start from, from now on.
+    pub fn set_tls(&self, tls: TlsServer) {
+        self.say(Message::SetTls(tls));
     }
 
     /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use crate::net::Waker;
+use crate::transport::TlsServer;
 use crate::turn::Policy;
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    SetTls(TlsServer),
     Stop,
 }
 

@@ -22,6 +22,7 @@ mod relays;
 mod streams;
 mod throttle;
 mod token;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
+use crate::transport::TlsServer;
 use crate::turn::{self, Stats};
 
 /// Limits on stream clients.
@@ -77,6 +79,8 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// What TLS sessions start from; without it the TLS listeners refuse connections.
+    pub tls: Option<TlsServer>,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.
     pub relay_buffer: usize,
     /// The reserved sockets; the same for all shards of a process.

@@ -1,17 +1,14 @@
 //! What arrives on stream connections, and how they end.
 
-use std::io;
-
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
 use super::token::ConnectionId;
+use super::wire::End;
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
 use crate::turn::{ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, Reason};
 
-/// The most bytes that one pass reads from one connection.
-const READ: usize = 16 * 1024;
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
 /// an honest one is as long.
 const STRANGERS_SHARE: usize = 4096;
@@ -43,7 +40,7 @@ impl Shard {
             return;
         };
         let stats = self.server.stats_mut();
-        let written = connection.write_backlog(self.now.instant, stats);
+        let written = connection.write_backlog(&mut self.tls_scratch, self.now.instant, stats);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
         if let Err(end) = written {
             self.doomed.push((id, end));
@@ -58,11 +55,18 @@ impl Shard {
         let Some(room) = self.buffers.free_packets().next() else {
             return;
         };
-        match connection.read(&mut room[..READ]) {
-            Ok(0) => self.doomed.push((id, ConnectionEnd::Closed)),
-            Ok(length) => self.handle_bytes(id, length),
-            Err(error) if is_transient(&error) => {}
-            Err(_) => self.doomed.push((id, ConnectionEnd::Closed)),
+        let arrival = connection.read(room);
+        let watched = update_interest(connection, &self.poller, id);
+        if arrival.established {
+            let client = connection.five_tuple.client;
+            tracing::debug!(shard = self.index, %client, "TLS handshake complete");
+        }
+        if arrival.length > 0 {
+            self.handle_bytes(id, arrival.length);
+        }
+        let end = arrival.end.map(End::reason);
+        if let Some(end) = end.or(watched.err()) {
+            self.doomed.push((id, end));
         }
     }
 
@@ -149,11 +153,12 @@ impl Shard {
 
     /// Closes a connection now.
     pub(super) fn close(&mut self, id: ConnectionId, end: ConnectionEnd) {
-        let Some(connection) = self.connections.remove(id) else {
+        let Some(mut connection) = self.connections.remove(id) else {
             return;
         };
         let client = connection.five_tuple;
         let unsent = connection.unsent_media();
+        connection.say_goodbye();
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
@@ -169,11 +174,4 @@ impl Shard {
             "connection closed"
         );
     }
-}
-
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }

@@ -51,6 +51,6 @@ pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySourc
 pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, RequestMethod,
-    ResultCode, SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, HandshakeFailure,
+    RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

@@ -86,6 +86,10 @@ pub enum ConnectionEnd {
     Garbled,
     /// It sent no whole message for too long.
     Silent,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The TLS session broke: a record that does not decrypt, or an alert.
+    Session,
     /// The client did not read what it was sent.
     Backlog,
     /// A limit on connections was reached.
@@ -103,6 +107,31 @@ pub enum Eviction {
     Size,
     /// The connection closed.
     Closed,
+}
+
+/// Why a TLS or DTLS handshake failed. A closed set: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The bytes are not TLS.
+    NotTls,
+    /// The client offers no version that is safe.
+    Version,
+    /// No cipher suite, group or signature scheme in common.
+    Cipher,
+    /// The client wants another protocol than STUN or TURN (ALPN, RFC 7443).
+    Alpn,
+    /// The client does not trust the certificate.
+    Certificate,
+    /// The client ended it by another alert.
+    Alert,
+    /// It took too long.
+    Timeout,
+    /// The client closed the connection, or the network did.
+    Closed,
+    /// Too many others were going on.
+    Refused,
+    /// The client broke the rules.
+    Protocol,
 }
 
 /// One counter or gauge: a family and its labels.
@@ -194,10 +223,24 @@ labels! {
     }
     Eviction { Age => "age", Size => "size", Closed => "closed" }
     AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
+    HandshakeFailure {
+        NotTls => "not_tls",
+        Version => "version",
+        Cipher => "cipher",
+        Alpn => "alpn",
+        Certificate => "certificate",
+        Alert => "alert",
+        Timeout => "timeout",
+        Closed => "closed",
+        Refused => "refused",
+        Protocol => "protocol",
+    }
     ConnectionEnd {
         Closed => "closed",
         Garbled => "garbled",
         Silent => "silent",
+        Handshake => "handshake",
+        Session => "session",
         Backlog => "backlog",
         Refused => "refused",
         Shutdown => "shutdown",

@@ -87,6 +87,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            tls: None,
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),

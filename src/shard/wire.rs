@@ -1,0 +1,224 @@
+//! The bytes of one connection on their way: a socket, and TLS around them or not.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::transport::{TlsFailure, TlsScratch, TlsSession};
+use crate::turn::ConnectionEnd;
+
+/// The most bytes that one pass reads from one connection.
+const READ: usize = 16 * 1024;
+
+/// How the bytes are wrapped.
+#[derive(Debug)]
+pub(super) enum Session {
+    /// Not at all.
+    Plain,
+    /// TLS.
+    Tls(Box<TlsSession>),
+}
+
+/// A socket and its session.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    session: Session,
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrival {
+    /// Bytes of plaintext at the beginning of the room.
+    pub(super) length: usize,
+    /// The handshake was completed by it.
+    pub(super) established: bool,
+    /// Nothing follows, and why.
+    pub(super) end: Option<End>,
+}
+
+/// Why nothing follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed it, or the network did.
+    Closed,
+    /// TLS failed.
+    Failed(TlsFailure),
+}
+
+impl End {
+    /// What is counted.
+    pub(super) const fn reason(self) -> ConnectionEnd {
+        match self {
+            Self::Closed => ConnectionEnd::Closed,
+            Self::Failed(TlsFailure::Handshake(_)) => ConnectionEnd::Handshake,
+            Self::Failed(TlsFailure::Session) => ConnectionEnd::Session,
+        }
+    }
+}
+
+impl Wire {
+    pub(super) const fn new(stream: TcpStream, session: Session) -> Self {
+        Self { stream, session }
+    }
+
+    /// Reads what has arrived.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Arrival {
+        let into = match &mut self.session {
+            Session::Plain => &mut room[..READ],
+            Session::Tls(session) => {
+                let room = session.room(room);
+                let most = READ.min(room.len());
+                &mut room[..most]
+            }
+        };
+        let length = match self.stream.read(into) {
+            Ok(0) => return Arrival::ended(End::Closed),
+            Ok(length) => length,
+            Err(error) if is_transient(&error) => return Arrival::default(),
+            Err(_) => return Arrival::ended(End::Closed),
+        };
+        match &mut self.session {
+            Session::Plain => Arrival {
+                length,
+                ..Arrival::default()
+            },
+            Session::Tls(session) => {
+                let arrival = decrypt(session, room, length);
+                self.answer(arrival)
+            }
+        }
+    }
+
+    /// Sends what TLS has to say by itself.
+    fn answer(&mut self, arrival: Arrival) -> Arrival {
+        match self.flush_session() {
+            Err(_) if arrival.end.is_none() => Arrival {
+                end: Some(End::Closed),
+                ..arrival
+            },
+            _ => arrival,
+        }
+    }
+
+    /// Whether ciphertext waits for room in the socket.
+    pub(super) fn has_unsent(&self) -> bool {
+        match &self.session {
+            Session::Plain => false,
+            Session::Tls(session) => !session.outgoing().is_empty(),
+        }
+    }
+
+    /// Sends ciphertext that waits, as far as there is room.
+    pub(super) fn flush_session(&mut self) -> io::Result<()> {
+        let Session::Tls(session) = &mut self.session else {
+            return Ok(());
+        };
+        while !session.outgoing().is_empty() {
+            match self.stream.write(session.outgoing()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => session.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says to the client that nothing follows, if there is room to say it.
+    pub(super) fn say_goodbye(&mut self) {
+        if let Session::Tls(session) = &mut self.session {
+            session.close();
+            // Whoever is gone need not be told.
+            let _ = self.flush_session();
+        }
+    }
+
+    /// As a place to write messages to.
+    pub(super) fn writer<'w>(&'w mut self, scratch: &'w mut TlsScratch) -> Writer<'w> {
+        Writer {
+            wire: self,
+            scratch,
+        }
+    }
+}
+
+impl Arrival {
+    fn ended(end: End) -> Self {
+        Self {
+            end: Some(end),
+            ..Self::default()
+        }
+    }
+}
+
+fn decrypt(session: &mut TlsSession, room: &mut [u8], length: usize) -> Arrival {
+    let received = session.receive(room, length);
+    let closed = received.ended.then_some(End::Closed);
+    Arrival {
+        length: received.plaintext,
+        established: received.established,
+        end: received.failure.map(End::Failed).or(closed),
+    }
+}
+
+/// Takes plaintext; TLS packs several messages into one record.
+pub(super) struct Writer<'w> {
+    wire: &'w mut Wire,
+    scratch: &'w mut TlsScratch,
+}
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, messages: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Session::Tls(session) = &mut self.wire.session else {
+            return self.wire.stream.write_vectored(messages);
+        };
+        let sealed = session.seal(messages, self.scratch);
+        let Some(sealed) = sealed.map_err(|_| io::ErrorKind::ConnectionAborted)? else {
+            return self.write_after_session(messages);
+        };
+        let sent = match self.wire.stream.write(sealed.ciphertext) {
+            Ok(sent) => sent,
+            Err(error) if is_transient(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        session.keep(&sealed.ciphertext[sent..]);
+        self.wire.flush_session()?;
+        Ok(sealed.plaintext)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Writer<'_> {
+    /// Something is to be sent first.
+    fn write_after_session(&mut self, messages: &[IoSlice<'_>]) -> io::Result<usize> {
+        let waited = self.wire.has_unsent();
+        self.wire.flush_session()?;
+        if waited && !self.wire.has_unsent() {
+            self.write_vectored(messages)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,12 @@
+//! TLS over TCP: bytes of the connection in, plaintext out, and back. No socket is touched here.
+
+mod failure;
+mod server;
+mod session;
+
+pub use failure::TlsFailure;
+pub use server::{NoRandom, TlsServer};
+pub use session::{Received, Sealed, TlsScratch, TlsSession};
+
+#[cfg(test)]
+mod tests;
