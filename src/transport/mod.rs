@@ -8,4 +8,4 @@ mod tls;
 pub use certificate::{Certificate, CertificateError, CertificateWarning};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
-pub use tls::{NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};
+pub use tls::{Hello, HelloReader, NoHello, WebProtocols, NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};
