@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::report::Spot;
+use super::tls::DraftCertificate;
 use super::upstream::DraftUpstream;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
@@ -46,6 +47,8 @@ pub(super) struct Draft {
     pub(super) listen: Option<List<SocketAddr>>,
     pub(super) udp: Key<bool>,
     pub(super) tcp: Key<bool>,
+    pub(super) tls_listen: Option<List<SocketAddr>>,
+    pub(super) certificates: Vec<DraftCertificate>,
     pub(super) workers: Key<u16>,
     pub(super) software: Key<String>,
     pub(super) realm: Key<String>,
@@ -55,6 +58,7 @@ pub(super) struct Draft {
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
+    pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
@@ -98,6 +102,14 @@ pub(super) struct DraftLimits {
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
+}
+
+/// The keys of `[bandwidth]`, in bits per second.
+#[derive(Default)]
+pub(super) struct DraftBandwidth {
+    pub(super) per_allocation: Key<u64>,
+    pub(super) per_user: Key<u64>,
+    pub(super) total: Key<u64>,
 }
 
 /// One `[[auth.users]]`, or one `--user`.

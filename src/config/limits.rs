@@ -1,11 +1,12 @@
 //! Checks how long things live and how much of everything there may be.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::draft::{DraftLifetimes, DraftLimits, Key, Located, or};
+use super::draft::{DraftBandwidth, DraftLifetimes, DraftLimits, Key, Located, or};
 use super::report::Report;
 use super::units::show_duration;
-use crate::turn::{Lifetimes, Limits};
+use crate::turn::{Bandwidth, Lifetimes, Limits};
 
 /// The lifetimes that `draft` means.
 pub(super) fn check_lifetimes(draft: &DraftLifetimes, report: &mut Report) -> Lifetimes {
@@ -74,6 +75,16 @@ pub(super) fn check_limits(draft: &DraftLimits, report: &mut Report) -> Limits {
             &draft.reflection_bytes_per_second,
             default.reflection_bytes_per_second,
         ),
+    }
+}
+
+/// The bandwidth that `draft` means.
+pub(super) fn check_bandwidth(draft: &DraftBandwidth) -> Bandwidth {
+    let limit = |key: &Key<u64>| key.as_ref().and_then(|key| NonZeroU64::new(key.value));
+    Bandwidth {
+        per_allocation: limit(&draft.per_allocation),
+        per_user: limit(&draft.per_user),
+        total: limit(&draft.total),
     }
 }
 

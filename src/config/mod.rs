@@ -16,6 +16,7 @@ mod report;
 mod resolve;
 mod schema;
 mod security;
+mod tls;
 mod units;
 mod upstream;
 mod user;
@@ -31,13 +32,14 @@ pub use overrides::{Overrides, UserFlag};
 pub use policy::HostFacts;
 pub use report::{Place, Problem, Report, Severity};
 pub use schema::keys;
+pub use tls::{CertificateFiles, CertificateProblem, Tls, TlsCertificate};
 pub use tracing::Level;
 pub use units::parse_duration;
 pub use upstream::{Upstream, UpstreamAddress, UpstreamTls};
 pub use user::{Login, PlainUser, User};
 
 use crate::turn::{
-    External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security, SharedSecret,
+    Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security, SharedSecret,
 };
 use draft::Draft;
 
@@ -48,10 +50,12 @@ pub const DEFAULT_REALM: &str = "turnstone";
 pub struct Config {
     /// Where clients are served, without duplicates; never empty.
     pub listen: Vec<SocketAddr>,
-    /// Whether clients are served over UDP. `udp` or `tcp` is true.
+    /// Whether clients are served over UDP. `udp` or `tcp` is true, or `tls` is on.
     pub udp: bool,
     /// Whether clients are served over TCP.
     pub tcp: bool,
+    /// Where clients are served over TLS, and with which certificates.
+    pub tls: Tls,
     /// Shards, one thread each, 1 to 1024; as many as there are cores when not configured.
     pub workers: NonZeroU16,
     /// The realm of every user, 1 to 127 characters.
@@ -66,6 +70,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How many bits a second are relayed at most.
+    pub bandwidth: Bandwidth,
     /// Where relayed transport addresses come from.
     pub relay: Relay,
     /// Public addresses of a 1:1 NAT in front of this host.
@@ -232,6 +238,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("udp", &self.udp)
             .field("tcp", &self.tcp)
+            .field("tls", &self.tls)
             .field("workers", &self.workers)
             .field("realm", &self.realm)
             .field("users", &self.users.len())
@@ -239,6 +246,7 @@ impl fmt::Debug for Config {
             .field("secrets", &self.secrets.len())
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)
+            .field("bandwidth", &self.bandwidth)
             .field("relay", &self.relay)
             .field("external", &self.external)
             .field("rules", &self.rules)

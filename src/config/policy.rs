@@ -32,6 +32,7 @@ impl Config {
             relay: self.relay_addresses(host),
             peers: PeerFilter::new(&self.rules, &self.own_host(host)),
             limits: self.limits,
+            bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
             rfc3489: self.rfc3489,
         }

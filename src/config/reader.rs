@@ -11,7 +11,8 @@ use super::draft::{Key, List, Located};
 use super::file::Source;
 use super::report::{Report, Spot};
 use super::units::{
-    parse_duration, parse_short_duration, parse_size, show_duration, show_short_duration, show_size,
+    parse_bandwidth, parse_duration, parse_short_duration, parse_size, show_bandwidth,
+    show_duration, show_short_duration, show_size,
 };
 
 /// One table of a file; absent tables have no keys.
@@ -111,6 +112,21 @@ impl<'t> Section<'t> {
             _ => value.number(report)?,
         };
         value.within(bytes, &range, show_size, report)
+    }
+
+    /// A bandwidth in `range` bits per second, as a number or with a unit.
+    pub(super) fn bandwidth(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+        report: &mut Report,
+    ) -> Key<u64> {
+        let value = self.get(key)?;
+        let bits = match value.value {
+            DeValue::String(_) => value.parsed("a bandwidth", parse_bandwidth, report)?.value,
+            _ => value.number(report)?,
+        };
+        value.within(bits, &range, show_bandwidth, report)
     }
 
     /// A time in `range` whole seconds, as a number of seconds or with a unit.

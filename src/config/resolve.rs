@@ -10,10 +10,12 @@ use std::ops::RangeInclusive;
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
-use super::limits::{check_lifetimes, check_limits};
+use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::report::Report;
 use super::security::check_security;
+
+use super::tls::check_tls;
 use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
 use crate::turn::{External, Family, NatDiscovery};
@@ -53,11 +55,14 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let nat_discovery = check_nat_discovery(&discovery, &listen, udp, &external, report);
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
-    let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
+    let plain = if tcp { &endpoints[..] } else { &[] };
+    let tls = check_tls(draft.tls_listen, draft.certificates, plain, report);
+    let over_tcp = [plain, &tls.listen].concat();
+    let metrics = check_metrics(draft.metrics, &over_tcp, report);
     let around = Surroundings {
-        listen: if tcp { &endpoints } else { &[] },
+        listen: &over_tcp,
         plain: tcp,
-        tls: false,
+        tls: !tls.listen.is_empty(),
     };
     let upstreams = check_upstreams(draft.upstreams, &around, report);
     let proxy_protocol_from = distinct(
@@ -77,6 +82,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         listen,
         udp,
         tcp,
+        tls,
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
         users,
@@ -84,6 +90,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         secrets: check_secrets(draft.secrets, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
+        bandwidth: check_bandwidth(&draft.bandwidth),
         relay,
         external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
@@ -138,7 +145,8 @@ fn log(draft: &Draft) -> Log {
 
 fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
     let (udp, tcp) = (or(&draft.udp, true), or(&draft.tcp, true));
-    if let (false, false, Some(written)) = (udp, tcp, draft.udp.as_ref()) {
+    let with_tls = !draft.certificates.is_empty();
+    if let (false, false, false, Some(written)) = (udp, tcp, with_tls, draft.udp.as_ref()) {
         report.error(
             &written.spot,
             "neither UDP nor TCP is served; set udp or tcp to true",
@@ -163,7 +171,7 @@ fn check_listen(listen: Option<List<SocketAddr>>, report: &mut Report) -> Vec<So
 }
 
 /// The elements of `list` without those that were there before, which are reported.
-fn distinct<T: Copy + Eq + Hash + fmt::Display>(
+pub(super) fn distinct<T: Copy + Eq + Hash + fmt::Display>(
     key: &str,
     list: Option<List<T>>,
     report: &mut Report,
@@ -185,8 +193,7 @@ fn distinct<T: Copy + Eq + Hash + fmt::Display>(
 
 fn check_metrics(
     metrics: Key<Option<SocketAddr>>,
-    listen: &[SocketAddr],
-    tcp: bool,
+    over_tcp: &[SocketAddr],
     report: &mut Report,
 ) -> Option<SocketAddr> {
     let default = Some(SocketAddr::from(DEFAULT_METRICS));
@@ -194,7 +201,7 @@ fn check_metrics(
         return default;
     };
     let endpoint = value?;
-    if tcp && listen.iter().any(|listen| overlap(*listen, endpoint)) {
+    if over_tcp.iter().any(|listen| overlap(*listen, endpoint)) {
         report.error(
             &spot,
             format_args!("{endpoint} is where clients are served over TCP; take another port"),
@@ -211,7 +218,7 @@ fn check_metrics(
 }
 
 /// Whether both cannot be bound at once.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_family = a.is_ipv4() == b.is_ipv4();
     let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && same_family && same_address

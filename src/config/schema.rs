@@ -7,18 +7,21 @@ use super::address::{
     parse_metrics, parse_network, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftUser, List, Located};
 use super::file::Source;
 use super::reader::Section;
 use super::report::Report;
 use super::security::parse_algorithm;
+use super::tls::DraftCertificate;
 use super::units::parse_ports;
 use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` and `upstream` are arrays of tables.
-const SECTIONS: [(&str, &[&str]); 14] = [
+/// Every section with its keys; `tls.certificates`, `auth.users` and `upstream` are arrays of tables.
+const SECTIONS: [(&str, &[&str]); 17] = [
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
+    ("tls", &["listen", "certificates"]),
+    ("tls.certificates", &["chain", "key"]),
     (
         "auth",
         &[
@@ -54,6 +57,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
             "reflection_bytes_per_second",
         ],
     ),
+    ("bandwidth", &["per_allocation", "per_user", "total"]),
     (
         "streams",
         &[
@@ -91,6 +95,8 @@ const DAY: u64 = 24 * HOUR;
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 const KIB: u64 = 1 << 10;
+const LEAST_BANDWIDTH: u64 = 8000;
+const MOST_BANDWIDTH: u64 = 1_000_000_000_000;
 const MIB: u64 = 1 << 20;
 
 /// Every key as a dotted path, like `auth.users.name`, in the order of the annotated default file.
@@ -115,6 +121,12 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     let mut found = Report::default();
     refuse_unknown_sections(&root, &mut found);
     read_server(&open(&root, "server", &mut found), draft, &mut found);
+    read_tls(
+        &open(&root, "tls", &mut found),
+        directory,
+        draft,
+        &mut found,
+    );
     read_auth(
         &open(&root, "auth", &mut found),
         directory,
@@ -125,6 +137,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     read_peers(&open(&root, "peers", &mut found), draft, &mut found);
     draft.lifetimes = read_lifetimes(&open(&root, "lifetimes", &mut found), &mut found);
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
+    draft.bandwidth = read_bandwidth(&open(&root, "bandwidth", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
     read_upstreams(&root, draft, &mut found);
     read_rest(&root, draft, &mut found);
@@ -137,6 +150,24 @@ fn read_server(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.tcp = section.boolean("tcp", report);
     draft.workers = section.number("workers", 1..=1024, report);
     draft.software = section.string("software", report);
+}
+
+fn read_tls(
+    section: &Section<'_>,
+    directory: Option<&Path>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    draft.tls_listen = section.list("listen", parse_endpoint, report);
+    for (spot, certificate) in section.sections("certificates", report) {
+        refuse_unknown_keys(&certificate, "tls.certificates", report);
+        draft.certificates.push(DraftCertificate {
+            spot,
+            chain: certificate.string("chain", report),
+            key: certificate.string("key", report),
+            directory: directory.unwrap_or(Path::new("")).to_owned(),
+        });
+    }
 }
 
 fn read_auth(
@@ -206,6 +237,15 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
             KIB..=1024 * MIB,
             report,
         ),
+    }
+}
+
+fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth {
+    let mut limit = |key| section.bandwidth(key, LEAST_BANDWIDTH..=MOST_BANDWIDTH, report);
+    DraftBandwidth {
+        per_allocation: limit("per_allocation"),
+        per_user: limit("per_user"),
+        total: limit("total"),
     }
 }
 
@@ -294,7 +334,11 @@ fn refuse_unknown_keys(section: &Section<'_>, name: &str, report: &mut Report) {
 }
 
 fn unknown_key(key: &str, section: &str, known: &[&str]) -> String {
-    let remedy = match (similar(key, known), home_of(key)) {
+    let near = format!("{section}.");
+    let part = SECTIONS.iter().map(|(name, _)| *name);
+    let mut parts = part.filter(|name| name.starts_with(&near) && keys_of(name).contains(&key));
+    let home = parts.next().or_else(|| home_of(key));
+    let remedy = match (similar(key, known), home) {
         (_, Some(home)) => format!("it belongs in [{home}]"),
         (Some(similar), None) => format!("did you mean {similar:?}?"),
         (None, None) => format!("the keys here are {}", known.join(", ")),

@@ -6,6 +6,12 @@ use std::time::Duration;
 const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1), ("", 1)];
 /// In milliseconds.
 const SHORT_TIME_UNITS: [(&str, u64); 3] = [("ms", 1), ("s", 1000), ("", 1000)];
+const BIT_UNITS: [(&str, u64); 4] = [
+    ("Gbit", 1_000_000_000),
+    ("Mbit", 1_000_000),
+    ("kbit", 1000),
+    ("", 1),
+];
 const SIZE_UNITS: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -35,6 +41,13 @@ pub(super) fn parse_short_duration(text: &str) -> Result<u64, String> {
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     with_unit(text, &SIZE_UNITS)
         .ok_or_else(|| format!("{text:?} is not a size; write bytes, or \"64KiB\", \"4MiB\""))
+}
+
+/// Bits per second: `64000`, `64kbit`, `2Mbit` or `1Gbit`.
+pub(super) fn parse_bandwidth(text: &str) -> Result<u64, String> {
+    with_unit(text, &BIT_UNITS).ok_or_else(|| {
+        format!("{text:?} is not a bandwidth; write bits per second, or \"500kbit\", \"2Mbit\"")
+    })
 }
 
 /// The number before the first of `units` that `text` ends in, times that unit.
@@ -77,6 +90,11 @@ pub(super) fn show_short_duration(millis: u64) -> String {
 /// `bytes` in the largest unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     show(bytes, &SIZE_UNITS)
+}
+
+/// `bits` per second in the largest unit that divides it.
+pub(super) fn show_bandwidth(bits: u64) -> String {
+    show(bits, &BIT_UNITS)
 }
 
 fn show(number: u64, units: &[(&str, u64)]) -> String {
@@ -140,6 +158,17 @@ mod tests {
         assert_eq!(parse_size("4MiB"), Ok(4 << 20));
         assert!(parse_size("4MB").is_err());
         assert!(parse_size("MiB").is_err());
+    }
+
+    #[test]
+    fn bandwidths_have_decimal_units() {
+        assert_eq!(parse_bandwidth("64000"), Ok(64_000));
+        assert_eq!(parse_bandwidth("500kbit"), Ok(500_000));
+        assert_eq!(parse_bandwidth("2Mbit"), Ok(2_000_000));
+        assert_eq!(parse_bandwidth("1Gbit"), Ok(1_000_000_000));
+        assert!(parse_bandwidth("2Mb").is_err());
+        assert!(parse_bandwidth("2 Mbit").is_err());
+        assert_eq!(show_bandwidth(2_000_000), "2Mbit");
     }
 
     #[test]

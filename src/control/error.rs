@@ -27,6 +27,8 @@ pub(super) enum StartError {
     Metrics(metrics::Error),
     /// The operating system gives no random bytes.
     Random(getrandom::Error),
+    /// There are no random bytes for the keys of TLS session tickets.
+    Tickets,
     /// A shard's thread or poller could not be made.
     Shard(u16, io::Error),
 }
@@ -56,6 +58,7 @@ impl fmt::Display for StartError {
             Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Tickets => f.write_str("the system gives no random bytes for TLS"),
             Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
         }
     }

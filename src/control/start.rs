@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 
+use super::banner::Listening;
+use super::certificates::Certificates;
 use super::error::StartError;
 use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
@@ -17,7 +19,7 @@ use super::shards::Shards;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts};
 use crate::metrics::{Metrics, Page};
-use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup};
+use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup, ListenerSockets};
 use crate::shard::ShardHandle;
 
 /// A server that serves.
@@ -26,33 +28,52 @@ pub(super) struct Running {
     /// The index of each shard whose thread ends.
     pub(super) ended: UnboundedReceiver<u16>,
     pub(super) readiness: Readiness,
+    /// None while TLS is off.
+    pub(super) certificates: Option<Certificates>,
 }
 
 /// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
 pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
-    let group = bind_clients(config).map_err(StartError::Bind)?;
+    let Bound {
+        listen,
+        tls,
+        sockets,
+    } = bind_clients(config).map_err(StartError::Bind)?;
     try_relay_addresses(config)?;
-    let (listen, sockets) = (group.addresses, group.shards);
-    let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
+    let all = [&listen[..], &tls].concat();
+    let facts = facts(&all, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
     let pages: Vec<Arc<Page>> = sockets.iter().map(|_| Arc::default()).collect();
     let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
-    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
+    let metrics = Arc::new(metrics);
+    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &all));
 
     let (sender, ended) = unbounded_channel();
     let connections = connections(config, descriptors);
-    let shards = Shards::new(config, policy, connections, sender)?.spawn(sockets, &pages)?;
+    let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
+    let tls_server = certificates.as_ref().map(Certificates::server);
+    let shards = Shards::new(config, policy, connections, tls_server, sender)?;
+    let shards = shards.spawn(sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
     let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));
     warn_of_descriptor_limit(config, descriptors);
-    banner::announce(config, &facts, &listen, metrics_at);
+    banner::announce(
+        config,
+        &facts,
+        &Listening {
+            listen,
+            tls,
+            metrics: metrics_at,
+        },
+    );
     Ok(Running {
         shards,
         ended,
         readiness,
+        certificates,
     })
 }
 
@@ -61,12 +82,13 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Serves `metrics` and returns where.
-fn serve_http(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> Option<SocketAddr> {
+fn serve_http(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+) -> Option<SocketAddr> {
     let address = listener.local_addr().ok()?;
-    let shown = Shown {
-        metrics: Arc::new(metrics),
-        readiness,
-    };
+    let shown = Shown { metrics, readiness };
     tokio::spawn(http::serve(listener, shown));
     Some(address)
 }
@@ -81,17 +103,51 @@ fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds every address for clients. All IPv6 addresses are none on a host without IPv6.
-fn bind_clients(config: &Config) -> Result<BoundGroup, BindError> {
-    let options = BindOptions {
+/// What is bound for clients.
+struct Bound {
+    listen: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    /// Of each shard.
+    sockets: Vec<ListenerSockets>,
+}
+
+fn bind_clients(config: &Config) -> Result<Bound, BindError> {
+    let plain = BindOptions {
         udp: config.udp,
         tcp: config.tcp,
         receive_buffer: config.buffers.listener,
         send_buffer: config.buffers.listener,
     };
-    let mut listen = config.endpoints();
+    let over_tls = BindOptions {
+        udp: false,
+        tcp: true,
+        ..plain
+    };
+    let shards = config.workers.get().into();
+    let mut group = bind(config.endpoints(), shards, &plain)?;
+    let is_shared = |address: &SocketAddr| config.tcp && group.addresses.contains(address);
+    let (shared, apart): (Vec<_>, Vec<_>) = config.tls.listen.iter().copied().partition(is_shared);
+    let mut tls = bind(apart, shards, &over_tls)?;
+    for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
+        sockets.tls = of_tls.tcp;
+        sockets.share(&shared);
+    }
+    tls.addresses.extend(shared);
+    Ok(Bound {
+        listen: group.addresses,
+        tls: tls.addresses,
+        sockets: group.shards,
+    })
+}
+
+/// Binds `listen` for so many shards. All IPv6 addresses are none on a host without IPv6.
+fn bind(
+    mut listen: Vec<SocketAddr>,
+    shards: usize,
+    options: &BindOptions,
+) -> Result<BoundGroup, BindError> {
     loop {
-        match net::bind_group(&listen, config.workers.get().into(), &options) {
+        match net::bind_group(&listen, shards, options) {
             Err(error) if is_dispensable(&error, &listen) => {
                 info!("this host has no IPv6: not listening on {}", error.address);
                 listen.retain(|address| *address != error.address);

@@ -10,9 +10,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::certificates::Certificates;
 use super::notify::Notify;
 use super::start::Running;
 use crate::shard::ShardHandle;
+use crate::transport::TlsServer;
 use crate::turn::{Counter, Direction, Family, Stats, Transport};
 
 /// How long the shards may take to stop.
@@ -52,11 +54,8 @@ impl Signals {
     /// The next signal that asks to stop.
     async fn stop(&mut self) -> &'static str {
         loop {
-            match self.next().await {
-                Wish::Stop(name) => return name,
-                Wish::Reload => {
-                    warn!("SIGHUP: reloading needs a restart for now; nothing has changed")
-                }
+            if let Wish::Stop(name) = self.next().await {
+                return name;
             }
         }
     }
@@ -71,10 +70,17 @@ pub(super) async fn supervise(running: Running, mut signals: Signals) -> ExitCod
         shards,
         mut ended,
         readiness,
+        mut certificates,
     } = running;
-    let told = select! {
-        name = signals.stop() => { info!("{name}: stopping"); true }
-        Some(index) = ended.recv() => { error!("worker {index} has died: stopping"); false }
+    let told = loop {
+        select! {
+            wish = signals.next() => match wish {
+                Wish::Stop(name) => { info!("{name}: stopping"); break true; }
+                Wish::Reload => reload(certificates.as_mut(), &shards),
+            },
+            Some(index) = ended.recv() => { error!("worker {index} has died: stopping"); break false; }
+            renewed = changed(certificates.as_mut()) => renew(renewed, &shards),
+        }
     };
     readiness.set(false);
     notify.stopping();
@@ -92,6 +98,34 @@ pub(super) async fn supervise(running: Running, mut signals: Signals) -> ExitCod
             }
         }
         None => ExitCode::FAILURE,
+    }
+}
+
+/// SIGHUP.
+fn reload(certificates: Option<&mut Certificates>, shards: &[ShardHandle]) {
+    match certificates {
+        Some(certificates) => {
+            renew(certificates.reload(), shards);
+            info!("SIGHUP: the certificates were read again; all else needs a restart for now");
+        }
+        None => warn!("SIGHUP: reloading needs a restart for now; nothing has changed"),
+    }
+}
+
+/// The next look at the certificates' files; never while there are none.
+async fn changed(certificates: Option<&mut Certificates>) -> Option<TlsServer> {
+    match certificates {
+        Some(certificates) => certificates.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// New connections start from `server`, if there is a new one.
+fn renew(server: Option<TlsServer>, shards: &[ShardHandle]) {
+    if let Some(server) = server {
+        shards
+            .iter()
+            .for_each(|shard| shard.set_tls(server.clone()));
     }
 }
 

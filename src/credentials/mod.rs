@@ -4,6 +4,6 @@ mod ice;
 mod random;
 mod time_limited;
 
-pub use ice::{Reach, authority, ice_servers};
+pub use ice::{Offer, Reach, authority, ice_servers};
 pub use random::{random_password, random_username};
 pub use time_limited::TimeLimited;

@@ -12,7 +12,7 @@ mod sample;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
-use prometheus::{IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
 pub use page::Page;
 
@@ -28,6 +28,8 @@ pub use prometheus::Error;
 pub struct Metrics {
     registry: Registry,
     relay_ports_limit: IntGauge,
+    certificate_expiry: IntGaugeVec,
+    certificate_reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -45,7 +47,11 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::new(),
             relay_ports_limit: relay_ports_limit.clone(),
+            certificate_expiry: certificate_expiry()?,
+            certificate_reloads: certificate_reloads()?,
         };
+        metrics.add(metrics.certificate_expiry.clone())?;
+        metrics.add(metrics.certificate_reloads.clone())?;
         metrics.add(shards)?;
         metrics.add(relay_ports_limit)?;
         metrics.add(build_info(version)?)?;
@@ -60,6 +66,21 @@ impl Metrics {
             .set(i64::try_from(ports).unwrap_or(i64::MAX));
     }
 
+    /// Says for how many seconds certificate `index` of the configuration, from zero, is still good; less
+    /// than zero when it has expired.
+    pub fn set_certificate_expiry(&self, index: usize, seconds: i64) {
+        let label = index.to_string();
+        self.certificate_expiry
+            .with_label_values(&[&label])
+            .set(seconds);
+    }
+
+    /// Counts a certificate whose files changed, and whether they are in use now.
+    pub fn count_certificate_reload(&self, success: bool) {
+        let label = if success { "success" } else { "failure" };
+        self.certificate_reloads.with_label_values(&[label]).inc();
+    }
+
     /// All metrics in the text format of Prometheus, families in order of their names.
     pub fn encode(&self) -> Result<String, Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
@@ -72,6 +93,26 @@ impl Metrics {
 
 fn gauge(name: &str, help: &str) -> Result<IntGauge, Error> {
     IntGauge::with_opts(Opts::new(name, help))
+}
+
+fn certificate_expiry() -> Result<IntGaugeVec, Error> {
+    let options = Opts::new(
+        "turnstone_certificate_expires_in_seconds",
+        "Seconds until a certificate expires, by its place in the configuration, from 0.",
+    );
+    IntGaugeVec::new(options, &["certificate"])
+}
+
+fn certificate_reloads() -> Result<IntCounterVec, Error> {
+    let options = Opts::new(
+        "turnstone_certificate_reloads_total",
+        "Certificates whose files changed, by whether the new ones are in use.",
+    );
+    let reloads = IntCounterVec::new(options, &["result"])?;
+    for label in ["success", "failure"] {
+        reloads.with_label_values(&[label]);
+    }
+    Ok(reloads)
 }
 
 fn build_info(version: &str) -> Result<IntGauge, Error> {

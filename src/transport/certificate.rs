@@ -70,6 +70,87 @@ pub enum CertificateWarning {
     NoNames,
 }
 
+/// One of the two files of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// The certificates.
+    Chain,
+    /// The private key.
+    Key,
+}
+
+impl CertificateError {
+    /// Which of the two files is to be looked at.
+    pub const fn part(self) -> CertificatePart {
+        match self {
+            Self::ChainSyntax | Self::NoCertificate | Self::Unreadable(_) | Self::Order(_) => {
+                CertificatePart::Chain
+            }
+            Self::KeySyntax
+            | Self::NoKey
+            | Self::EncryptedKey
+            | Self::UnknownKey
+            | Self::Mismatch => CertificatePart::Key,
+        }
+    }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChainSyntax => f.write_str("not sound PEM; get the certificates again"),
+            Self::NoCertificate => f.write_str(
+                "holds no certificate in PEM; write the server's own, then those of its issuers",
+            ),
+            Self::Unreadable(number) => {
+                write!(f, "certificate {number} cannot be read; get it again")
+            }
+            Self::KeySyntax => f.write_str("not sound PEM; get the key again"),
+            Self::NoKey => f.write_str("holds no private key in PEM; name the file that does"),
+            Self::EncryptedKey => f.write_str(
+                "the private key is encrypted; decrypt it with: openssl pkey -in FILE -out NEW",
+            ),
+            Self::UnknownKey => f.write_str(
+                "not a private key that TLS can use; take an EC (P-256, P-384) or RSA (2048 to 8192 bits) key",
+            ),
+            Self::Order(number) => write!(
+                f,
+                "the private key is that of certificate {number}; put that one first, its issuers behind it"
+            ),
+            Self::Mismatch => f.write_str(
+                "the private key of another certificate; name the one that this certificate was made for",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+impl fmt::Display for CertificateWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(ago) => write!(
+                f,
+                "the certificate expired {ago} days ago, and clients refuse it; renew it"
+            ),
+            Self::ExpiresSoon(left) => {
+                write!(f, "the certificate expires in {left} days; renew it")
+            }
+            Self::NotYetValid(wait) => write!(
+                f,
+                "the certificate is good in {wait} days only; check the clock, or wait"
+            ),
+            Self::NoIssuer => f.write_str(
+                "lacks the certificate of its issuer, so that clients refuse it; add it behind the \
+                 server's own (certbot calls that file fullchain.pem)",
+            ),
+            Self::NoNames => f.write_str(
+                "the certificate names no host (subjectAltName), so that clients refuse it; get one that does",
+            ),
+        }
+    }
+}
+
 impl Certificate {
     /// Reads `chain` (the server's certificate first, then its issuers) and `key`, both PEM.
     ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::allocation_key::AllocationKey;
+use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
@@ -93,6 +94,7 @@ pub(super) struct Allocation {
     pub(super) icmp_recovered: Instant,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
+    pub(super) meter: AllocationMeter,
 }
 
 impl Allocation {

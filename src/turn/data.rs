@@ -33,6 +33,7 @@ impl Server {
             .peer(data.number, now.instant)
             .ok_or(Reason::NoChannel)?;
         let peer = self.destination(allocation, peer, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.payload.len())?;
         Ok(self.relay_to_peer(key, peer, data.payload))
     }
 
@@ -57,6 +58,7 @@ impl Server {
             .relay(Family::of(peer.ip()))
             .ok_or(Reason::InvalidSend)?;
         let peer = self.destination(allocation, peer, now.instant)?;
+        self.admit(now, key, Direction::ToPeer, data.value.len())?;
         let verdict = self.relay_to_peer(key, peer, data.value);
         Ok(match verdict {
             Verdict::ToPeer {
@@ -139,6 +141,7 @@ impl Server {
         if !to.transport.is_stream() && length > MAX_DATAGRAM {
             return Err(Reason::TooLarge);
         }
+        self.admit(now, at, Direction::ToClient, payload.len())?;
         self.count_relayed(Direction::ToClient, payload);
         Ok(Verdict::ToClient {
             to,

@@ -23,13 +23,14 @@ impl Server {
 
     /// Ends an allocation: its socket, port, quota, permissions and channels go.
     pub(super) fn end(&mut self, key: AllocationKey, how: AllocationEnd) {
-        let Some(allocation) = self.allocations.remove(key) else {
+        let Some(mut allocation) = self.allocations.remove(key) else {
             return;
         };
         for relay in allocation.relays.iter() {
             self.close_relay(key, &allocation, relay, how);
         }
         self.release_quota(&allocation);
+        self.detach_meter(&mut allocation.meter);
         self.prune_deadlines();
         if !allocation.is_live() {
             return;

@@ -7,6 +7,7 @@
 mod allocation;
 mod allocation_key;
 mod auth;
+mod bandwidth;
 mod channel;
 mod comprehension;
 mod data;
@@ -39,6 +40,7 @@ mod server;
 mod stats;
 
 pub use allocation_key::AllocationKey;
+pub use bandwidth::Bandwidth;
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};

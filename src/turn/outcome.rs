@@ -72,6 +72,14 @@ pub enum Reason {
     InvalidSend,
     /// A retransmission of a request whose answer is still being worked out.
     AnswerPending,
+    /// More than the allocation's bandwidth.
+    AllocationBandwidth,
+    /// More than the user's bandwidth.
+    UserBandwidth,
+    /// More than the user's share of a server whose bandwidth is used up.
+    FairShare,
+    /// More than the whole server's bandwidth.
+    TotalBandwidth,
     /// The limit on bytes answered to one unauthenticated source prefix was reached.
     RateLimited,
     /// The operating system's send buffer was full.
@@ -86,7 +94,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in label order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Unclassified,
         Self::Malformed,
         Self::BadFingerprint,
@@ -100,6 +108,10 @@ impl Reason {
         Self::ForbiddenPeer,
         Self::InvalidSend,
         Self::AnswerPending,
+        Self::AllocationBandwidth,
+        Self::UserBandwidth,
+        Self::FairShare,
+        Self::TotalBandwidth,
         Self::RateLimited,
         Self::SocketFull,
         Self::SendFailed,
@@ -123,6 +135,10 @@ impl Reason {
             Self::ForbiddenPeer => "forbidden_peer",
             Self::InvalidSend => "invalid_send",
             Self::AnswerPending => "answer_pending",
+            Self::AllocationBandwidth => "allocation_bandwidth",
+            Self::UserBandwidth => "user_bandwidth",
+            Self::FairShare => "fair_share",
+            Self::TotalBandwidth => "total_bandwidth",
             Self::RateLimited => "rate_limited",
             Self::SocketFull => "socket_full",
             Self::SendFailed => "send_failed",

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::bandwidth::Bandwidth;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub peers: PeerFilter,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How many bits a second are relayed at most.
+    pub bandwidth: Bandwidth,
     /// NAT behaviour discovery (RFC 5780), if the server has a second address.
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
+use super::bandwidth::{Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::five_tuple::{Family, FiveTuple, Transport};
@@ -31,12 +32,13 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    pub(super) meters: SharedMeters,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota and nothing is reserved.
+    /// Whether no allocation is counted against any quota, nothing is reserved and nobody is measured.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty() && self.reservations.is_empty()
+        self.quota.is_empty() && self.reservations.is_empty() && self.meters.is_idle()
     }
 }
 
@@ -147,6 +149,7 @@ pub struct Server {
     pub(super) reserved: VecDeque<(Instant, Token)>,
     pub(super) nonces: Nonces,
     pub(super) rate_limit: RateLimit,
+    pub(super) metering: Metering,
     pub(super) random: Random,
     pub(super) stats: Stats,
     pub(super) actions: VecDeque<Action>,
@@ -170,6 +173,7 @@ impl Server {
             reserved: VecDeque::new(),
             nonces: Nonces::new(&setup.nonce_key),
             rate_limit: RateLimit::new(random.next_u64()),
+            metering: Metering::default(),
             random,
             stats: Stats::default(),
             actions: VecDeque::new(),

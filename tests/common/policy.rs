@@ -2,8 +2,8 @@
 
 use turnstone::stun::PasswordAlgorithm;
 use turnstone::turn::{
-    Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource, Rule,
-    RuleAction, Security, SharedSecret, StoredKey,
+    Bandwidth, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses,
+    RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
 };
 
 use super::{PASSWORD, REALM, SECRET, USER, address};
@@ -35,6 +35,7 @@ pub fn policy() -> Policy {
         },
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
     }

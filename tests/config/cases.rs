@@ -297,6 +297,16 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[bandwidth]\ntotal = \"2Mb\"",
+        &[
+            r#"2: bandwidth.total: "2Mb" is not a bandwidth; write bits per second, or "500kbit", "2Mbit""#,
+        ],
+    ),
+    (
+        "[bandwidth]\ntotal = 7999",
+        &["2: bandwidth.total: 7999 is out of range; write 8kbit to 1000Gbit"],
+    ),
+    (
         "[limits]\nallocations = 99999999999999999999999",
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
@@ -460,5 +470,33 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
     (
         "[log]\nlevel = \"info\"\nlevel = \"warn\"",
         &["3:1: not TOML here: duplicate key"],
+    ),
+    (
+        "[tls]\nlisten = [\"0.0.0.0:5349\"]",
+        &[
+            "2: tls.listen: TLS needs a certificate; add a section [[tls.certificates]] with chain and key",
+        ],
+    ),
+    (
+        "[tls]\nchain = \"a\"",
+        &[r#"2: unknown key "chain" in [tls]; it belongs in [tls.certificates]"#],
+    ),
+    (
+        "[tls]\nkey = \"a\"",
+        &[r#"2: unknown key "key" in [tls]; it belongs in [tls.certificates]"#],
+    ),
+    (
+        "[[tls.certificates]]\nchain = 7",
+        &[
+            r#"1: tls.certificates[0]: the certificate has no key; add: key = "FILE""#,
+            "2: tls.certificates[0].chain: found a whole number, expected a string",
+        ],
+    ),
+    (
+        "[[tls.certificates]]\nchain = \"/does/not/exist\"\nkey = \"/nor/this\"",
+        &[
+            "2: tls.certificates[0].chain: /does/not/exist: no such file; create it or name another",
+            "3: tls.certificates[0].key: /nor/this: no such file; create it or name another",
+        ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! Each key's value arrives (requirement S19).
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use turnstone::config::{
@@ -159,6 +160,19 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
     ),
     (
+        "bandwidth.per_allocation",
+        "[bandwidth]\nper_allocation = \"500kbit\"",
+        |c| policy(c).bandwidth.per_allocation == NonZeroU64::new(500_000),
+    ),
+    (
+        "bandwidth.per_user",
+        "[bandwidth]\nper_user = \"2Mbit\"",
+        |c| policy(c).bandwidth.per_user == NonZeroU64::new(2_000_000),
+    ),
+    ("bandwidth.total", "[bandwidth]\ntotal = 1000000000", |c| {
+        policy(c).bandwidth.total == NonZeroU64::new(1_000_000_000)
+    }),
+    (
         "nat_discovery.alternate_address",
         "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"",
         |c| four(c).contains(&at("192.0.2.11:3479")) && c.endpoints().len() == 4,
@@ -293,8 +307,12 @@ fn each_value_arrives() {
 
 #[test]
 fn each_key_has_a_case() {
-    // Files with secrets need files: their case is below.
-    for key in keys().filter(|key| key != "auth.secrets_files") {
+    // Files with secrets and certificates need files: their cases are below and in tls.rs.
+    let with_files = |key: &String| {
+        let others = ["auth.secrets_files", "upstream.http2"];
+        others.contains(&key.as_str()) || key.starts_with("tls.")
+    };
+    for key in keys().filter(|key| !with_files(key)) {
         assert!(CASES.iter().any(|(case, ..)| *case == key), "{key}");
     }
 }

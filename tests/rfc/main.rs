@@ -28,6 +28,7 @@ mod reservation;
 mod retransmission;
 mod rfc3489;
 mod security;
+mod security_bandwidth;
 mod security_peers;
 mod security_resources;
 mod send;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use turnstone::net::{BindOptions, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::turn::{
-    Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy, Reason,
-    RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -141,6 +141,7 @@ pub fn policy(options: &Options) -> Policy {
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use turnstone::time::Instant;
 use turnstone::turn::{
-    Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses,
-    RelaySource, SharedSecret, StoredKey, Transport,
+    Bandwidth, Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    RelayAddresses, RelaySource, SharedSecret, StoredKey, Transport,
 };
 
 use crate::common::{Login, REALM, SECRET, START, address, ip};
@@ -311,6 +311,7 @@ fn policy() -> Policy {
         },
         peers: PeerFilter::new(&[], &own_host()),
         limits: Limits::default(),
+        bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
     }

@@ -7,7 +7,7 @@ mod session;
 
 pub use failure::TlsFailure;
 pub use hello::{Hello, HelloReader, NoHello};
-pub use server::{WebProtocols, NoRandom, TlsServer};
+pub use server::{NoRandom, TlsServer, WebProtocols};
 pub use session::{Received, Sealed, TlsScratch, TlsSession};
 
 #[cfg(test)]

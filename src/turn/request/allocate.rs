@@ -8,6 +8,7 @@ use crate::stun::Message;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
+use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_filter::is_tunnelled;
@@ -252,6 +253,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
             self.actions.push_back(match grant.kind {

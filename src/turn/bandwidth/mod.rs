@@ -1,0 +1,112 @@
+//! How many bits a second are relayed at most: of an allocation, of a user and of the whole server.
+//!
+//! Each way is limited for itself. Bursts of half a second pass, and the last eighth of a second of each
+//! limit is kept for small packets, so that voice survives when video is too much. When the whole server's
+//! limit is reached, users get equal shares, and what one does not use is lent to the others.
+//!
+//! A shard decides by integers of its own. What concerns all shards, a user's limit and the whole server's,
+//! it draws in leases of two milliseconds' worth.
+
+mod bucket;
+mod fair_share;
+mod lease;
+mod metering;
+
+use std::num::NonZeroU64;
+
+pub(super) use bucket::Bucket;
+pub(super) use metering::{Metering, SharedMeters, UserPlace};
+
+use super::allocation_key::AllocationKey;
+use super::outcome::Reason;
+use super::server::Server;
+use super::stats::Direction;
+use crate::time::{Instant, Now};
+
+/// The operator's limits on relayed application data, in bits per second each way; none is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Of one allocation.
+    pub per_allocation: Option<NonZeroU64>,
+    /// Of all allocations of one user together.
+    pub per_user: Option<NonZeroU64>,
+    /// Of the whole server.
+    pub total: Option<NonZeroU64>,
+}
+
+impl Bandwidth {
+    const fn is_unlimited(&self) -> bool {
+        self.per_allocation.is_none() && self.per_user.is_none() && self.total.is_none()
+    }
+}
+
+/// What an allocation is measured by.
+#[derive(Debug, Default)]
+pub(super) struct AllocationMeter {
+    /// By direction.
+    buckets: [Bucket; 2],
+    /// Where its user is measured; none before its first measured packet.
+    user: Option<UserPlace>,
+}
+
+/// A packet to be measured.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    direction: Direction,
+    bytes: u64,
+    at: Instant,
+}
+
+impl Server {
+    /// Whether `bytes` of application data may be relayed for the allocation.
+    pub(super) fn admit(
+        &mut self,
+        now: Now,
+        key: AllocationKey,
+        direction: Direction,
+        bytes: usize,
+    ) -> Result<(), Reason> {
+        if self.policy.bandwidth.is_unlimited() {
+            return Ok(());
+        }
+        let packet = Packet {
+            direction,
+            bytes: bytes as u64,
+            at: now.instant,
+        };
+        self.measure(key, &packet)
+    }
+
+    fn measure(&mut self, key: AllocationKey, packet: &Packet) -> Result<(), Reason> {
+        let limits = self.policy.bandwidth;
+        let allocation = self.allocations.get_mut(key).ok_or(Reason::NoAllocation)?;
+        if let Some(limit) = limits.per_allocation {
+            let bucket = &mut allocation.meter.buckets[packet.direction as usize];
+            if !bucket.take(packet.bytes, bytes_per_second(limit), packet.at) {
+                return Err(Reason::AllocationBandwidth);
+            }
+        }
+        if limits.per_user.is_none() && limits.total.is_none() {
+            return Ok(());
+        }
+        let (metering, shared) = (&mut self.metering, &self.shared.meters);
+        let owner = &allocation.owner;
+        let user = *allocation
+            .meter
+            .user
+            .get_or_insert_with(|| metering.attach(&owner.username, shared));
+        metering.measure(user, packet, &limits, shared)
+    }
+
+    /// Ends the measuring of an allocation that leaves this shard or ends.
+    pub(super) fn detach_meter(&mut self, meter: &mut AllocationMeter) {
+        if let Some(user) = meter.user.take() {
+            self.metering.detach(user, &self.shared.meters);
+        }
+    }
+}
+
+/// Bytes per second of a limit in bits per second; at least one.
+const fn bytes_per_second(limit: NonZeroU64) -> u64 {
+    limit.get().div_ceil(8)
+}
