@@ -17,6 +17,7 @@ mod handle;
 mod held;
 mod mailbox;
 mod outbox;
+mod pipe;
 mod publisher;
 mod relays;
 mod streams;

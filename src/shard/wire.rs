@@ -1,7 +1,7 @@
 //! The bytes of one connection on their way: a socket, and TLS around them or not.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::transport::{TlsFailure, TlsScratch, TlsSession};
@@ -40,8 +40,10 @@ pub(super) struct Arrival {
 /// Why nothing follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client closed it, or the network did.
+    /// The other side has said all.
     Closed,
+    /// The connection broke.
+    Broken,
     /// TLS failed.
     Failed(TlsFailure),
 }
@@ -50,7 +52,7 @@ impl End {
     /// What is counted.
     pub(super) const fn reason(self) -> ConnectionEnd {
         match self {
-            Self::Closed => ConnectionEnd::Closed,
+            Self::Closed | Self::Broken => ConnectionEnd::Closed,
             Self::Failed(TlsFailure::Handshake(_)) => ConnectionEnd::Handshake,
             Self::Failed(TlsFailure::Session) => ConnectionEnd::Session,
         }
@@ -76,7 +78,7 @@ impl Wire {
             Ok(0) => return Arrival::ended(End::Closed),
             Ok(length) => length,
             Err(error) if is_transient(&error) => return Arrival::default(),
-            Err(_) => return Arrival::ended(End::Closed),
+            Err(_) => return Arrival::ended(End::Broken),
         };
         match &mut self.session {
             Session::Plain => Arrival {
@@ -94,7 +96,7 @@ impl Wire {
     fn answer(&mut self, arrival: Arrival) -> Arrival {
         match self.flush_session() {
             Err(_) if arrival.end.is_none() => Arrival {
-                end: Some(End::Closed),
+                end: Some(End::Broken),
                 ..arrival
             },
             _ => arrival,
@@ -133,6 +135,12 @@ impl Wire {
             // Whoever is gone need not be told.
             let _ = self.flush_session();
         }
+    }
+
+    /// Tells the other side by TCP that nothing follows; what it says can still be read.
+    pub(super) fn shut_down(&self) {
+        // Whoever is gone need not be told.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// As a place to write messages to.
