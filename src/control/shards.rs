@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::error::StartError;
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{self, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits};
@@ -22,6 +22,7 @@ pub(super) struct Shards<'c> {
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
+    upstreams: Arc<[Upstream]>,
     tls: Option<TlsServer>,
     ended: UnboundedSender<u16>,
 }
@@ -44,6 +45,7 @@ impl<'c> Shards<'c> {
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
+            upstreams: config.upstreams.clone().into(),
             tls,
             ended,
         })
@@ -90,6 +92,8 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: self.stream_limits(),
+            proxy_protocol_from: self.config.proxy_protocol_from.clone(),
+            upstreams: Arc::clone(&self.upstreams),
             tls: self.tls.clone(),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
@@ -120,6 +124,7 @@ impl<'c> Shards<'c> {
             connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
             backlog_bytes: streams.backlog_bytes,
+            pipe_bytes: StreamLimits::default().pipe_bytes,
             media_age: streams.media_age,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,

@@ -4,7 +4,7 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
-    Family as AddressFamily, Reason, RequestMethod, ResultCode, Source, Transport,
+    Family as AddressFamily, PassOutcome, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -148,6 +148,8 @@ fn connections() -> Vec<Family> {
             .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
         counter("turnstone_backlog_evicted_packets_total", "Packets that left the backlog of a slow stream client unsent after they were counted as relayed, by reason: too old, no room, connection closed.")
             .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
+        counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
+            .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
     ]
 }
 

@@ -9,6 +9,7 @@ mod listen;
 mod relay;
 mod route;
 mod tcp_relay;
+mod upstream;
 
 pub use buffers::{Buffers, SLOTS, Span};
 pub use clock::Clock;
@@ -26,3 +27,4 @@ pub use listen::{
 pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;
 pub use tcp_relay::{connect_from, connect_outcome, listen_for_peers};
+pub use upstream::{connect_tcp, connect_unix};

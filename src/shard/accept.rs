@@ -4,9 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, Role};
 use super::event_loop::Shard;
+use super::greet::canonical;
+use super::greeting::Greeting;
 use super::token::Token;
+use super::upstreams::Serves;
 use super::wire::Session;
 use crate::net::{Fault, Interest};
 use crate::transport::TlsSession;
@@ -23,9 +26,9 @@ impl Shard {
             let Some(acceptor) = self.acceptors.listeners.get(listener) else {
                 return;
             };
-            let transport = acceptor.transport;
+            let serves = acceptor.serves;
             match acceptor.listener.accept() {
-                Ok((stream, client)) => self.admit(transport, stream, client),
+                Ok((stream, client)) => self.admit(serves, stream, canonical(client)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if Fault::of(&error) == Fault::Exhausted => {
                     return self.pause_accepting();
@@ -36,31 +39,37 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, transport: Transport, stream: TcpStream, client: SocketAddr) {
+    fn admit(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) {
+        // Whom a balancer's connections are counted against, it has yet to tell.
+        let is_admitted = if self.is_balancer(client.ip()) {
+            self.connections.has_room()
+        } else {
+            self.connections.admits(client.ip())
+        };
         let stats = self.server.stats_mut();
         stats.increment(Counter::ConnectionsAccepted);
-        if !self.connections.admits(client.ip()) {
+        if !is_admitted {
             stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Refused));
             return;
         }
         stats.increment(Counter::Connections);
-        if self.open(transport, stream, client).is_err() {
+        if self.open(serves, stream, client).is_err() {
             let stats = self.server.stats_mut();
             stats.subtract(Counter::Connections, 1);
             stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Closed));
         }
     }
 
-    fn open(
-        &mut self,
-        transport: Transport,
-        stream: TcpStream,
-        client: SocketAddr,
-    ) -> io::Result<()> {
-        let session = self.session(transport)?;
+    fn open(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+        let transport = if serves.plain {
+            Transport::Tcp
+        } else {
+            Transport::Tls
+        };
+        let (role, session) = self.begin(serves, transport, client)?;
         let five_tuple = FiveTuple {
             transport,
-            client: canonical(client),
+            client,
             server: canonical(stream.local_addr()?),
         };
         // The kernel knows that the older connection has ended; its event is still on the way.
@@ -68,7 +77,8 @@ impl Shard {
             self.close(older, ConnectionEnd::Closed);
         }
         let limits = self.connections.limits();
-        let connection = Connection::new(stream, session, five_tuple, self.now.instant, limits)?;
+        let connection =
+            Connection::new(stream, session, role, five_tuple, self.now.instant, limits)?;
         let id = self.connections.insert(connection);
         let Some(connection) = self.connections.get(id) else {
             return Ok(());
@@ -82,13 +92,25 @@ impl Shard {
         Ok(())
     }
 
-    fn session(&self, transport: Transport) -> io::Result<Session> {
-        if transport != Transport::Tls {
-            return Ok(Session::Plain);
+    /// What a new connection is, and in what its bytes are wrapped, as far as its listener tells.
+    fn begin(
+        &self,
+        serves: Serves,
+        transport: Transport,
+        client: SocketAddr,
+    ) -> io::Result<(Role, Session)> {
+        let header_first = self.is_balancer(client.ip());
+        if header_first || serves.is_both() || self.upstreams.concern(serves) {
+            let greeting = Greeting::new(serves, header_first);
+            return Ok((Role::Unknown(Box::new(greeting)), Session::Plain));
         }
-        let session = self.tls.as_ref().map(TlsSession::new);
+        if transport != Transport::Tls {
+            return Ok((Role::Turn, Session::Plain));
+        }
+        let servers = self.tls.as_ref();
+        let session = servers.map(|servers| TlsSession::new(servers.turn()));
         match session {
-            Some(Ok(session)) => Ok(Session::Tls(Box::new(session))),
+            Some(Ok(session)) => Ok((Role::Turn, Session::Tls(Box::new(session)))),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -125,12 +147,5 @@ impl Shard {
                 tracing::debug!(shard = self.index, %error, "cannot watch a listener");
             }
         }
-    }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
-        _ => address,
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use super::StreamLimits;
 use super::backlog::Backlog;
+use super::greeting::Greeting;
 use super::outbox::{Group, Message};
+use super::passage::Passage;
 use super::wire::{Arrival, Session, Wire, Writer};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
-use crate::transport::{Framer, TlsScratch};
+use crate::transport::{Framer, TlsScratch, TlsSession};
 use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, Reason, Stats};
 
 /// The most messages that one write takes.
@@ -21,6 +23,7 @@ const SLICES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) five_tuple: FiveTuple,
+    pub(super) role: Role,
     /// Splits what arrives.
     pub(super) framer: Framer,
     wire: Wire,
@@ -33,6 +36,17 @@ pub(super) struct Connection {
     partial_since: Option<Instant>,
 }
 
+/// What a connection is.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It has not said.
+    Unknown(Box<Greeting>),
+    /// A client of STUN and TURN.
+    Turn,
+    /// It goes on to an upstream.
+    Passing(Box<Passage>),
+}
+
 impl Connection {
     /// Takes over a connection that was just accepted.
     ///
@@ -41,6 +55,7 @@ impl Connection {
     pub(super) fn new(
         stream: TcpStream,
         session: Session,
+        role: Role,
         five_tuple: FiveTuple,
         now: Instant,
         limits: &StreamLimits,
@@ -48,6 +63,7 @@ impl Connection {
         prepare_connection(&stream)?;
         Ok(Self {
             five_tuple,
+            role,
             framer: Framer::default(),
             wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
@@ -61,6 +77,38 @@ impl Connection {
     /// Reads what has arrived.
     pub(super) fn read(&mut self, room: &mut [u8]) -> Arrival {
         self.wire.read(room)
+    }
+
+    /// TLS begins; what is not TURN inside goes on to `upstream`.
+    pub(super) fn enter_tls(&mut self, session: TlsSession, upstream: Option<usize>) {
+        self.wire.begin_tls(session);
+        match (&mut self.role, upstream) {
+            (Role::Unknown(greeting), Some(upstream)) => greeting.enter_tls(upstream),
+            _ => self.role = Role::Turn,
+        }
+    }
+
+    /// Takes bytes of TLS that were read before.
+    pub(super) fn take_in(&mut self, bytes: &[u8], room: &mut [u8]) -> Arrival {
+        self.wire.take_in(bytes, room)
+    }
+
+    /// Whether client and server agreed on a protocol inside TLS, and whether it is one of TURN's.
+    pub(super) fn speaks_turn(&self) -> Option<bool> {
+        self.wire.speaks_turn()
+    }
+
+    /// Whether it is not known yet whose connection it is.
+    pub(super) fn is_nameless(&self) -> bool {
+        matches!(&self.role, Role::Unknown(greeting) if greeting.is_nameless())
+    }
+
+    /// Its own side and the rest of a connection that goes on to an upstream.
+    pub(super) fn passing(&mut self) -> Option<(&mut Wire, &mut Passage)> {
+        match &mut self.role {
+            Role::Passing(passage) => Some((&mut self.wire, passage)),
+            Role::Unknown(_) | Role::Turn => None,
+        }
     }
 
     /// Says to the client that nothing follows, where the session has words for it.
@@ -84,6 +132,9 @@ impl Connection {
 
     /// When it is to be closed if nothing more arrives.
     pub(super) fn deadline(&self, limits: &StreamLimits) -> Instant {
+        if let Role::Passing(passage) = &self.role {
+            return passage.deadline();
+        }
         let silent = |since: Instant, after: Duration| since + after;
         let idle = match self.heard {
             Some(heard) => silent(heard, limits.idle_after),
@@ -106,6 +157,9 @@ impl Connection {
 
     /// Whether the poller is to be told of a change in what the connection waits for.
     pub(super) fn changes_interest(&mut self) -> Option<bool> {
+        if matches!(self.role, Role::Passing(_)) {
+            return None;
+        }
         let awaits = !self.backlog.is_empty() || self.wire.has_unsent();
         (awaits != self.awaits_room).then(|| {
             self.awaits_room = awaits;

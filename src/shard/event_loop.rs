@@ -14,10 +14,11 @@ use super::publisher::Publisher;
 use super::relays::Relays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
+use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
-use crate::transport::{TlsScratch, TlsServer};
-use crate::turn::{ConnectionEnd, Event, Server, Stats};
+use crate::transport::TlsScratch;
+use crate::turn::{ConnectionEnd, Event, Network, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -46,8 +47,11 @@ pub(super) struct Shard {
     pub(super) intakes: Vec<Intake>,
     pub(super) acceptors: Acceptors,
     /// What TLS sessions start from.
-    pub(super) tls: Option<TlsServer>,
+    pub(super) tls: Option<TlsServers>,
     pub(super) tls_scratch: TlsScratch,
+    pub(super) upstreams: Upstreams,
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(super) balancers: Vec<Network>,
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
     pub(super) held: Arc<HeldSockets>,
@@ -60,6 +64,7 @@ pub(super) struct Shard {
     pub(super) outbox: Outbox,
     pub(super) accept_warnings: Throttle,
     pub(super) relay_warnings: Throttle,
+    pub(super) upstream_warnings: Throttle,
     publisher: Publisher,
     mailbox: Mailbox,
     clock: Clock,
@@ -73,15 +78,19 @@ impl Shard {
             expected: 1,
             last_pass: 0,
         };
+        let mut sockets = setup.sockets;
+        let udp = std::mem::take(&mut sockets.udp);
         Self {
             index: setup.index,
             poller,
             server: Server::new(setup.server),
             now: setup.clock.now(),
             pass: 0,
-            intakes: setup.sockets.udp.into_iter().map(intake).collect(),
-            acceptors: Acceptors::new(setup.sockets.tcp, setup.sockets.tls),
-            tls: setup.tls,
+            intakes: udp.into_iter().map(intake).collect(),
+            acceptors: Acceptors::new(sockets),
+            tls: setup.tls.map(TlsServers::new),
+            upstreams: Upstreams::new(setup.upstreams),
+            balancers: setup.proxy_protocol_from,
             tls_scratch: TlsScratch::default(),
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
@@ -94,6 +103,7 @@ impl Shard {
             outbox: Outbox::default(),
             accept_warnings: Throttle::default(),
             relay_warnings: Throttle::default(),
+            upstream_warnings: Throttle::default(),
             publisher: Publisher::new(setup.publish),
             mailbox: setup.mailbox,
             clock: setup.clock,
@@ -138,6 +148,7 @@ impl Shard {
             Token::Relay(key, family) => self.receive_from_peers(key, family),
             Token::Listener(i) => self.receive_from_clients(i),
             Token::Connection(id) => self.serve_connection(id, ready),
+            Token::Upstream(id) => self.serve_upstream(id, ready),
             Token::Acceptor(i) => self.accept_connections(i),
             Token::Mailbox => self.read_mailbox(),
         }
@@ -151,7 +162,7 @@ impl Shard {
                     self.server.handle_event(self.now, Event::Policy(policy));
                     self.drain();
                 }
-                Message::SetTls(tls) => self.tls = Some(tls),
+                Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
                 Message::Stop => self.stopping = true,
             }
         }

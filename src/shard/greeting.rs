@@ -84,30 +84,32 @@ impl Greeting {
         &self.heard
     }
 
+    /// Gives away what was heard.
+    pub(super) fn take_heard(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Whether it is not known yet whose connection it is.
+    pub(super) const fn is_nameless(&self) -> bool {
+        matches!(self.stage, Stage::Header)
+    }
+
     /// From here on, what is heard comes from inside TLS.
     pub(super) fn enter_tls(&mut self, upstream: usize) {
         self.stage = Stage::Inside(upstream);
-        self.heard = Vec::new();
     }
 
-    /// The upstream for what is not TURN inside TLS.
-    pub(super) const fn inside(&self) -> Option<usize> {
-        match self.stage {
-            Stage::Inside(upstream) => Some(upstream),
-            _ => None,
-        }
-    }
-
-    /// Goes one step on.
-    pub(super) fn tell(&mut self, upstreams: &Upstreams) -> Told {
+    /// Goes one step on. `agreed` tells whether client and server agreed on a protocol inside TLS, and
+    /// whether it is one of TURN's.
+    pub(super) fn tell(&mut self, upstreams: &Upstreams, agreed: Option<bool>) -> Told {
         let told = match self.stage {
             Stage::Header => return self.tell_header(),
             Stage::First => self.tell_first(upstreams),
             Stage::Hello(..) => self.tell_hello(upstreams),
-            Stage::Inside(upstream) => match kind(&self.heard) {
-                Kind::Unknown => Told::Nothing,
-                Kind::Stun => Told::Turn,
-                Kind::Tls | Kind::Other => Told::PassOn(upstream),
+            Stage::Inside(upstream) => match (agreed, kind(&self.heard)) {
+                (Some(true), _) | (None, Kind::Stun) => Told::Turn,
+                (None, Kind::Unknown) => Told::Nothing,
+                (Some(false), _) | (None, Kind::Tls | Kind::Other) => Told::PassOn(upstream),
             },
         };
         match told {
@@ -209,7 +211,7 @@ mod tests {
         let mut greeting = Greeting::new(serves, false);
         for (i, byte) in bytes.iter().enumerate() {
             greeting.hear(&[*byte]);
-            let told = greeting.tell(upstreams);
+            let told = greeting.tell(upstreams, None);
             if told != Told::Nothing {
                 return (told, i + 1);
             }
@@ -246,14 +248,17 @@ mod tests {
     fn the_header_comes_first_and_then_the_rest() {
         let mut greeting = Greeting::new(Serves::PLAIN, true);
         greeting.hear(b"PROXY UNKNOWN\r");
-        assert_eq!(greeting.tell(&web()), Told::Nothing);
+        assert_eq!(greeting.tell(&web(), None), Told::Nothing);
         greeting.hear(b"\nGE");
-        assert_eq!(greeting.tell(&web()), Told::Client(ProxyHeader::Local));
-        assert_eq!(greeting.tell(&web()), Told::PassOn(0));
+        assert_eq!(
+            greeting.tell(&web(), None),
+            Told::Client(ProxyHeader::Local)
+        );
+        assert_eq!(greeting.tell(&web(), None), Told::PassOn(0));
         assert_eq!(greeting.heard(), b"GE");
         let mut greeting = Greeting::new(Serves::PLAIN, true);
         greeting.hear(&STUN);
-        assert_eq!(greeting.tell(&web()), Told::BadHeader);
+        assert_eq!(greeting.tell(&web(), None), Told::BadHeader);
     }
 
     #[test]
@@ -262,22 +267,30 @@ mod tests {
         let mut record = vec![0x16, 3, 1, 0x3F, 0xFF, 1, 0, 0xFF, 0xFF];
         record.resize(5 + 0x3FFF, 0);
         greeting.hear(&record);
-        assert_eq!(greeting.tell(&web()), Told::Nothing);
+        assert_eq!(greeting.tell(&web(), None), Told::Nothing);
         greeting.hear(&record);
-        assert_eq!(greeting.tell(&web()), Told::Tls(None));
+        assert_eq!(greeting.tell(&web(), None), Told::Tls(None));
     }
 
     #[test]
     fn inside_tls_the_first_bytes_decide() {
         let mut greeting = Greeting::new(Serves::TLS, false);
         greeting.enter_tls(0);
-        assert_eq!(greeting.tell(&web()), Told::Nothing);
+        assert_eq!(greeting.tell(&web(), None), Told::Nothing);
         greeting.hear(&STUN[..7]);
-        assert_eq!(greeting.tell(&web()), Told::Nothing);
+        assert_eq!(greeting.tell(&web(), None), Told::Nothing);
         greeting.hear(&STUN[7..]);
-        assert_eq!(greeting.tell(&web()), Told::Turn);
-        greeting.enter_tls(0);
+        assert_eq!(greeting.tell(&web(), None), Told::Turn);
+        assert_eq!(greeting.take_heard(), STUN);
         greeting.hear(b"G");
-        assert_eq!(greeting.tell(&web()), Told::PassOn(0));
+        assert_eq!(greeting.tell(&web(), None), Told::PassOn(0));
+    }
+
+    #[test]
+    fn what_was_agreed_on_decides_before_any_byte() {
+        let mut greeting = Greeting::new(Serves::TLS, false);
+        greeting.enter_tls(0);
+        assert_eq!(greeting.tell(&web(), Some(true)), Told::Turn);
+        assert_eq!(greeting.tell(&web(), Some(false)), Told::PassOn(0));
     }
 }

@@ -13,16 +13,21 @@ mod datagrams;
 mod dispatch;
 mod event_loop;
 mod flush;
+mod greet;
+mod greeting;
 mod handle;
 mod held;
 mod mailbox;
 mod outbox;
+mod pass_on;
+mod passage;
 mod pipe;
 mod publisher;
 mod relays;
 mod streams;
 mod throttle;
 mod token;
+mod upstreams;
 mod wire;
 
 use std::sync::Arc;
@@ -32,9 +37,10 @@ pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
+use crate::config::Upstream;
 use crate::net;
 use crate::transport::TlsServer;
-use crate::turn::{self, Stats};
+use crate::turn::{self, Network, Stats};
 
 /// Limits on stream clients.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +51,8 @@ pub struct StreamLimits {
     pub connections_per_source: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader, default 64 KiB.
+    pub pipe_bytes: usize,
     /// How long relayed media may wait for such a client before it is dropped, default 300 ms.
     pub media_age: Duration,
     /// A connection that has said nothing that means something, or holds half a message, is closed
@@ -60,6 +68,7 @@ impl Default for StreamLimits {
             connections: 20_000,
             connections_per_source: 2_000,
             backlog_bytes: 256 * 1024,
+            pipe_bytes: 64 * 1024,
             media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
@@ -80,6 +89,10 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The servers to which connections go on that are not TURN.
+    pub upstreams: Arc<[Upstream]>,
     /// What TLS sessions start from; without it the TLS listeners refuse connections.
     pub tls: Option<TlsServer>,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.

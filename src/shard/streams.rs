@@ -1,10 +1,11 @@
 //! What arrives on stream connections, and how they end.
 
+use super::connection::Role;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
 use super::token::ConnectionId;
-use super::wire::End;
+use super::wire::{Arrival, End};
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
 use crate::turn::{ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, Reason};
@@ -27,6 +28,9 @@ struct Found {
 
 impl Shard {
     pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
+        if self.serve_passage(id, ready) {
+            return;
+        }
         if ready.writable {
             self.write_backlog(id);
         }
@@ -56,22 +60,32 @@ impl Shard {
             return;
         };
         let arrival = connection.read(room);
+        self.handle_arrival(id, arrival);
+    }
+
+    /// Handles what a read brought into the next free slot.
+    pub(super) fn handle_arrival(&mut self, id: ConnectionId, arrival: Arrival) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let watched = update_interest(connection, &self.poller, id);
         if arrival.established {
             let client = connection.five_tuple.client;
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        if arrival.length > 0 {
-            self.handle_bytes(id, arrival.length);
+        match connection.role {
+            Role::Unknown(_) => self.hear(id, arrival.length),
+            Role::Turn if arrival.length > 0 => self.handle_bytes(id, arrival.length),
+            Role::Turn | Role::Passing(_) => {}
         }
-        let end = arrival.end.map(End::reason);
-        if let Some(end) = end.or(watched.err()) {
+        if arrival.end.is_some_and(|end| !self.end_passage(id, end)) || watched.is_err() {
+            let end = arrival.end.map_or(ConnectionEnd::Closed, End::reason);
             self.doomed.push((id, end));
         }
     }
 
     /// Handles the frames in the next free slot.
-    fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
+    pub(super) fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
@@ -138,6 +152,9 @@ impl Shard {
 
     /// Closes a connection that has been quiet for too long, unless its allocation lives.
     pub(super) fn close_if_quiet(&mut self, id: ConnectionId) {
+        if self.close_if_stuck(id) {
+            return;
+        }
         let now = self.now.instant;
         let limits = *self.connections.limits();
         let Some(connection) = self.connections.get(id) else {

@@ -200,7 +200,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_listener_without_upstream_is_left_alone() {
-        let concern = |upstream: Upstream, serves| Upstreams::new(Arc::new([upstream])).concern(serves);
+        let concern =
+            |upstream: Upstream, serves| Upstreams::new(Arc::new([upstream])).concern(serves);
         let off = || upstream(&[], UpstreamTls::Off, true);
         assert!(concern(off(), Serves::PLAIN) && !concern(off(), Serves::TLS));
         let terminate = || upstream(&[], UpstreamTls::Terminate, false);
@@ -208,6 +209,9 @@ pub(super) mod tests {
         let pass = || upstream(&["a.example"], UpstreamTls::Pass, false);
         assert!(concern(pass(), Serves::PLAIN) && concern(pass(), Serves::TLS));
         assert!(!Upstreams::default().concern(Serves::BOTH));
-        assert_eq!(Upstreams::default().for_tls(&hello("a.example")), TlsWay::Here(None));
+        assert_eq!(
+            Upstreams::default().for_tls(&hello("a.example")),
+            TlsWay::Here(None)
+        );
     }
 }

@@ -54,5 +54,5 @@ pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, HandshakeFailure,
-    RequestMethod, ResultCode, SLOTS, Source, Stats,
+    PassOutcome, RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

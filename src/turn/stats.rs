@@ -84,6 +84,8 @@ pub enum ConnectionEnd {
     /// Its bytes are not STUN or ChannelData, or a longer message than a client without an allocation
     /// has to send.
     Garbled,
+    /// It came from a load balancer and did not begin with a sound header of the PROXY protocol.
+    ProxyHeader,
     /// It sent no whole message for too long.
     Silent,
     /// The TLS handshake failed.
@@ -92,10 +94,23 @@ pub enum ConnectionEnd {
     Session,
     /// The client did not read what it was sent.
     Backlog,
+    /// The upstream to which it was to go on is not there.
+    Upstream,
     /// A limit on connections was reached.
     Refused,
     /// The server stopped.
     Shutdown,
+}
+
+/// What became of a connection that was to go on to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassOutcome {
+    /// The upstream accepted it.
+    Connected,
+    /// The upstream refused it or cannot be reached.
+    Unreachable,
+    /// The upstream did not answer in time.
+    Timeout,
 }
 
 /// Why media left the backlog of a slow stream client unsent.
@@ -177,6 +192,8 @@ pub enum Counter {
     ConnectionsClosed(ConnectionEnd),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
     BacklogEvicted(Eviction),
+    /// Connections that were to go on to an upstream.
+    Passed(PassOutcome),
     /// ICMP errors told to clients.
     IcmpReports,
 }
@@ -221,6 +238,11 @@ labels! {
         WrongPassword => "wrong_password",
         OtherUser => "other_user",
     }
+    PassOutcome {
+        Connected => "connected",
+        Unreachable => "unreachable",
+        Timeout => "timeout",
+    }
     Eviction { Age => "age", Size => "size", Closed => "closed" }
     AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
     HandshakeFailure {
@@ -238,10 +260,12 @@ labels! {
     ConnectionEnd {
         Closed => "closed",
         Garbled => "garbled",
+        ProxyHeader => "proxy_header",
         Silent => "silent",
         Handshake => "handshake",
         Session => "session",
         Backlog => "backlog",
+        Upstream => "upstream",
         Refused => "refused",
         Shutdown => "shutdown",
     }
@@ -316,7 +340,8 @@ const CONNECTIONS: usize = RELAY_FAILURES + 1;
 const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
 const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
 const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
-const ICMP_REPORTS: usize = BACKLOG_EVICTED + Eviction::ALL.len();
+const PASSED: usize = BACKLOG_EVICTED + Eviction::ALL.len();
+const ICMP_REPORTS: usize = PASSED + PassOutcome::ALL.len();
 /// How many slots a [`Stats`] has.
 pub const SLOTS: usize = ICMP_REPORTS + 1;
 
@@ -350,6 +375,7 @@ impl Counter {
             Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
             Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
             Self::BacklogEvicted(eviction) => BACKLOG_EVICTED + eviction as usize,
+            Self::Passed(outcome) => PASSED + outcome as usize,
             Self::IcmpReports => ICMP_REPORTS,
         }
     }

@@ -6,11 +6,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::turn::{
-    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
-    Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats, StoredKey,
+    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network, OwnHost, PeerFilter,
+    Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats,
+    StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -22,6 +24,9 @@ pub struct Options {
     pub listen: Vec<&'static str>,
     pub shards: usize,
     pub streams: StreamLimits,
+    /// Networks of load balancers.
+    pub proxy_protocol_from: Vec<Network>,
+    pub upstreams: Vec<Upstream>,
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
@@ -33,6 +38,8 @@ impl Default for Options {
             listen: vec!["127.0.0.1:0", "[::1]:0"],
             shards: 1,
             streams: StreamLimits::default(),
+            proxy_protocol_from: Vec::new(),
+            upstreams: Vec::new(),
             relay_ports: 20_000..=60_999,
             on_start: || {},
         }
@@ -87,6 +94,8 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            proxy_protocol_from: options.proxy_protocol_from.clone(),
+            upstreams: options.upstreams.clone().into(),
             tls: None,
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
