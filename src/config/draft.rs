@@ -70,6 +70,7 @@ pub(super) struct Draft {
     pub(super) format: Key<LogFormat>,
     pub(super) connections: Key<u32>,
     pub(super) connections_per_source: Key<u32>,
+    pub(super) handshakes: Key<u32>,
     pub(super) backlog_bytes: Key<usize>,
     pub(super) media_age: Key<Duration>,
     pub(super) silent_after: Key<Duration>,

@@ -140,6 +140,8 @@ pub struct Streams {
     pub connections: u32,
     /// Connections of one source address (IPv6: one /64) at a time.
     pub connections_per_source: u32,
+    /// TLS handshakes of the whole server that are going on at a time.
+    pub handshakes: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
     /// How long relayed media waits for such a client before it is dropped.
@@ -155,6 +157,7 @@ impl Default for Streams {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 << 10,
             media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),

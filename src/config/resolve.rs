@@ -121,6 +121,7 @@ fn streams(draft: &Draft) -> Streams {
             &draft.connections_per_source,
             default.connections_per_source,
         ),
+        handshakes: or(&draft.handshakes, default.handshakes),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
         media_age: or(&draft.media_age, default.media_age),
         silent_after: or(&draft.silent_after, default.silent_after),

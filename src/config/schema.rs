@@ -63,6 +63,7 @@ const SECTIONS: [(&str, &[&str]); 17] = [
         &[
             "connections",
             "connections_per_source",
+            "handshakes",
             "backlog_bytes",
             "media_age",
             "silent_after",
@@ -252,6 +253,7 @@ fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth 
 fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
+    draft.handshakes = section.number("handshakes", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
     draft.media_age = section.short_duration("media_age", 10..=10_000, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);

@@ -123,6 +123,7 @@ impl<'c> Shards<'c> {
         StreamLimits {
             connections: share(self.connections),
             connections_per_source: share(streams.connections_per_source),
+            handshakes: share(streams.handshakes),
             backlog_bytes: streams.backlog_bytes,
             pipe_bytes: StreamLimits::default().pipe_bytes,
             media_age: streams.media_age,

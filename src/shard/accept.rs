@@ -8,12 +8,12 @@ use super::connection::{Connection, Role};
 use super::event_loop::Shard;
 use super::greet::canonical;
 use super::greeting::Greeting;
-use super::token::Token;
+use super::token::{ConnectionId, Token};
 use super::upstreams::Serves;
 use super::wire::Session;
 use crate::net::{Fault, Interest};
 use crate::transport::TlsSession;
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple};
 
 /// Connections that one pass accepts from one listener.
 const ACCEPTS: usize = 64;
@@ -47,26 +47,26 @@ impl Shard {
             self.connections.admits(client.ip())
         };
         let stats = self.server.stats_mut();
-        stats.increment(Counter::ConnectionsAccepted);
+        let transport = serves.transport();
+        stats.increment(Counter::ConnectionsAccepted(transport));
         if !is_admitted {
-            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Refused));
+            stats.increment(Counter::ConnectionsClosed(
+                transport,
+                ConnectionEnd::Refused,
+            ));
             return;
         }
-        stats.increment(Counter::Connections);
+        stats.increment(Counter::Connections(transport));
         if self.open(serves, stream, client).is_err() {
             let stats = self.server.stats_mut();
-            stats.subtract(Counter::Connections, 1);
-            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Closed));
+            stats.subtract(Counter::Connections(transport), 1);
+            stats.increment(Counter::ConnectionsClosed(transport, ConnectionEnd::Closed));
         }
     }
 
     fn open(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
-        let transport = if serves.plain {
-            Transport::Tcp
-        } else {
-            Transport::Tls
-        };
-        let (role, session) = self.begin(serves, transport, client)?;
+        let transport = serves.transport();
+        let (role, session) = self.begin(serves, client)?;
         let five_tuple = FiveTuple {
             transport,
             client,
@@ -83,28 +83,35 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return Ok(());
         };
+        let is_handshaking = connection.is_handshaking();
         let token = Token::Connection(id).to_bits();
         if let Err(error) = self.poller.add(&*connection, token, Interest::Read) {
             self.connections.remove(id);
             return Err(error);
         }
         tracing::debug!(shard = self.index, client = %five_tuple.client, "connection accepted");
+        if is_handshaking {
+            self.begin_handshake(id);
+        }
         Ok(())
     }
 
+    /// Too many handshakes at once end the oldest: an honest client needs a few round trips.
+    pub(super) fn begin_handshake(&mut self, id: ConnectionId) {
+        self.server.stats_mut().increment(Counter::TlsHandshaking);
+        if let Some(oldest) = self.connections.begin_handshake(id) {
+            self.close(oldest, ConnectionEnd::Refused);
+        }
+    }
+
     /// What a new connection is, and in what its bytes are wrapped, as far as its listener tells.
-    fn begin(
-        &self,
-        serves: Serves,
-        transport: Transport,
-        client: SocketAddr,
-    ) -> io::Result<(Role, Session)> {
+    fn begin(&self, serves: Serves, client: SocketAddr) -> io::Result<(Role, Session)> {
         let header_first = self.is_balancer(client.ip());
         if header_first || serves.is_both() || self.upstreams.concern(serves) {
             let greeting = Greeting::new(serves, header_first);
             return Ok((Role::Unknown(Box::new(greeting)), Session::Plain));
         }
-        if transport != Transport::Tls {
+        if !serves.tls {
             return Ok((Role::Turn, Session::Plain));
         }
         let servers = self.tls.as_ref();

@@ -14,7 +14,7 @@ use super::wire::{Arrival, Session, Wire, Writer};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
 use crate::transport::{Framer, TlsScratch, TlsSession};
-use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, HandshakeFailure, Reason, Stats};
 
 /// The most messages that one write takes.
 const SLICES: usize = 32;
@@ -114,6 +114,30 @@ impl Connection {
     /// Says to the client that nothing follows, where the session has words for it.
     pub(super) fn say_goodbye(&mut self) {
         self.wire.say_goodbye();
+    }
+
+    /// How many bytes of plaintext were written since this was asked last.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        self.wire.take_sent()
+    }
+
+    /// Whether a handshake is going on.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.wire.is_handshaking()
+    }
+
+    /// What a connection that ends by `end` is counted as: one that never completed its handshake is a
+    /// handshake that failed.
+    pub(super) fn name_end(&self, end: ConnectionEnd) -> (ConnectionEnd, Option<HandshakeFailure>) {
+        if !self.is_handshaking() {
+            return (end, None);
+        }
+        let failure = self.wire.handshake_failure().unwrap_or(match end {
+            ConnectionEnd::Silent => HandshakeFailure::Timeout,
+            ConnectionEnd::Refused => HandshakeFailure::Refused,
+            _ => HandshakeFailure::Closed,
+        });
+        (ConnectionEnd::Handshake, Some(failure))
     }
 
     /// Notes a message that meant something.

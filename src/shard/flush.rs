@@ -10,7 +10,7 @@ use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
 use crate::time::Instant;
 use crate::transport::TlsScratch;
-use crate::turn::{ConnectionEnd, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, Reason, Stats};
 
 impl Shard {
     /// Sends every queued message, socket by socket, and forgets them and the copies among them.
@@ -88,7 +88,10 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    connection.send(group, buffers, scratch, now, stats)?;
+    let sent = connection.send(group, buffers, scratch, now, stats);
+    let transport = connection.five_tuple.transport;
+    stats.add(Counter::ConnectionBytes(transport), connection.take_sent());
+    sent?;
     update_interest(connection, poller, id)
 }
 

@@ -7,7 +7,7 @@ use super::event_loop::Shard;
 use super::greeting::Told;
 use super::token::ConnectionId;
 use crate::transport::{ProxyHeader, TlsSession};
-use crate::turn::{ConnectionEnd, FiveTuple, Network, Transport};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple, Network, Transport};
 
 impl Shard {
     /// Whether connections from `ip` begin with a header of the PROXY protocol.
@@ -83,7 +83,11 @@ impl Shard {
             Some(older) if older != id => self.close(older, ConnectionEnd::Closed),
             _ => {}
         }
-        self.connections.rename(id, five_tuple);
+        if let Some(old) = self.connections.rename(id, five_tuple) {
+            let stats = self.server.stats_mut();
+            stats.subtract(Counter::Connections(old.transport), 1);
+            stats.increment(Counter::Connections(five_tuple.transport));
+        }
     }
 
     /// What was heard is for the core.
@@ -121,7 +125,12 @@ impl Shard {
             },
         );
         let heard = self.take_heard(id, |connection| connection.enter_tls(session, upstream));
-        let (Some(heard), Some(connection)) = (heard, self.connections.get(id)) else {
+        let Some(heard) = heard else {
+            return;
+        };
+        self.connections.enter_handshake();
+        self.begin_handshake(id);
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let Some(room) = self.buffers.free_packets().next() else {

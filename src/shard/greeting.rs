@@ -7,7 +7,7 @@ use crate::transport::{HelloReader, ProxyHeader};
 
 /// The most bytes that are kept of a connection that has not said what it is: more than the longest
 /// ClientHello of an honest client, and than the longest header of the PROXY protocol.
-const MOST: usize = 16 * 1024;
+const MOST: usize = 8 * 1024;
 const MAGIC_COOKIE: [u8; 4] = 0x2112_A442_u32.to_be_bytes();
 /// The first two bytes of every TLS connection: a handshake record, whatever the version.
 const TLS: [u8; 2] = [0x16, 0x03];

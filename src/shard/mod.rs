@@ -49,6 +49,8 @@ pub struct StreamLimits {
     pub connections: usize,
     /// Open connections of one source address (IPv6: one /64) in one shard, default 2 000.
     pub connections_per_source: usize,
+    /// TLS handshakes of one shard that may be going on, default 2 000; beyond it the oldest is ended.
+    pub handshakes: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
     /// Bytes of a TCP relay that wait in each direction for a slow reader, default 64 KiB.
@@ -67,6 +69,7 @@ impl Default for StreamLimits {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 * 1024,
             pipe_bytes: 64 * 1024,
             media_age: Duration::from_millis(300),

@@ -145,8 +145,13 @@ impl Shard {
             most,
         };
         let is_done = passage.pump(self.now.instant, near, &mut tools);
+        let sent = near.take_sent();
         if is_done || passage.watch(id, near, most, &self.poller).is_err() {
             self.doomed.push((id, ConnectionEnd::Closed));
+        }
+        if let Some(connection) = self.connections.get(id) {
+            let bytes = Counter::ConnectionBytes(connection.five_tuple.transport);
+            self.server.stats_mut().add(bytes, sent);
         }
         self.connections.refile(id);
     }

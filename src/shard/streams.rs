@@ -8,7 +8,9 @@ use super::token::ConnectionId;
 use super::wire::{Arrival, End};
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
-use crate::turn::{ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, Reason};
+use crate::turn::{
+    ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, HandshakeFailure, Reason,
+};
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
 /// an honest one is as long.
@@ -46,6 +48,9 @@ impl Shard {
         let stats = self.server.stats_mut();
         let written = connection.write_backlog(&mut self.tls_scratch, self.now.instant, stats);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
+        let (transport, sent) = (connection.five_tuple.transport, connection.take_sent());
+        let stats = self.server.stats_mut();
+        stats.add(Counter::ConnectionBytes(transport), sent);
         if let Err(end) = written {
             self.doomed.push((id, end));
         }
@@ -69,14 +74,19 @@ impl Shard {
             return;
         };
         let watched = update_interest(connection, &self.poller, id);
+        let is_unknown = matches!(connection.role, Role::Unknown(_));
         if arrival.established {
             let client = connection.five_tuple.client;
+            self.connections.end_handshake();
+            let stats = self.server.stats_mut();
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        match connection.role {
-            Role::Unknown(_) => self.hear(id, arrival.length),
-            Role::Turn if arrival.length > 0 => self.handle_bytes(id, arrival.length),
-            Role::Turn | Role::Passing(_) => {}
+        if is_unknown {
+            self.hear(id, arrival.length);
+        } else if arrival.length > 0 {
+            self.handle_bytes(id, arrival.length);
         }
         if arrival.end.is_some_and(|end| !self.end_passage(id, end)) || watched.is_err() {
             let end = arrival.end.map_or(ConnectionEnd::Closed, End::reason);
@@ -174,20 +184,26 @@ impl Shard {
             return;
         };
         let client = connection.five_tuple;
-        let unsent = connection.unsent_media();
+        let (transport, unsent) = (client.transport, connection.unsent_media());
+        let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
-        stats.subtract(Counter::Connections, 1);
-        stats.increment(Counter::ConnectionsClosed(end));
+        stats.subtract(Counter::Connections(transport), 1);
+        stats.increment(Counter::ConnectionsClosed(transport, end));
+        if let Some(failure) = failure {
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakesFailed(failure));
+        }
         self.server
             .handle_event(self.now, Event::ClientGone { client });
         self.drain();
         tracing::debug!(
             shard = self.index,
             client = %client.client,
-            end = end.label(),
+            transport = ?transport,
+            end = failure.map_or(end.label(), HandshakeFailure::label),
             "connection closed"
         );
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Upstream, UpstreamTls};
 use crate::transport::{Hello, TlsServer, WebProtocols};
+use crate::turn::Transport;
 
 /// The servers to which connections go on that are not TURN, by what clients ask for.
 #[derive(Debug, Default)]
@@ -141,6 +142,15 @@ impl Serves {
         plain: true,
         tls: true,
     };
+
+    /// What its connections are counted as while they have not said what they are.
+    pub(super) const fn transport(self) -> Transport {
+        if self.plain {
+            Transport::Tcp
+        } else {
+            Transport::Tls
+        }
+    }
 
     pub(super) fn is_both(self) -> bool {
         self == Self::BOTH

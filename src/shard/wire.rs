@@ -4,8 +4,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::transport::{TlsFailure, TlsScratch, TlsSession};
-use crate::turn::ConnectionEnd;
+use crate::transport::{Received, TlsFailure, TlsScratch, TlsSession};
+use crate::turn::{ConnectionEnd, HandshakeFailure};
 
 /// The most bytes that one pass reads from one connection.
 const READ: usize = 16 * 1024;
@@ -24,6 +24,9 @@ pub(super) enum Session {
 pub(super) struct Wire {
     stream: TcpStream,
     session: Session,
+    /// Bytes of plaintext that were written and not yet counted.
+    sent: u64,
+    failure: Option<TlsFailure>,
 }
 
 /// What a read brought.
@@ -61,7 +64,30 @@ impl End {
 
 impl Wire {
     pub(super) const fn new(stream: TcpStream, session: Session) -> Self {
-        Self { stream, session }
+        Self {
+            stream,
+            session,
+            sent: 0,
+            failure: None,
+        }
+    }
+
+    /// How many bytes of plaintext were written since this was asked last.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Whether a handshake is going on.
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(&self.session, Session::Tls(session) if !session.is_established())
+    }
+
+    /// How the handshake failed, if it did.
+    pub(super) const fn handshake_failure(&self) -> Option<HandshakeFailure> {
+        match self.failure {
+            Some(TlsFailure::Handshake(failure)) => Some(failure),
+            _ => None,
+        }
     }
 
     /// Reads what has arrived.
@@ -86,8 +112,9 @@ impl Wire {
                 ..Arrival::default()
             },
             Session::Tls(session) => {
-                let arrival = decrypt(session, room, length);
-                self.answer(arrival)
+                let received = session.receive(room, length);
+                self.failure = received.failure;
+                self.answer(received.into())
             }
         }
     }
@@ -105,8 +132,9 @@ impl Wire {
         let into = session.room(room);
         let length = bytes.len().min(into.len());
         into[..length].copy_from_slice(&bytes[..length]);
-        let arrival = decrypt(session, room, length);
-        self.answer(arrival)
+        let received = session.receive(room, length);
+        self.failure = received.failure;
+        self.answer(received.into())
     }
 
     /// Whether client and server agreed on a protocol inside TLS, and whether it is one of RFC 7443.
@@ -191,13 +219,14 @@ impl Arrival {
     }
 }
 
-fn decrypt(session: &mut TlsSession, room: &mut [u8], length: usize) -> Arrival {
-    let received = session.receive(room, length);
-    let closed = received.ended.then_some(End::Closed);
-    Arrival {
-        length: received.plaintext,
-        established: received.established,
-        end: received.failure.map(End::Failed).or(closed),
+impl From<Received> for Arrival {
+    fn from(received: Received) -> Self {
+        let closed = received.ended.then_some(End::Closed);
+        Self {
+            length: received.plaintext,
+            established: received.established,
+            end: received.failure.map(End::Failed).or(closed),
+        }
     }
 }
 
@@ -214,7 +243,9 @@ impl Write for Writer<'_> {
 
     fn write_vectored(&mut self, messages: &[IoSlice<'_>]) -> io::Result<usize> {
         let Session::Tls(session) = &mut self.wire.session else {
-            return self.wire.stream.write_vectored(messages);
+            let written = self.wire.stream.write_vectored(messages)?;
+            self.wire.sent += written as u64;
+            return Ok(written);
         };
         let sealed = session.seal(messages, self.scratch);
         let Some(sealed) = sealed.map_err(|_| io::ErrorKind::ConnectionAborted)? else {
@@ -226,8 +257,10 @@ impl Write for Writer<'_> {
             Err(error) => return Err(error),
         };
         session.keep(&sealed.ciphertext[sent..]);
+        let plaintext = sealed.plaintext;
+        self.wire.sent += plaintext as u64;
         self.wire.flush_session()?;
-        Ok(sealed.plaintext)
+        Ok(plaintext)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -184,12 +184,20 @@ pub enum Counter {
     RelayPorts,
     /// Relay sockets that could not be opened.
     RelayFailures,
-    /// Stream connections open, a gauge.
-    Connections,
+    /// Stream connections open, a gauge; by a transport of [`Transport::STREAMS`], as the next three.
+    Connections(Transport),
     /// Stream connections ever accepted.
-    ConnectionsAccepted,
+    ConnectionsAccepted(Transport),
     /// Stream connections closed.
-    ConnectionsClosed(ConnectionEnd),
+    ConnectionsClosed(Transport, ConnectionEnd),
+    /// Bytes written to stream connections, before they are encrypted.
+    ConnectionBytes(Transport),
+    /// TLS handshakes that are going on, a gauge.
+    TlsHandshaking,
+    /// TLS handshakes completed.
+    TlsHandshakes,
+    /// TLS handshakes that failed.
+    TlsHandshakesFailed(HandshakeFailure),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
     BacklogEvicted(Eviction),
     /// Connections that were to go on to an upstream.
@@ -320,6 +328,7 @@ impl ResultCode {
 
 const DIRECTIONS: usize = Direction::ALL.len();
 const SOURCES: usize = Source::ALL.len();
+const STREAMS: usize = Transport::STREAMS.len();
 const RECEIVED_PACKETS: usize = 0;
 const RECEIVED_BYTES: usize = RECEIVED_PACKETS + SOURCES;
 const RELAYED_PACKETS: usize = RECEIVED_BYTES + SOURCES;
@@ -337,9 +346,13 @@ const CHANNELS: usize = PERMISSIONS + 1;
 const RELAY_PORTS: usize = CHANNELS + 1;
 const RELAY_FAILURES: usize = RELAY_PORTS + 1;
 const CONNECTIONS: usize = RELAY_FAILURES + 1;
-const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
-const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
-const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
+const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + STREAMS;
+const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + STREAMS;
+const CONNECTION_BYTES: usize = CONNECTIONS_CLOSED + STREAMS * ConnectionEnd::ALL.len();
+const TLS_HANDSHAKING: usize = CONNECTION_BYTES + STREAMS;
+const TLS_HANDSHAKES: usize = TLS_HANDSHAKING + 1;
+const TLS_HANDSHAKES_FAILED: usize = TLS_HANDSHAKES + 1;
+const BACKLOG_EVICTED: usize = TLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 const PASSED: usize = BACKLOG_EVICTED + Eviction::ALL.len();
 const ICMP_REPORTS: usize = PASSED + PassOutcome::ALL.len();
 /// How many slots a [`Stats`] has.
@@ -371,14 +384,25 @@ impl Counter {
             Self::Channels => CHANNELS,
             Self::RelayPorts => RELAY_PORTS,
             Self::RelayFailures => RELAY_FAILURES,
-            Self::Connections => CONNECTIONS,
-            Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
-            Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
+            Self::Connections(transport) => CONNECTIONS + stream(transport),
+            Self::ConnectionsAccepted(transport) => CONNECTIONS_ACCEPTED + stream(transport),
+            Self::ConnectionsClosed(transport, end) => {
+                CONNECTIONS_CLOSED + stream(transport) * ConnectionEnd::ALL.len() + end as usize
+            }
+            Self::ConnectionBytes(transport) => CONNECTION_BYTES + stream(transport),
+            Self::TlsHandshaking => TLS_HANDSHAKING,
+            Self::TlsHandshakes => TLS_HANDSHAKES,
+            Self::TlsHandshakesFailed(failure) => TLS_HANDSHAKES_FAILED + failure as usize,
             Self::BacklogEvicted(eviction) => BACKLOG_EVICTED + eviction as usize,
             Self::Passed(outcome) => PASSED + outcome as usize,
             Self::IcmpReports => ICMP_REPORTS,
         }
     }
+}
+
+/// The place of a stream transport.
+fn stream(transport: Transport) -> usize {
+    usize::from(transport == Transport::Tls)
 }
 
 /// All counters and gauges of one shard.

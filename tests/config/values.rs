@@ -195,6 +195,9 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nconnections_per_source = 7",
         |c| c.streams.connections_per_source == 7,
     ),
+    ("streams.handshakes", "[streams]\nhandshakes = 7", |c| {
+        c.streams.handshakes == 7
+    }),
     (
         "streams.backlog_bytes",
         "[streams]\nbacklog_bytes = 65536",

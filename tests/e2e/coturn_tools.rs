@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::families::dual_stack;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
+use super::tls::Secured;
 
 const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
@@ -28,6 +29,17 @@ fn uclient_sends_indications_over_udp() {
 #[test]
 fn uclient_sends_indications_over_tcp() {
     echoes("uclient_sends_indications_over_tcp", "-s -t", 100);
+}
+
+#[test]
+fn uclient_sends_indications_over_tls() {
+    over_tls("uclient_sends_indications_over_tls", "-s", 100);
+}
+
+#[test]
+fn uclient_in_a_crowd_over_tls_loses_nothing() {
+    let test = "uclient_in_a_crowd_over_tls_loses_nothing";
+    over_tls(test, "-s -m 20 -n 50", 1000);
 }
 
 #[test]
@@ -152,6 +164,20 @@ fn echoes(test: &str, flags: &str, messages: u32) {
     let flags = format!("{} {} {flags}", peer.flags(), account());
     Tally::of(&server, &flags).check(messages);
     server.stop();
+}
+
+/// As [`echoes`], over TLS with a certificate that the clients check.
+fn over_tls(test: &str, flags: &str, messages: u32) {
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let secured = Secured::start(LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    let issuer = secured.issuer.file(secured.directory.path());
+    let trust = format!("-E {}", issuer.display());
+    let flags = format!("{} {} -t -S {trust} {flags}", peer.flags(), account());
+    Tally::at(secured.tls, &flags).check(messages);
+    secured.server.stop();
 }
 
 /// 50 messages of one client go to an echo peer and come back on a channel. The client draws its

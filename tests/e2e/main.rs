@@ -7,6 +7,7 @@
 )]
 
 mod browsers;
+mod certificates;
 mod client;
 mod coturn_tools;
 mod dialogue;
@@ -27,3 +28,5 @@ mod reservations;
 mod server;
 mod signalling;
 mod sizes;
+mod tls;
+mod tls_reload;

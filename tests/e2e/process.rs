@@ -69,6 +69,11 @@ impl Running {
         kill_process(self.handle(), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its files again (SIGHUP).
+    pub(crate) fn hang_up(&self) {
+        kill_process(self.handle(), Signal::HUP).unwrap();
+    }
+
     /// What it has written to standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()

@@ -4,8 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use turnstone::stun::{
     Algorithm, AttributeType, ChannelData, Class, Message, MessageBuilder, Method, TransactionId,
 };
@@ -19,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Link {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 pub struct Client {
@@ -44,6 +47,16 @@ impl Client {
         Self::over(Link::Tcp(stream))
     }
 
+    /// A TLS client; the handshake takes place with the first bytes.
+    pub fn tls(server: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let stream = TcpStream::connect(server).expect("a listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("an option");
+        let name = "turn.example.org".try_into().expect("a name");
+        let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+        Self::over(Link::Tls(Box::new(StreamOwned::new(session, stream))))
+    }
+
     pub fn over(link: Link) -> Self {
         Self {
             link,
@@ -55,13 +68,14 @@ impl Client {
     }
 
     pub fn is_stream(&self) -> bool {
-        matches!(self.link, Link::Tcp(_))
+        !matches!(self.link, Link::Udp(_))
     }
 
     pub fn local(&self) -> SocketAddr {
         match &self.link {
             Link::Udp(socket) => socket.local_addr(),
             Link::Tcp(stream) => stream.local_addr(),
+            Link::Tls(session) => session.sock.local_addr(),
         }
         .expect("an address")
     }
@@ -70,12 +84,17 @@ impl Client {
         match &mut self.link {
             Link::Udp(socket) => assert_eq!(socket.send(bytes).expect("sent"), bytes.len()),
             Link::Tcp(stream) => stream.write_all(bytes).expect("sent"),
+            Link::Tls(session) => {
+                session.write_all(bytes).expect("sent");
+                session.flush().expect("sent");
+            }
         }
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
         match &mut self.link {
             Link::Tcp(stream) => stream,
+            Link::Tls(session) => &mut session.sock,
             Link::Udp(_) => panic!("not a stream"),
         }
     }
@@ -89,25 +108,24 @@ impl Client {
     pub fn try_receive(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         loop {
-            match &mut self.link {
+            let stream: &mut dyn Read = match &mut self.link {
+                Link::Tcp(stream) => stream,
+                Link::Tls(session) => &mut **session,
                 Link::Udp(socket) => {
                     let length = socket.recv(&mut buffer).ok()?;
                     buffer.truncate(length);
                     return Some(buffer);
                 }
-                Link::Tcp(stream) => {
-                    let mut input = &self.unread[..];
-                    let frame = self.framer.next_frame(&mut input).expect("a sound stream");
-                    let frame =
-                        frame.map(|(Frame::Whole(bytes) | Frame::Held(bytes))| bytes.to_vec());
-                    self.unread = input.to_vec();
-                    if frame.is_some() {
-                        return frame;
-                    }
-                    let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
-                    self.unread.extend(&buffer[..length]);
-                }
+            };
+            let mut input = &self.unread[..];
+            let frame = self.framer.next_frame(&mut input).expect("a sound stream");
+            let frame = frame.map(|(Frame::Whole(bytes) | Frame::Held(bytes))| bytes.to_vec());
+            self.unread = input.to_vec();
+            if frame.is_some() {
+                return frame;
             }
+            let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
+            self.unread.extend(&buffer[..length]);
         }
     }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::config::Upstream;
-use turnstone::net::{BindOptions, Clock, bind_group};
+use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::transport::TlsServer;
 use turnstone::turn::{
     Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network, OwnHost, PeerFilter,
     Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats,
@@ -30,6 +31,8 @@ pub struct Options {
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
+    /// Serves TLS on addresses of its own.
+    pub tls: Option<TlsServer>,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             upstreams: Vec::new(),
             relay_ports: 20_000..=60_999,
             on_start: || {},
+            tls: None,
         }
     }
 }
@@ -49,6 +53,8 @@ impl Default for Options {
 /// Running shards.
 pub struct Shards {
     pub addresses: Vec<SocketAddr>,
+    /// IPv4, then IPv6.
+    pub tls_addresses: Vec<SocketAddr>,
     handles: Vec<ShardHandle>,
     published: Vec<Arc<Mutex<Published>>>,
 }
@@ -67,13 +73,16 @@ pub fn start(options: &Options) -> Shards {
         .iter()
         .map(|a| a.parse().expect("an address"))
         .collect();
-    let group = bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
+    let mut group =
+        bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
+    let tls_addresses = bind_tls(options, &mut group);
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
     let clock = Clock::start();
     let mut shards = Shards {
         addresses: group.addresses,
+        tls_addresses,
         handles: Vec::new(),
         published: Vec::new(),
     };
@@ -96,7 +105,7 @@ pub fn start(options: &Options) -> Shards {
             streams: options.streams,
             proxy_protocol_from: options.proxy_protocol_from.clone(),
             upstreams: options.upstreams.clone().into(),
-            tls: None,
+            tls: options.tls.clone(),
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
@@ -116,6 +125,22 @@ pub fn start(options: &Options) -> Shards {
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
+}
+
+fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
+    if options.tls.is_none() {
+        return Vec::new();
+    }
+    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
+    let over_tcp = BindOptions {
+        udp: false,
+        ..BindOptions::default()
+    };
+    let bound = bind_group(&listen, options.shards, &over_tcp).expect("free ports");
+    for (sockets, tls) in group.shards.iter_mut().zip(bound.shards) {
+        sockets.tls = tls.tcp;
+    }
+    bound.addresses
 }
 
 /// Loopback peers are allowed, or there would be none to test with.
