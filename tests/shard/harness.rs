@@ -28,6 +28,8 @@ pub struct Options {
     /// Networks of load balancers.
     pub proxy_protocol_from: Vec<Network>,
     pub upstreams: Vec<Upstream>,
+    /// TLS has no listeners of its own, but is served at those of TCP.
+    pub shared: bool,
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
@@ -43,6 +45,7 @@ impl Default for Options {
             streams: StreamLimits::default(),
             proxy_protocol_from: Vec::new(),
             upstreams: Vec::new(),
+            shared: false,
             relay_ports: 20_000..=60_999,
             on_start: || {},
             tls: None,
@@ -130,6 +133,12 @@ pub fn start(options: &Options) -> Shards {
 fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
     if options.tls.is_none() {
         return Vec::new();
+    }
+    if options.shared {
+        let addresses = group.addresses.clone();
+        let all = group.shards.iter_mut();
+        all.for_each(|sockets| sockets.share(&addresses));
+        return addresses;
     }
     let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
     let over_tcp = BindOptions {

@@ -4,5 +4,7 @@ mod certificates;
 mod client;
 mod datagrams;
 mod harness;
+mod one_port;
+mod proxy_protocol;
 mod streams;
 mod tls;
