@@ -99,7 +99,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
 }
 
 /// Refuses what no socket of a server binds.
-fn check_local(text: &str, address: IpAddr) -> Result<(), String> {
+pub(super) fn check_local(text: &str, address: IpAddr) -> Result<(), String> {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     if address.is_multicast() || is_broadcast {
         return Err(format!(

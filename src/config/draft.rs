@@ -80,6 +80,8 @@ pub(super) struct Draft {
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) rfc3489: Key<bool>,
+    pub(super) rfc5766_channels: Key<bool>,
+    pub(super) redirect: DraftRedirect,
     pub(super) listener_buffer: Key<usize>,
     pub(super) relay_buffer: Key<usize>,
 }
@@ -111,6 +113,14 @@ pub(super) struct DraftBandwidth {
     pub(super) per_allocation: Key<u64>,
     pub(super) per_user: Key<u64>,
     pub(super) total: Key<u64>,
+}
+
+/// The keys of `[redirect]`.
+#[derive(Default)]
+pub(super) struct DraftRedirect {
+    pub(super) servers: Option<List<SocketAddr>>,
+    pub(super) tls_servers: Option<List<SocketAddr>>,
+    pub(super) domain: Key<String>,
 }
 
 /// One `[[auth.users]]`, or one `--user`.

@@ -12,6 +12,7 @@ mod nat_discovery;
 mod overrides;
 mod policy;
 mod reader;
+mod redirect;
 mod report;
 mod resolve;
 mod schema;
@@ -38,8 +39,10 @@ pub use units::parse_duration;
 pub use upstream::{Upstream, UpstreamAddress, UpstreamTls};
 pub use user::{Login, PlainUser, User};
 
+use crate::stun::ChannelRange;
 use crate::turn::{
-    Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security, SharedSecret,
+    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security,
+    SharedSecret,
 };
 use draft::Draft;
 
@@ -96,6 +99,10 @@ pub struct Config {
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether clients of RFC 3489 get a Binding response.
     pub rfc3489: bool,
+    /// The channel numbers that clients may bind.
+    pub channels: ChannelRange,
+    /// The servers that clients are redirected to; none to serve all of them here.
+    pub alternates: Option<Alternates>,
     /// A user whose password was made at start and lives only in this process: print it once.
     pub zero_config_user: Option<PlainUser>,
     /// What is odd but allowed, in the order of the file.
@@ -262,6 +269,8 @@ impl fmt::Debug for Config {
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)
             .field("rfc3489", &self.rfc3489)
+            .field("channels", &self.channels)
+            .field("alternates", &self.alternates)
             .finish_non_exhaustive()
     }
 }

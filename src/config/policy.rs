@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
 use crate::turn::{
-    Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses, RelaySource,
+    Admission, Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses,
+    RelaySource,
 };
 
 /// What a policy must know of the machine it runs on.
@@ -35,6 +36,12 @@ impl Config {
             bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
             rfc3489: self.rfc3489,
+            channels: self.channels,
+            admission: match self.alternates {
+                Some(_) => Admission::Elsewhere,
+                None => Admission::Open,
+            },
+            alternates: self.alternates.clone().unwrap_or_default(),
         }
     }
 

@@ -12,12 +12,14 @@ use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
+use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
 
 use super::tls::check_tls;
 use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
+use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
 /// The port of STUN and TURN (RFC 8656 §5).
@@ -70,6 +72,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         draft.proxy_protocol_from,
         report,
     );
+    endpoints.extend(&tls.listen);
+    let alternates = check_redirect(draft.redirect, &endpoints, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
     let security = check_security(
         draft.algorithms,
@@ -103,6 +107,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         software: check_software(draft.software, report),
         nat_discovery,
         rfc3489: or(&draft.rfc3489, true),
+        channels: channels(&draft.rfc5766_channels),
+        alternates,
         zero_config_user,
         warnings: Vec::new(),
     }
@@ -141,6 +147,13 @@ fn log(draft: &Draft) -> Log {
     Log {
         level: or(&draft.level, Level::INFO),
         format: or(&draft.format, LogFormat::Human),
+    }
+}
+
+fn channels(rfc5766: &Key<bool>) -> ChannelRange {
+    match or(rfc5766, false) {
+        true => ChannelRange::Rfc5766,
+        false => ChannelRange::Rfc8656,
     }
 }
 

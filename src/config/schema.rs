@@ -7,9 +7,12 @@ use super::address::{
     parse_metrics, parse_network, parse_relay_address, parse_rule,
 };
 use super::auth;
-use super::draft::{Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftUser, List, Located};
+use super::draft::{
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftRedirect, DraftUser, List, Located,
+};
 use super::file::Source;
 use super::reader::Section;
+use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
 use super::tls::DraftCertificate;
@@ -18,7 +21,7 @@ use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `tls.certificates`, `auth.users` and `upstream` are arrays of tables.
-const SECTIONS: [(&str, &[&str]); 17] = [
+const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     ("tls", &["listen", "certificates"]),
     ("tls.certificates", &["chain", "key"]),
@@ -86,7 +89,8 @@ const SECTIONS: [(&str, &[&str]); 17] = [
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
-    ("compatibility", &["rfc3489"]),
+    ("redirect", &["servers", "tls_servers", "domain"]),
+    ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -105,7 +109,7 @@ pub fn keys() -> impl Iterator<Item = String> {
     let of_section = |(section, keys): (&'static str, &'static [&'static str])| {
         keys.iter().map(move |key| format!("{section}.{key}"))
     };
-    SECTIONS.into_iter().flat_map(of_section)
+    SECTIONS.iter().copied().flat_map(of_section)
 }
 
 /// Reads the file `path` into `draft`; what is wrong with it goes into `report`.
@@ -286,11 +290,22 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
-    draft.rfc3489 = open(root, "compatibility", report).boolean("rfc3489", report);
+    draft.redirect = read_redirect(&open(root, "redirect", report), report);
+    let compatibility = open(root, "compatibility", report);
+    draft.rfc3489 = compatibility.boolean("rfc3489", report);
+    draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);
     draft.format = log.parsed("format", parse_format, report);
+}
+
+fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
+    DraftRedirect {
+        servers: section.list("servers", parse_alternate_server, report),
+        tls_servers: section.list("tls_servers", parse_alternate_server, report),
+        domain: section.parsed("domain", parse_domain, report),
+    }
 }
 
 /// The section `name`, its unknown keys reported.

@@ -114,8 +114,12 @@ mod tests {
     use super::*;
     use crate::config::Overrides;
 
+    fn config() -> Config {
+        Config::load(None, &Overrides::default()).expect("defaults")
+    }
+
     fn text() -> String {
-        let config = Config::load(None, &Overrides::default()).expect("defaults");
+        let config = config();
         let user = PlainUser {
             name: "turn-abcd".into(),
             password: "long-enough".into(),
@@ -143,6 +147,21 @@ mod tests {
         assert!(text.starts_with(&first), "{text}");
         assert!(text.contains("http://127.0.0.1:9641/metrics"));
         assert!(text.contains("--user NAME:PASSWORD"));
+    }
+
+    #[test]
+    fn each_protocol_has_its_places() {
+        let mut config = config();
+        let at = |port| vec![SocketAddr::from(([192, 0, 2, 1], port))];
+        let listening = Listening {
+            listen: at(3478),
+            tls: at(5349),
+            metrics: None,
+        };
+        let shown = places(&config, &listening);
+        assert_eq!(shown, "192.0.2.1:3478 (UDP and TCP), 192.0.2.1:5349 (TLS)");
+        (config.udp, config.tcp) = (false, false);
+        assert_eq!(places(&config, &listening), "192.0.2.1:5349 (TLS)");
     }
 
     #[test]

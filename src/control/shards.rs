@@ -129,6 +129,7 @@ impl<'c> Shards<'c> {
             media_age: streams.media_age,
             silent_after: streams.silent_after,
             idle_after: streams.idle_after,
+            channels: self.policy.channels,
         }
     }
 }

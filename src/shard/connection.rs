@@ -64,7 +64,7 @@ impl Connection {
         Ok(Self {
             five_tuple,
             role,
-            framer: Framer::default(),
+            framer: Framer::new(limits.channels),
             wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
             awaits_room: false,

@@ -39,10 +39,11 @@ pub use mailbox::{Mail, Mailbox};
 
 use crate::config::Upstream;
 use crate::net;
+use crate::stun::ChannelRange;
 use crate::transport::TlsServer;
 use crate::turn::{self, Network, Stats};
 
-/// Limits on stream clients.
+/// Limits on stream clients, and what they may send.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Open connections of one shard, default 20 000; beyond it they are closed at once.
@@ -62,6 +63,8 @@ pub struct StreamLimits {
     pub silent_after: Duration,
     /// A connection without an allocation is closed when nothing arrives for this time; default 60 s.
     pub idle_after: Duration,
+    /// The channel numbers by which ChannelData is known.
+    pub channels: ChannelRange,
 }
 
 impl Default for StreamLimits {
@@ -75,6 +78,7 @@ impl Default for StreamLimits {
             media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
+            channels: ChannelRange::Rfc8656,
         }
     }
 }

@@ -230,7 +230,7 @@ impl From<Received> for Arrival {
     }
 }
 
-/// Takes plaintext; TLS packs several messages into one record.
+/// Takes plaintext; TLS encrypts several messages for one write.
 pub(super) struct Writer<'w> {
     wire: &'w mut Wire,
     scratch: &'w mut TlsScratch,

@@ -34,7 +34,7 @@ pub enum DecodeErrorKind {
     IntegrityLength,
     /// The value of an attribute is malformed.
     InvalidValue,
-    /// A channel number outside 0x4000 to 0x4FFF (RFC 8656 §12).
+    /// A number that is no channel number (RFC 8656 §12).
     ChannelNumber,
 }
 

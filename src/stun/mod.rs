@@ -16,7 +16,7 @@ mod password;
 
 pub use attribute::{Attribute, AttributeType, Attributes};
 pub use builder::MessageBuilder;
-pub use channel_data::{ChannelData, ChannelNumber};
+pub use channel_data::{ChannelData, ChannelNumber, ChannelRange};
 pub use classic::{ClassicRequest, ClassicTransactionId};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId};

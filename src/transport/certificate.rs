@@ -334,3 +334,62 @@ fn matches(known: &str, name: &str) -> bool {
         None => known.eq_ignore_ascii_case(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_label() {
+        for name in ["a.example.org", "A.Example.ORG", "a.example.org."] {
+            assert!(matches("*.example.org", name), "{name}");
+        }
+        for name in [
+            "example.org",
+            "a.b.example.org",
+            ".example.org",
+            "aexample.org",
+            "",
+        ] {
+            assert!(!matches("*.example.org", name), "{name}");
+        }
+        assert!(matches("turn.example.org", "TURN.example.org."));
+        assert!(!matches("turn.example.org", "a.turn.example.org"));
+    }
+
+    #[test]
+    fn days_are_told_around_the_validity() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 4, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        let warnings = |days: i64| {
+            let begin = certificate.not_before().0;
+            certificate.warnings(UnixTime(begin.saturating_add_signed(days * 86_400)))
+        };
+        assert_eq!(warnings(-3), [CertificateWarning::NotYetValid(3)]);
+        assert_eq!(warnings(0), []);
+        assert_eq!(warnings(76), []);
+        assert_eq!(warnings(77), [CertificateWarning::ExpiresSoon(13)]);
+        assert_eq!(warnings(89), [CertificateWarning::ExpiresSoon(1)]);
+        assert_eq!(warnings(90), [CertificateWarning::Expired(0)]);
+        assert_eq!(warnings(95), [CertificateWarning::Expired(5)]);
+    }
+
+    #[test]
+    fn names_of_either_kind_are_found() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["A.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(certificate.names(), ["a.example"]);
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(certificate.addresses(), addresses);
+        assert_eq!(certificate.chain().count(), 1);
+    }
+}

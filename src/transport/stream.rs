@@ -1,5 +1,7 @@
 //! STUN messages and ChannelData in a byte stream (RFC 8489 §6.2.2, RFC 8656 §12.5).
 
+use crate::stun::ChannelRange;
+
 /// The longest frame in bytes: a STUN message with the largest length that is a multiple of four.
 pub const LARGEST_FRAME: usize = STUN_HEADER + 65_532;
 
@@ -29,11 +31,20 @@ pub enum Frame<'held, 'input> {
 #[derive(Debug, Default)]
 pub struct Framer {
     held: Vec<u8>,
+    channels: ChannelRange,
     /// `held` was returned as a frame and is to be forgotten.
     returned: bool,
 }
 
 impl Framer {
+    /// Knows ChannelData by the numbers `channels`.
+    pub fn new(channels: ChannelRange) -> Self {
+        Self {
+            channels,
+            ..Self::default()
+        }
+    }
+
     /// The next frame, taken from the front of `input`; none when the rest was kept for later.
     ///
     /// # Errors
@@ -46,7 +57,7 @@ impl Framer {
         if !self.held.is_empty() {
             return self.complete(input);
         }
-        let frame = match measure(input)? {
+        let frame = match measure(input, self.channels)? {
             Measured::Frame(size) if size.padded <= input.len() => {
                 let (frame, rest) = input.split_at(size.padded);
                 *input = rest;
@@ -77,7 +88,7 @@ impl Framer {
         input: &mut &'input [u8],
     ) -> Result<Option<Frame<'held, 'input>>, Garbled> {
         loop {
-            let (needed, message) = match measure(&self.held)? {
+            let (needed, message) = match measure(&self.held, self.channels)? {
                 Measured::Frame(size) => (size.padded, Some(size.message)),
                 Measured::Needs(header) => (header, None),
             };
@@ -118,11 +129,12 @@ enum Measured {
 }
 
 /// Looks at the beginning of a frame, as early as it can be judged.
-fn measure(bytes: &[u8]) -> Result<Measured, Garbled> {
+fn measure(bytes: &[u8], channels: ChannelRange) -> Result<Measured, Garbled> {
     match bytes.first() {
         None => Ok(Measured::Needs(1)),
         Some(0..=3) => measure_stun(bytes),
         Some(64..=79) => Ok(measure_channel_data(bytes)),
+        Some(first) if channels.adds(*first) => Ok(measure_channel_data(bytes)),
         Some(_) => Err(Garbled),
     }
 }
@@ -296,6 +308,20 @@ mod tests {
         odd_length[3] = 5;
         for cut in 4..odd_length.len() {
             assert!(is_garbled(&odd_length[..cut]));
+        }
+    }
+
+    #[test]
+    fn channel_data_of_rfc_5766_passes_where_it_is_wanted() {
+        for first in 0..=u8::MAX {
+            let frame = [first, 0, 0, 1, 9, 0, 0, 0];
+            let mut framer = Framer::new(ChannelRange::Rfc5766);
+            let next = framer.next_frame(&mut &frame[..]);
+            match first {
+                0..=3 => assert_eq!(next, Err(Garbled), "an odd length"),
+                64..=127 => assert_eq!(next, Ok(Some(Frame::Whole(&frame[..5])))),
+                _ => assert_eq!(next, Err(Garbled), "{first}"),
+            }
         }
     }
 

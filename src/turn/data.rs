@@ -11,7 +11,8 @@ use super::outcome::{Prefix, Reason, Verdict};
 use super::server::Server;
 use super::stats::{Counter, Direction};
 use crate::stun::{
-    AttributeType, ChannelData, Class, Message, MessageBuilder, Method, TransactionId, padded,
+    AttributeType, ChannelData, Class, DecodeError, Message, MessageBuilder, Method, TransactionId,
+    padded,
 };
 use crate::time::{Instant, Now};
 
@@ -24,10 +25,11 @@ impl Server {
         now: Now,
         from: &FiveTuple,
         packet: &'p [u8],
+        parse: impl FnOnce(&'p [u8]) -> Result<ChannelData<'p>, DecodeError>,
     ) -> Result<Verdict<'p>, Reason> {
         let key = self.allocations.key(from).ok_or(Reason::NoAllocation)?;
         let allocation = self.live(key, now)?;
-        let data = ChannelData::parse(packet).map_err(|_| Reason::Malformed)?;
+        let data = parse(packet).map_err(|_| Reason::Malformed)?;
         let peer = allocation
             .channels
             .peer(data.number, now.instant)

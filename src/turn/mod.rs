@@ -31,6 +31,7 @@ mod ports;
 mod quota;
 mod random;
 mod rate_limit;
+mod redirect;
 mod relay;
 mod reply;
 mod request;
@@ -50,6 +51,7 @@ pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
+pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Action, Event, Server, Setup, Shared};
 pub use stats::{

@@ -9,7 +9,9 @@ use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
 use super::peer_filter::PeerFilter;
+use super::redirect::{Admission, Alternates};
 use super::security::Security;
+use crate::stun::ChannelRange;
 
 /// Everything that decides how requests are answered. Built by the `config` room.
 #[derive(Debug)]
@@ -36,6 +38,12 @@ pub struct Policy {
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).
     pub rfc3489: bool,
+    /// The channel numbers that clients may bind.
+    pub channels: ChannelRange,
+    /// Whether new allocations are made here.
+    pub admission: Admission,
+    /// The servers that clients are sent to when they are not.
+    pub alternates: Alternates,
 }
 
 /// How long things live. All in whole seconds, at least one.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::five_tuple::{Family, FiveTuple};
 use super::keys::StoredKey;
+use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
 use crate::stun::{
@@ -14,6 +15,7 @@ use crate::stun::{
 /// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    TryAlternate(Alternate),
     BadRequest,
     Unauthenticated,
     Forbidden,
@@ -32,6 +34,7 @@ impl Refusal {
     /// The error code and the reason phrase that the RFC suggests.
     pub(super) const fn code(&self) -> (u16, &'static str) {
         match self {
+            Self::TryAlternate(_) => (300, "Try Alternate"),
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated => (401, "Unauthenticated"),
             Self::Forbidden => (403, "Forbidden"),
@@ -210,8 +213,12 @@ impl Reply {
             MessageBuilder::new(buffer, Class::Error, self.wire_method(), self.transaction);
         let (code, phrase) = refusal.code();
         builder.error_code(code, phrase);
-        if let Refusal::UnknownAttributes(kinds) = refusal {
-            builder.unknown_attributes(kinds);
+        match refusal {
+            Refusal::UnknownAttributes(kinds) => {
+                builder.unknown_attributes(kinds);
+            }
+            Refusal::TryAlternate(alternate) => alternate.write(&mut builder),
+            _ => {}
         }
         if let Some(challenge) = challenge {
             challenge.write(&mut builder);

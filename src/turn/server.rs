@@ -21,7 +21,7 @@ use super::random::Random;
 use super::rate_limit::RateLimit;
 use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
-use crate::stun::{Class, DecodeErrorKind, Kind, Message, Method, classify};
+use crate::stun::{ChannelData, Class, DecodeErrorKind, Kind, Message, Method, classify};
 use crate::time::{Instant, Now};
 
 /// What the shards of one process share: live relayed addresses, quota, reservations. Touched by requests; the
@@ -194,9 +194,9 @@ impl Server {
     ) -> Verdict<'p> {
         self.count_received(source(from.transport), packet);
         let verdict = match classify(packet) {
-            Kind::ChannelData => self.handle_channel_data(now, &from, packet),
+            Kind::ChannelData => self.handle_channel_data(now, &from, packet, ChannelData::parse),
             Kind::Stun => self.handle_stun(now, from, packet),
-            Kind::Other => Err(Reason::Unclassified),
+            Kind::Other => self.handle_other(now, &from, packet),
         };
         self.settle(verdict)
     }
@@ -267,6 +267,23 @@ impl Server {
     /// The counters, for what only the owner of the sockets sees: connections, failed sends.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// ChannelData as in RFC 5766, if the operator wants it, or nothing that we know.
+    fn handle_other<'p>(
+        &mut self,
+        now: Now,
+        from: &FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        let range = self.policy.channels;
+        match packet.first() {
+            Some(first) if range.adds(*first) => {
+                let parse = |packet| ChannelData::parse_in(packet, range);
+                self.handle_channel_data(now, from, packet, parse)
+            }
+            _ => Err(Reason::Unclassified),
+        }
     }
 
     fn handle_stun<'p>(

@@ -285,6 +285,7 @@ impl ResultCode {
     /// Success, then every error code that the server sends.
     pub const ALL: &'static [Self] = &[
         Self::SUCCESS,
+        Self(300),
         Self(400),
         Self(401),
         Self(403),

@@ -5,7 +5,7 @@ use std::fmt;
 use super::source::{Path, Source};
 
 /// Every room and its rung; a room imports from lower rungs only.
-const LADDER: [(&str, u8); 14] = [
+const LADDER: &[(&str, u8)] = &[
     ("stun", 0),
     ("time", 0),
     ("turn", 1),
@@ -39,7 +39,7 @@ const ANYWHERE: &[&str] = &["*"];
 const WAITING: &[&str] = &["control", "credentials"];
 
 /// Every dependency and the rooms that may use it.
-const HOMES: [(&str, &[&str]); 29] = [
+const HOMES: &[(&str, &[&str])] = &[
     ("aes_gcm", &["turn", "credentials"]),
     ("axum", WAITING),
     ("base64", &["turn", "credentials"]),

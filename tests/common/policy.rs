@@ -1,9 +1,9 @@
 //! What the operator of the tested server decided.
 
-use turnstone::stun::PasswordAlgorithm;
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::turn::{
-    Bandwidth, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy, RelayAddresses,
-    RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
+    Admission, Alternates, Bandwidth, Credentials, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
+    RelayAddresses, RelaySource, Rule, RuleAction, Security, SharedSecret, StoredKey,
 };
 
 use super::{PASSWORD, REALM, SECRET, USER, address};
@@ -38,6 +38,9 @@ pub fn policy() -> Policy {
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

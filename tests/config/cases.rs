@@ -453,6 +453,41 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[redirect]\nservers = [\"198.51.100.7\"]",
+        &[
+            r#"2: redirect.servers[0]: "198.51.100.7" is not an address and port; write "198.51.100.7:3478" or "[2001:db8::7]:3478""#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"0.0.0.0:3478\", \"198.51.100.7:0\"]",
+        &[
+            r#"2: redirect.servers[0]: "0.0.0.0:3478" names no server; write its address and port"#,
+            r#"2: redirect.servers[1]: "198.51.100.7:0" names no server; write its address and port"#,
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:1\", \"198.51.100.7:1\"]",
+        &["2: redirect.servers[1]: 198.51.100.7:1 stands twice in redirect.servers; leave one"],
+    ),
+    (
+        "[server]\nlisten = [\"198.51.100.7:3478\"]\n[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        &[
+            "4: redirect.servers[0]: 198.51.100.7:3478 is where this server listens; name another server",
+        ],
+    ),
+    (
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]\ndomain = \"turn2.example.org\"",
+        &[
+            "3: redirect.domain: is for clients over TLS and says nothing without tls_servers; add them",
+        ],
+    ),
+    (
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]\ndomain = \"-turn2.example\"",
+        &[
+            r#"3: redirect.domain: "-turn2.example" is not a domain name; write one like "turn2.example.org""#,
+        ],
+    ),
+    (
         "[log]\nlevel = \"loud\"",
         &[r#"2: log.level: "loud" is not a level; write error, warn, info, debug or trace"#],
     ),

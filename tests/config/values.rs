@@ -8,8 +8,8 @@ use turnstone::config::{
     Config, HostFacts, Level, LogFormat, Login, Overrides, Upstream, UpstreamAddress, UpstreamTls,
     UserFlag, keys,
 };
-use turnstone::stun::PasswordAlgorithm;
-use turnstone::turn::{External, NatDiscovery, RelaySource, Security};
+use turnstone::stun::{ChannelRange, PasswordAlgorithm};
+use turnstone::turn::{Admission, Alternates, External, NatDiscovery, RelaySource, Security};
 
 use super::{defaults, load, load_with};
 
@@ -183,9 +183,32 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| four(c).contains(&at("192.0.2.10:9")),
     ),
     (
+        "redirect.servers",
+        "[redirect]\nservers = [\"198.51.100.7:3478\"]",
+        |c| redirects(c, &Alternates::new(&[at("198.51.100.7:3478")], &[], None)),
+    ),
+    (
+        "redirect.tls_servers",
+        "[redirect]\ntls_servers = [\"198.51.100.7:5349\"]",
+        |c| redirects(c, &Alternates::new(&[], &[at("198.51.100.7:5349")], None)),
+    ),
+    (
+        "redirect.domain",
+        "[redirect]\ntls_servers = [\"[2001:db8::7]:5349\"]\ndomain = \"turn2.example.org\"",
+        |c| {
+            let server = [at("[2001:db8::7]:5349")];
+            redirects(c, &Alternates::new(&[], &server, Some("turn2.example.org")))
+        },
+    ),
+    (
         "compatibility.rfc3489",
         "[compatibility]\nrfc3489 = false",
         |c| !policy(c).rfc3489,
+    ),
+    (
+        "compatibility.rfc5766_channels",
+        "[compatibility]\nrfc5766_channels = true",
+        |c| policy(c).channels == ChannelRange::Rfc5766,
     ),
     ("streams.connections", "[streams]\nconnections = 7", |c| {
         c.streams.connections == 7
@@ -287,6 +310,12 @@ fn secs(seconds: u64) -> Duration {
 
 fn upstream(config: &Config, is_so: fn(&Upstream) -> bool) -> bool {
     config.upstreams.iter().any(is_so)
+}
+
+/// Whether clients are sent to `alternates`.
+fn redirects(config: &Config, alternates: &Alternates) -> bool {
+    let policy = policy(config);
+    policy.admission == Admission::Elsewhere && policy.alternates == *alternates
 }
 
 /// The addresses of NAT discovery.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::families::dual_stack;
+use super::metrics::Metrics;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 use super::tls::Secured;
@@ -107,6 +108,28 @@ fn uclient_with_another_secret_is_refused() {
     }
 }
 
+/// RFC 8489 §10: the client asks again at the alternate server, which serves it.
+#[test]
+fn uclient_follows_a_redirection() {
+    let test = "uclient_follows_a_redirection";
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let peer = Peer::at("127.0.0.1");
+    let flags = format!("{} {} -s -m 1", peer.flags(), account());
+    for flags in [flags.clone(), format!("{flags} -t")] {
+        let second = Server::start(LOOPBACK_PEERS);
+        let redirect = format!("[redirect]\nservers = [\"{}\"]", second.address());
+        let first = Server::configured(&redirect, LOOPBACK_PEERS);
+        Tally::of(&first, &flags).check(20);
+        let redirected =
+            |metrics: &Metrics| metrics.with("turnstone_requests_total", "code=\"300\"") >= 1.0;
+        assert!(redirected(&first.metrics_when(redirected)));
+        first.stop();
+        second.stop();
+    }
+}
+
 #[test]
 fn uclient_over_ipv4_reaches_an_ipv6_peer() {
     crosses(
@@ -195,6 +218,25 @@ fn on_a_channel(test: &str, flags: &str) {
     runs.next()
         .expect("a channel number below 0x5000")
         .check(50);
+    server.stop();
+}
+
+/// With the range of RFC 5766, every number that the client draws will do.
+#[test]
+fn uclient_binds_any_channel_where_that_is_allowed() {
+    let test = "uclient_binds_any_channel_where_that_is_allowed";
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let wide = "[compatibility]\nrfc5766_channels = true";
+    let server = Server::configured(wide, LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    for flags in ["-m 10", "-m 10 -t"] {
+        let flags = format!("{} {} {flags}", peer.flags(), account());
+        let run = Tally::of(&server, &flags);
+        assert!(!run.output.contains("error 400"), "{}", run.output);
+        run.check(200);
+    }
     server.stop();
 }
 

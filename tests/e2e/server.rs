@@ -36,6 +36,15 @@ impl Server {
         Self::launch(None, &["127.0.0.1"], arguments)
     }
 
+    /// A server on 127.0.0.1 with the configuration file `text` and `arguments`.
+    pub(crate) fn configured(text: &str, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("turnserver.toml");
+        std::fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        Self::start(&[&["--config", &file], arguments].concat())
+    }
+
     /// A server on each of `addresses`, on the same port.
     pub(crate) fn listening(addresses: &[&str], arguments: &[&str]) -> Self {
         Self::launch(None, addresses, arguments)

@@ -167,6 +167,8 @@ async fn the_turn_crate_relays_over_tls() {
     let secured = Secured::start(&["--allow-peer", "127.0.0.1"]);
     let client = Client::tls(secured.tls, secured.issuer.client()).await;
     assert_eq!(client.relayed().ip(), secured.tls.ip());
+    // What serves clients is no peer, whatever is allowed (requirement S1).
+    let _ = client.try_send(b"no peer", secured.tls).await;
     let (peer, echo) = echo_peer("127.0.0.1").await;
     for length in [1, 2, 3, 160, 1200, 8000] {
         let payload = vec![u8::try_from(length % 251).unwrap(); length];
@@ -183,6 +185,8 @@ async fn the_turn_crate_relays_over_tls() {
         .server
         .metrics_when(|metrics| created(metrics) == 1.0);
     assert_eq!(created(&metrics), 1.0);
+    let relayed = metrics.with("turnstone_relayed_packets_total", "to_peer");
+    assert_eq!(relayed, 6.0);
     secured.server.stop();
 }
 

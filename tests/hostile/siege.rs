@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Method, TransactionId};
 use turnstone::turn::{
-    Counter, Direction, Family, FiveTuple, Reason, RequestMethod, ResultCode, Source, Stats,
-    Transport,
+    Admission, Alternates, Counter, Direction, Family, FiveTuple, Policy, Reason, RequestMethod,
+    ResultCode, Source, Stats, Transport,
 };
 
 use crate::common::random::Random;
@@ -40,11 +40,6 @@ pub(crate) struct Siege {
 
 impl Siege {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut policy = policy();
-        policy.limits.permissions_per_allocation = LIMIT;
-        policy.limits.channels_per_allocation = LIMIT;
-        policy.limits.allocations_per_user = 3;
-        policy.relay.ports = 50_000..=50_011;
         let names = [
             "203.0.113.1:1",
             "203.0.113.1:2",
@@ -65,7 +60,7 @@ impl Siege {
             "[::1]:1",
         ];
         Self {
-            world: World::new(policy),
+            world: World::new(narrow(Admission::Open)),
             random: Random(seed),
             clients,
             peers: peers.map(address).to_vec(),
@@ -105,10 +100,18 @@ impl Siege {
 
     fn event(&mut self) {
         let seconds = [0, 1, 30, 299, 700][self.random.below(5)];
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => self.world.pass(Duration::from_secs(seconds)),
             1 => self.world.client_gone(*self.random.pick(&self.clients)),
-            2 => self.world.bind = Err(self.random.once_in(2)),
+            2 => {
+                let admission = match self.random.below(8) {
+                    0 => Admission::Elsewhere,
+                    1 => Admission::Closed,
+                    _ => Admission::Open,
+                };
+                self.world.swap_policy(narrow(admission));
+            }
+            3 => self.world.bind = Err(self.random.once_in(2)),
             _ => self.world.bind = Ok(()),
         }
     }
@@ -266,6 +269,18 @@ impl Siege {
             assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
         }
     }
+}
+
+/// Little of everything; one alternate server.
+fn narrow(admission: Admission) -> Policy {
+    let mut policy = policy();
+    policy.limits.permissions_per_allocation = LIMIT;
+    policy.limits.channels_per_allocation = LIMIT;
+    policy.limits.allocations_per_user = 3;
+    policy.relay.ports = 50_000..=50_011;
+    policy.alternates = Alternates::new(&[address("198.51.100.7:3478")], &[], None);
+    policy.admission = admission;
+    policy
 }
 
 fn received(stats: &Stats) -> u64 {

@@ -1,11 +1,11 @@
 //! ChannelBind (RFC 8656 §12, §12.2).
 
-use turnstone::stun::{AttributeType, Method};
-use turnstone::turn::Counter;
+use turnstone::stun::{AttributeType, ChannelRange, Method};
+use turnstone::turn::{Counter, Reason};
 
 use crate::common::{Login, Out, World, address, channel_data, channel_number, lifetime, udp};
 use crate::dialogue::{
-    allocated, ask, client, code, hears, peer, reaches, seconds, world, world_with,
+    allocated, ask, assert_dropped, client, code, hears, peer, reaches, seconds, world, world_with,
 };
 
 fn bind(world: &mut World, number: u16, peer: &str) -> Option<u16> {
@@ -59,6 +59,52 @@ fn channel_numbers_are_0x4000_to_0x4fff() {
     }
     assert_eq!(bind(&mut world, 0x4000, "198.51.100.1:1"), None);
     assert_eq!(bind(&mut world, 0x4FFF, "198.51.100.1:2"), None);
+}
+
+/// RFC 5766 §11, §11.2: the range of old clients, if the operator wants it, both ways and in a stream.
+#[test]
+fn channel_numbers_to_0x7ffe_are_an_option() {
+    let mut world = world_with(|policy| policy.channels = ChannelRange::Rfc5766);
+    let relay = world.allocate(client());
+    for number in [0, 0x3FFF, 0x7FFF, 0x8000, 0xFFFF] {
+        assert_eq!(bind(&mut world, number, "198.51.100.1:1"), Some(400));
+    }
+    for (number, port) in [(0x4000, 1), (0x4FFF, 2), (0x5000, 3), (0x7FFE, 4)] {
+        let peer = address(&format!("198.51.100.1:{port}"));
+        assert_eq!(world.bind_channel(client(), number, peer).code(), None);
+        let out = world.send(client(), &channel_data(number, b"ping"));
+        let payload = b"ping".to_vec();
+        let from = relay;
+        assert_eq!(
+            out,
+            Out::ToPeer {
+                from,
+                peer,
+                payload
+            }
+        );
+        let message = channel_data(number, b"pong");
+        let to = client();
+        let out = world.peer_sends(relay, peer, b"pong");
+        assert_eq!(out, Out::ToClient { to, message });
+    }
+    let unbound = channel_data(0x7000, b"data");
+    assert_dropped(&mut world, &unbound, Reason::NoChannel);
+    let short = &channel_data(0x5000, b"data")[..7];
+    assert_dropped(&mut world, short, Reason::Malformed);
+    for first in [4, 63, 128, 255] {
+        assert_dropped(&mut world, &[first; 8], Reason::Unclassified);
+    }
+}
+
+/// RFC 8656 §12.6: with the option off nothing of it is there, whatever was bound.
+#[test]
+fn channel_data_from_0x5000_is_not_known_by_default() {
+    let (mut world, _) = allocated();
+    for number in [0x5000, 0x7FFE, 0x7FFF] {
+        let data = channel_data(number, b"data");
+        assert_dropped(&mut world, &data, Reason::Unclassified);
+    }
 }
 
 /// RFC 8656 §12.2.

@@ -1,7 +1,7 @@
 //! Error responses as such (RFC 8489 §6.3.1.1, §14.8; RFC 8656 §19).
 
 use turnstone::stun::{AttributeType, Class, Method};
-use turnstone::turn::RelaySource;
+use turnstone::turn::{Admission, Alternates, RelaySource};
 
 use crate::common::{
     Login, Response, World, address, channel_number, lifetime, requested_family,
@@ -46,6 +46,14 @@ fn no_capacity() -> Response {
     ask(&mut world, Method::ALLOCATE, &[requested_transport(17)])
 }
 
+fn elsewhere() -> Response {
+    let mut world = world_with(|policy| {
+        policy.admission = Admission::Elsewhere;
+        policy.alternates = Alternates::new(&[address("198.51.100.7:3478")], &[], None);
+    });
+    ask(&mut world, Method::ALLOCATE, &[requested_transport(17)])
+}
+
 fn other_user() -> Response {
     let (mut world, _) = allocated();
     world.ask(&Login::bob(), client(), Method::REFRESH, &[lifetime(0)])
@@ -59,6 +67,7 @@ fn every_error() -> Vec<(u16, &'static str, Response)> {
         ask(&mut world, Method::ALLOCATE, &attributes)
     };
     vec![
+        (300, "Try Alternate", elsewhere()),
         (400, "Bad Request", refuse(Method::ALLOCATE, &[])),
         (401, "Unauthenticated", unauthenticated()),
         (403, "Forbidden", forbidden()),

@@ -23,6 +23,7 @@ mod lifetime;
 mod long_term;
 mod nat_discovery;
 mod password_algorithms;
+mod redirect;
 mod refresh;
 mod reservation;
 mod retransmission;

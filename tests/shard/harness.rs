@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::stun::ChannelRange;
 use turnstone::transport::TlsServer;
 use turnstone::turn::{
-    Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network, OwnHost, PeerFilter,
-    Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared, Source, Stats,
-    StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network,
+    OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup,
+    Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -187,6 +188,9 @@ pub fn policy(options: &Options) -> Policy {
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod certificates;
 mod client;
 mod datagrams;
+mod handshakes;
 mod harness;
 mod one_port;
 mod proxy_protocol;

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use turnstone::stun::ChannelRange;
 use turnstone::time::Instant;
 use turnstone::turn::{
-    Bandwidth, Credentials, External, Family, Lifetimes, Limits, OwnHost, PeerFilter, Policy,
-    RelayAddresses, RelaySource, SharedSecret, StoredKey, Transport,
+    Admission, Alternates, Bandwidth, Credentials, External, Family, Lifetimes, Limits, OwnHost,
+    PeerFilter, Policy, RelayAddresses, RelaySource, SharedSecret, StoredKey, Transport,
 };
 
 use crate::common::{Login, REALM, SECRET, START, address, ip};
@@ -314,6 +315,9 @@ fn policy() -> Policy {
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
         rfc3489: false,
+        channels: ChannelRange::Rfc8656,
+        admission: Admission::Open,
+        alternates: Alternates::default(),
     }
 }
 

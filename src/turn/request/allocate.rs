@@ -16,6 +16,7 @@ use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
 use crate::turn::quota::Exceeded;
+use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
@@ -53,6 +54,8 @@ impl Server {
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, &account, token);
         }
+        // A reserved port is here and nowhere else.
+        self.check_admission(request)?;
         let family = asked::family(request.message)?;
         let address = self.relay_address(&request.from, family)?;
         let parity = asked::parity(request.message)?;
@@ -93,6 +96,20 @@ impl Server {
         } else {
             Handled::Pending
         }))
+    }
+
+    /// Step 11: 300, or 508 where nothing new is served and no alternate is.
+    fn check_admission(&self, request: &Request<'_, '_>) -> Result<(), Refusal> {
+        let (admission, alternates) = (self.policy.admission, &self.policy.alternates);
+        let pick = || alternates.pick(&request.from, request.message.transaction());
+        match (
+            admission,
+            (admission != Admission::Open).then(pick).flatten(),
+        ) {
+            (_, Some(alternate)) => Err(Refusal::TryAlternate(alternate)),
+            (Admission::Closed, None) => Err(Refusal::InsufficientCapacity),
+            (Admission::Open | Admission::Elsewhere, None) => Ok(()),
+        }
     }
 
     /// Step 5: the relayed transport address that `token` stands for, whichever shard reserved it and

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Handled, Request};
-use crate::stun::{AttributeType, ChannelNumber, Message};
+use crate::stun::{AttributeType, ChannelNumber, ChannelRange, Message};
 use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::reply::{Refusal, Success};
@@ -16,7 +16,7 @@ impl Server {
         user: &Authenticated,
     ) -> Result<Handled, Refusal> {
         let key = self.own_allocation(request, user)?;
-        let (number, peer) = binding(request.message)?;
+        let (number, peer) = binding(request.message, self.policy.channels)?;
         let is_new = self.check_conflict(key, number, peer)?;
         self.check_families(key, &[peer])?;
         let scopes = self.permit(&[peer])?;
@@ -61,7 +61,10 @@ impl Server {
 }
 
 /// CHANNEL-NUMBER and XOR-PEER-ADDRESS, both required and well-formed.
-fn binding(message: &Message<'_>) -> Result<(ChannelNumber, SocketAddr), Refusal> {
+fn binding(
+    message: &Message<'_>,
+    range: ChannelRange,
+) -> Result<(ChannelNumber, SocketAddr), Refusal> {
     let attribute = |kind| message.attribute(kind).ok_or(Refusal::BadRequest);
     let number = attribute(AttributeType::CHANNEL_NUMBER)?
         .bytes()
@@ -69,7 +72,9 @@ fn binding(message: &Message<'_>) -> Result<(ChannelNumber, SocketAddr), Refusal
     let peer = attribute(AttributeType::XOR_PEER_ADDRESS)?;
     // The two bytes behind the number are reserved and ignored (RFC 8656 §18.1).
     let [high, low, _, _] = number;
-    let number = ChannelNumber::new(u16::from_be_bytes([high, low])).ok_or(Refusal::BadRequest)?;
+    let number = range
+        .number(u16::from_be_bytes([high, low]))
+        .ok_or(Refusal::BadRequest)?;
     let peer = message
         .xor_address(&peer)
         .map_err(|_| Refusal::BadRequest)?;
