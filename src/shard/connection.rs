@@ -111,9 +111,12 @@ impl Connection {
         }
     }
 
-    /// Says to the client that nothing follows, where the session has words for it.
+    /// Says to the client that nothing follows, where the session has words for it and it is true.
     pub(super) fn say_goodbye(&mut self) {
-        self.wire.say_goodbye();
+        let is_cut = matches!(&self.role, Role::Passing(passage) if passage.is_cut());
+        if !is_cut {
+            self.wire.say_goodbye();
+        }
     }
 
     /// How many bytes of plaintext were written since this was asked last.

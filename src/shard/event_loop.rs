@@ -148,7 +148,8 @@ impl Shard {
             Token::Relay(key, family) => self.receive_from_peers(key, family),
             Token::Listener(i) => self.receive_from_clients(i),
             Token::Connection(id) => self.serve_connection(id, ready),
-            Token::Upstream(id) => self.serve_upstream(id, ready),
+            Token::Far(id) => self.serve_upstream(id, ready),
+            Token::Tcp(_) => {}
             Token::Acceptor(i) => self.accept_connections(i),
             Token::Mailbox => self.read_mailbox(),
         }

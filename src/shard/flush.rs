@@ -57,7 +57,7 @@ impl Shard {
                         doomed.push((id, end));
                     }
                 }
-                Token::Acceptor(_) | Token::Upstream(_) | Token::Mailbox => {}
+                Token::Acceptor(_) | Token::Far(_) | Token::Tcp(_) | Token::Mailbox => {}
             }
         }
         outbox.clear();

@@ -33,7 +33,7 @@ impl Shard {
             return Ok(());
         };
         let far = Wire::new(connect(&upstream.to)?, Session::Plain);
-        let token = Token::Upstream(id).to_bits();
+        let token = Token::Far(id).to_bits();
         self.poller.add(&far, token, Interest::Write)?;
         let (connects, idles) = (upstream.connect_timeout, upstream.idle_after);
         let mut passage = Passage::new(place, far, now, connects, idles);
@@ -115,7 +115,7 @@ impl Shard {
             self.server.stats_mut().increment(connected);
         }
         if ready.ended {
-            passage.note_gone(Token::Upstream(id), near, &self.poller);
+            passage.note_gone(Token::Far(id), near, &self.poller);
         }
         self.pump(id);
     }

@@ -49,7 +49,7 @@ impl Passage {
         Self {
             upstream,
             far,
-            pipe: Pipe::new(now),
+            pipe: Pipe::new(now, b""),
             idle_after,
             connects_until: Some(now + connect_timeout),
             stirred: now,
@@ -79,6 +79,11 @@ impl Passage {
         self.stirred = now;
     }
 
+    /// Whether the client has not heard all that the upstream said.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.pipe.is_done() || self.pipe.is_broken()
+    }
+
     /// When it is to be closed if nothing happens.
     pub(super) fn deadline(&self) -> Instant {
         let idle = self.stirred + self.idle_after;
@@ -89,7 +94,7 @@ impl Passage {
     /// Notes that the poller has told of the end of one side.
     pub(super) fn note_gone(&mut self, token: Token, near: &Wire, poller: &Epoll) {
         let (watch, wire) = match token {
-            Token::Upstream(_) => (&mut self.distant, &self.far),
+            Token::Far(_) => (&mut self.distant, &self.far),
             _ => (&mut self.near, near),
         };
         if *watch != Watch::Gone {
@@ -136,7 +141,7 @@ impl Passage {
             let of_far = self.pipe.needs_far(&self.far, most, near_gone);
             (interest(of_near), interest(of_far))
         };
-        let tokens = (Token::Connection(id), Token::Upstream(id));
+        let tokens = (Token::Connection(id), Token::Far(id));
         self.near.change(near, tokens.0, of_near, poller)?;
         self.distant.change(&self.far, tokens.1, of_far, poller)
     }

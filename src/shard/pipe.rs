@@ -52,10 +52,14 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(now: Instant) -> Self {
+    /// A pipe whose near end is to be told `early` before all else.
+    pub(super) fn new(now: Instant, early: &[u8]) -> Self {
         Self {
             out: Lane::default(),
-            back: Lane::default(),
+            back: Lane {
+                waiting: early.to_vec(),
+                ..Lane::default()
+            },
             stirred: now,
             broken: false,
         }

@@ -13,15 +13,17 @@ pub(super) struct ConnectionId {
 ///
 /// As an integer: a relay socket is its allocation key, with the topmost bit for IPv6. An allocation's
 /// index never reaches 2^31, so bit 31 marks all else: three bits of kind and 28 bits of number below it,
-/// the generation above it.
+/// the generation, or the rest of a long number, above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Relay(AllocationKey, Family),
     Listener(usize),
     Acceptor(usize),
     Connection(ConnectionId),
-    /// The far side of a connection that goes on to an upstream.
-    Upstream(ConnectionId),
+    /// The other end of what a client's connection is joined with.
+    Far(ConnectionId),
+    /// A listener for peers, or a connection to one that is being opened.
+    Tcp(u64),
     Mailbox,
 }
 
@@ -33,9 +35,10 @@ const NUMBER: u64 = (1 << KIND_SHIFT) - 1;
 const LISTENER: u64 = OTHER;
 const ACCEPTOR: u64 = OTHER | 1 << KIND_SHIFT;
 const CONNECTION: u64 = OTHER | 2 << KIND_SHIFT;
-const MAILBOX: u64 = OTHER | 3 << KIND_SHIFT;
-const UPSTREAM: u64 = OTHER | 4 << KIND_SHIFT;
-const KIND: u64 = OTHER | 7 << KIND_SHIFT;
+const FAR: u64 = OTHER | 3 << KIND_SHIFT;
+const TCP: u64 = OTHER | 4 << KIND_SHIFT;
+const KINDS: u64 = OTHER | 7 << KIND_SHIFT;
+const MAILBOX: u64 = KINDS;
 
 /// The most connections and listeners that a token can tell apart.
 pub(super) const MOST: usize = 1 << KIND_SHIFT;
@@ -61,7 +64,8 @@ impl Token {
             Self::Listener(number) => LISTENER | number as u64 & NUMBER,
             Self::Acceptor(number) => ACCEPTOR | number as u64 & NUMBER,
             Self::Connection(id) => CONNECTION | id.to_bits(),
-            Self::Upstream(id) => UPSTREAM | id.to_bits(),
+            Self::Far(id) => FAR | id.to_bits(),
+            Self::Tcp(number) => TCP | number & NUMBER | number >> KIND_SHIFT << 32,
             Self::Mailbox => MAILBOX,
         }
     }
@@ -76,11 +80,12 @@ impl Token {
             return Self::Relay(AllocationKey::from_token(bits & !V6), family);
         }
         let number = bits & NUMBER;
-        match bits & KIND {
+        match bits & KINDS {
             LISTENER => Self::Listener(number as usize),
             ACCEPTOR => Self::Acceptor(number as usize),
             CONNECTION => Self::Connection(ConnectionId::from_bits(bits)),
-            UPSTREAM => Self::Upstream(ConnectionId::from_bits(bits)),
+            FAR => Self::Far(ConnectionId::from_bits(bits)),
+            TCP => Self::Tcp(number | bits >> 32 << KIND_SHIFT),
             _ => Self::Mailbox,
         }
     }
@@ -105,7 +110,9 @@ mod tests {
             Token::Listener(7),
             Token::Acceptor(7),
             Token::Connection(id),
-            Token::Upstream(id),
+            Token::Far(id),
+            Token::Tcp(0),
+            Token::Tcp((1 << 60) - 1),
             Token::Mailbox,
         ];
         for token in relays.chain(others) {

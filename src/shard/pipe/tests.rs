@@ -40,7 +40,7 @@ impl Joint {
         let joint = Self {
             near,
             far,
-            pipe: Pipe::new(START),
+            pipe: Pipe::new(START, b""),
             room: vec![0; 65_536],
             scratch: TlsScratch::default(),
         };
