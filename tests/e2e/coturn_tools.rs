@@ -252,12 +252,12 @@ fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     server.stop();
 }
 
-fn account() -> String {
+pub(crate) fn account() -> String {
     format!("-u {USER} -w {PASSWORD}")
 }
 
 /// What a run of `turnutils_uclient` counted.
-struct Tally {
+pub(crate) struct Tally {
     sent: u32,
     received: u32,
     lost: u32,
@@ -270,7 +270,7 @@ impl Tally {
         Self::at(server.address(), flags)
     }
 
-    fn at(address: SocketAddr, flags: &str) -> Self {
+    pub(crate) fn at(address: SocketAddr, flags: &str) -> Self {
         let port = address.port();
         let common = format!("-c -m 5 -n 20 -l 160 -p {port}");
         let mut command = Command::new("turnutils_uclient");
@@ -288,7 +288,7 @@ impl Tally {
     }
 
     /// All of `messages` arrived, and came back.
-    fn check(&self, messages: u32) {
+    pub(crate) fn check(&self, messages: u32) {
         let expected = (messages, messages, 0);
         let counted = (self.sent, self.received, self.lost);
         assert_eq!(counted, expected, "{}", self.output);
@@ -303,13 +303,13 @@ fn last_number(output: &str, label: &str) -> u32 {
 }
 
 /// `turnutils_peer`, which sends everything back.
-struct Peer {
+pub(crate) struct Peer {
     address: SocketAddr,
     _running: Running,
 }
 
 impl Peer {
-    fn at(ip: &str) -> Self {
+    pub(crate) fn at(ip: &str) -> Self {
         let address = SocketAddr::new(ip.parse().unwrap(), free_port());
         let mut command = Command::new("turnutils_peer");
         command.args(["-L", ip, "-p", &address.port().to_string()]);
@@ -328,7 +328,7 @@ impl Peer {
         }
     }
 
-    fn flags(&self) -> String {
+    pub(crate) fn flags(&self) -> String {
         format!("-e {} -r {}", self.address.ip(), self.address.port())
     }
 }
