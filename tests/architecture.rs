@@ -238,3 +238,33 @@ fn comments_and_literals_are_not_code() {
         "1",
     );
 }
+
+/// SECURITY.md names the tests that show what it promises.
+#[test]
+fn every_test_that_the_promises_name_exists() {
+    let promises = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
+    let is_test = |name: &&str| {
+        let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        name.bytes().all(letters) && name.matches('_').count() >= 3
+    };
+    let named: Vec<&str> = promises
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(is_test)
+        .collect();
+    assert!(named.len() > 20, "only {named:?}");
+    let files = ["src", "tests"].map(|directory| rust_files(&root().join(directory)));
+    let texts: Vec<String> = files
+        .iter()
+        .flatten()
+        .map(|file| fs::read_to_string(file).expect("source text"))
+        .collect();
+    for name in named {
+        let function = format!("fn {name}(");
+        assert!(
+            texts.iter().any(|text| text.contains(&function)),
+            "no test {name}"
+        );
+    }
+}

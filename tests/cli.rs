@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use base64::Engine as _;
 use serde_json::Value;
+use turnstone::turn::{AccessToken, TokenAlgorithm, TokenKey};
 
 const OK: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
@@ -215,4 +217,97 @@ fn nobody_reading_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(stderr(&output), "");
+}
+
+const OAUTH: &str = "[server]\nlisten = [\"192.0.2.1:80\"]\n[auth]\noauth_server_name = \"blackdow.carleon.gov\"\n\
+    [[auth.oauth_keys]]\nid = \"north\"\nkey = \"SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM=\"\n\
+    [[auth.oauth_keys]]\nid = \"union\"\nkey = \"SEdrajMyS0pHaXV5MDk4cw==\"\nalgorithm = \"A128GCM\"";
+
+/// What the token in the JSON `value` says, opened with a key of [`OAUTH`].
+fn opened(value: &Value, algorithm: TokenAlgorithm) -> AccessToken {
+    let long_term = b"HGkj32KJGiuy098sdfaqbNjOiaz71923";
+    let key = TokenKey::new(algorithm, &long_term[..algorithm.key_length()]).expect("its length");
+    let text = value["credential"]["accessToken"]
+        .as_str()
+        .expect("a token");
+    let sealed = base64::prelude::BASE64_STANDARD
+        .decode(text)
+        .expect("base64");
+    key.open(&sealed, "blackdow.carleon.gov")
+        .expect("sealed with it")
+}
+
+#[test]
+fn an_access_token_is_made_with_the_first_key_of_the_file_or_the_named_one() {
+    let cases = [
+        (vec![], "north", TokenAlgorithm::A256Gcm),
+        (vec!["--user", "union"], "union", TokenAlgorithm::A128Gcm),
+    ];
+    for (more, id, algorithm) in cases {
+        let mut arguments = vec!["credential", "--oauth", "--ttl", "90", "--json"];
+        arguments.extend(more);
+        let output = output(OAUTH, &arguments);
+        let value: Value = serde_json::from_str(stdout(&output)).expect("JSON");
+        let token = opened(&value, algorithm);
+        assert_eq!(token.lifetime().as_secs(), 90);
+        let expires = token.issued().0 + 90;
+        assert_eq!(value["expires"].as_u64(), Some(expires));
+        assert_eq!(value["username"], id);
+        let server = &value["iceServers"][0];
+        assert_eq!(server["credentialType"], "oauth");
+        assert_eq!(server["username"], id);
+        assert_eq!(server["credential"], value["credential"]);
+        assert_eq!(server["urls"][0], "turn:192.0.2.1:80?transport=udp");
+    }
+}
+
+#[test]
+fn an_access_token_may_be_made_without_a_file() {
+    let key = "SEdrajMyS0pHaXV5MDk4c2RmYXFiTmpPaWF6NzE5MjM=";
+    let arguments = [
+        "credential",
+        "--oauth",
+        "--user",
+        "south",
+        "--oauth-key",
+        key,
+        "--server-name",
+        "blackdow.carleon.gov",
+        "--host",
+        "turn.example.org",
+    ];
+    let as_text = output("", &arguments);
+    let labels = [
+        "username:     south\n",
+        "\nmac key:      ",
+        "\naccess token: ",
+    ];
+    for label in labels {
+        assert!(stdout(&as_text).contains(label), "{}", stdout(&as_text));
+    }
+    let as_json = output("", &[&arguments[..], &["--json"]].concat());
+    let value: Value = serde_json::from_str(stdout(&as_json)).expect("JSON");
+    opened(&value, TokenAlgorithm::A256Gcm);
+    assert_eq!(value["username"], "south");
+}
+
+#[test]
+fn without_a_key_there_is_no_access_token() {
+    let nothing = output("", &["credential", "--oauth"]);
+    assert_eq!((nothing.status.code(), stdout(&nothing)), (FAILED, ""));
+    assert!(stderr(&nothing).contains("[[auth.oauth_keys]]"));
+    let unknown = output(OAUTH, &["credential", "--oauth", "--user", "south"]);
+    assert_eq!((unknown.status.code(), stdout(&unknown)), (FAILED, ""));
+    assert!(stderr(&unknown).contains("the file has \"north\", \"union\""));
+    let without = ["credential", "--user", "a", "--oauth-key", "x"];
+    assert_eq!(output("", &without).status.code(), USAGE);
+}
+
+#[test]
+fn check_of_a_file_with_keys_of_access_tokens_only_says_ok() {
+    let output = output(OAUTH, &["check"]);
+    assert_eq!(
+        (stdout(&output), stderr(&output)),
+        ("turnserver.toml: ok\n", "")
+    );
 }

@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "fuzz/access_token.rs"]
+mod access_token;
 #[path = "fuzz/channel_data.rs"]
 mod channel_data;
 #[path = "fuzz/message.rs"]
@@ -37,4 +39,9 @@ fn channel_data_messages() {
 #[test]
 fn proxy_headers() {
     replay("proxy_header", proxy_header::target);
+}
+
+#[test]
+fn access_tokens() {
+    replay("access_token", access_token::target);
 }

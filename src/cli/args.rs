@@ -40,8 +40,14 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Check(CheckArgs),
     Credential(CredentialArgs),
+    /// Have a running server make no new allocations and end with the last one.
+    Drain(SocketArgs),
     Key(KeyArgs),
     Nat(NatArgs),
+    /// Have a running server read its configuration anew, and say what changed.
+    ///
+    /// When something is wrong with it, all problems are printed and nothing changes.
+    Reload(SocketArgs),
 }
 
 /// What a server is started with.
@@ -111,17 +117,39 @@ pub(super) struct CheckArgs {
     /// The file to check.
     #[arg(default_value = "turnserver.toml")]
     pub(super) file: PathBuf,
+
+    /// Say also what a reload would change in the running server of this file.
+    #[arg(long)]
+    pub(super) running: bool,
+
+    /// The control socket of that server. Default: that of the file, or /run/turnstone/control.sock.
+    #[arg(long, value_name = "PATH", requires = "running")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// How to reach a running server: by its control socket.
+#[derive(Args)]
+pub(super) struct SocketArgs {
+    /// The control socket of the server. Default: that of the file, or /run/turnstone/control.sock.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// The configuration file of the server, for the name of its socket.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Print credentials and a ready iceServers JSON for a WebRTC application.
 ///
 /// With a shared secret (--secret, TURNSTONE_SECRET or of the file) they are time-limited. A static
-/// user of the file is printed with its password, unless --ttl or --secret ask otherwise.
-#[derive(Args)]
+/// user of the file is printed with its password, unless --ttl or --secret ask otherwise. With --oauth
+/// they are an access token (RFC 7635) instead, as an authorization server makes them: for tests.
+#[derive(Args, Default)]
 pub(super) struct CredentialArgs {
-    /// Whom the credentials are for.
-    #[arg(long, value_name = "NAME")]
-    pub(super) user: String,
+    /// Whom the credentials are for. With --oauth: the id of the key to seal the token with; default
+    /// the first one of the file.
+    #[arg(long, value_name = "NAME", required_unless_present = "oauth")]
+    pub(super) user: Option<String>,
 
     /// How long they are good: seconds, or a number with s, m, h or d, up to 365d. Default: 1h.
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
@@ -145,9 +173,31 @@ pub(super) struct CredentialArgs {
     #[arg(long, value_name = "HOST")]
     pub(super) host: Option<String>,
 
-    /// Print one JSON object: username, password, expires (Unix seconds) and iceServers.
+    /// Make an access token with a key of the file.
+    #[arg(long)]
+    pub(super) oauth: bool,
+
+    /// With --oauth: the key in base64 in place of one of the file; it needs --user and --server-name.
+    #[arg(long, value_name = "KEY", requires = "oauth")]
+    pub(super) oauth_key: Option<String>,
+
+    /// With --oauth-key: what the server calls itself, oauth_server_name in its file.
+    #[arg(long, value_name = "NAME", requires = "oauth_key")]
+    pub(super) server_name: Option<String>,
+
+    /// Print one JSON object: username, password, expires (Unix seconds) and iceServers; with --oauth
+    /// in place of the password the credential of an RTCIceServer: macKey (base64url) and accessToken.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl CredentialArgs {
+    const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+
+    /// How long they are good.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.ttl.unwrap_or(Self::DEFAULT_TTL)
+    }
 }
 
 /// Print a user for the configuration file with a stored key in place of the password.

@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 
 use super::args::CredentialArgs;
-use super::{Failure, output, utc};
+use super::{Failure, oauth, output, utc};
 use crate::config::{Config, Login, Overrides};
 use crate::credentials::{Offer, Reach, TimeLimited, authority, ice_servers};
 use crate::net;
@@ -15,7 +14,6 @@ use crate::time::UnixTime;
 use crate::turn::{Family, SharedSecret};
 
 const DEFAULT_FILE: &str = "turnserver.toml";
-const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const DEFAULT_PORT: u16 = 3478;
 /// Reaches a server on a host without a network.
 const LOOPBACK: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
@@ -35,7 +33,6 @@ struct Credential {
 pub(super) fn credential(args: &CredentialArgs) -> Result<(), Failure> {
     let file = file(args);
     let config = load(file.as_deref())?;
-    let credential = find(args, &config, utc::now())?;
     // Where the file is, there is the server.
     let hosts = hosts(args.host.as_deref(), &config, file.is_some())?;
     let tls_hosts = tls_hosts(args.host.as_deref(), &config);
@@ -45,13 +42,24 @@ pub(super) fn credential(args: &CredentialArgs) -> Result<(), Failure> {
         tcp: config.tcp,
         tls_hosts: &tls_hosts,
     };
-    output::say(&render(&credential, offer, args.json))
+    output::say(&if args.oauth {
+        let bearer = oauth::mint(args, &config, utc::now())?;
+        bearer.render(ice_servers(offer, bearer.username(), ""), args.json)
+    } else {
+        let credential = find(args, &config, utc::now())?;
+        render(&credential, offer, args.json)
+    })
 }
 
 /// The file that describes the server, if it is at hand.
 fn file(args: &CredentialArgs) -> Option<PathBuf> {
     let default = || {
-        let wanted = args.secret.is_none() && Path::new(DEFAULT_FILE).exists();
+        let key = if args.oauth {
+            &args.oauth_key
+        } else {
+            &args.secret
+        };
+        let wanted = key.is_none() && Path::new(DEFAULT_FILE).exists();
         wanted.then(|| PathBuf::from(DEFAULT_FILE))
     };
     args.config.clone().or_else(default)
@@ -67,14 +75,15 @@ fn load(file: Option<&Path>) -> Result<Config, Failure> {
 
 /// The static user, unless the arguments ask for time-limited credentials.
 fn find(args: &CredentialArgs, config: &Config, now: UnixTime) -> Result<Credential, Failure> {
-    if args.user.is_empty() || args.user.contains('\0') {
+    let name = args.user.as_deref().unwrap_or_default();
+    if name.is_empty() || name.contains('\0') {
         return Err("--user: write a name without NUL".to_owned());
     }
-    let user = config.users.iter().find(|user| user.name == args.user);
+    let user = config.users.iter().find(|user| user.name == name);
     let asks_for_time = args.ttl.is_some() || args.secret.is_some();
     match user {
         Some(user) if !asks_for_time => static_user(&user.name, &user.login),
-        _ => time_limited(args, config, now),
+        _ => time_limited(args, name, config, now),
     }
 }
 
@@ -93,6 +102,7 @@ fn static_user(name: &str, login: &Login) -> Result<Credential, Failure> {
 
 fn time_limited(
     args: &CredentialArgs,
+    name: &str,
     config: &Config,
     now: UnixTime,
 ) -> Result<Credential, Failure> {
@@ -107,10 +117,9 @@ fn time_limited(
             .secrets
             .first()
             .cloned()
-            .ok_or_else(|| no_secret(&args.user))?,
+            .ok_or_else(|| no_secret(name))?,
     };
-    let ttl = args.ttl.unwrap_or(DEFAULT_TTL);
-    let minted = TimeLimited::mint(&secret, &args.user, now, ttl);
+    let minted = TimeLimited::mint(&secret, name, now, args.lifetime());
     if minted.username.len() > MAX_USERNAME {
         let length = minted.username.len();
         return Err(format!(
@@ -212,7 +221,7 @@ fn render(credential: &Credential, offer: Offer<'_>, as_json: bool) -> String {
 }
 
 /// `text` as it is, or quoted where it would tear the line or drive the terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     if text.chars().any(char::is_control) {
         json!(text).to_string()
     } else {
@@ -226,12 +235,8 @@ mod tests {
 
     fn args(user: &str) -> CredentialArgs {
         CredentialArgs {
-            user: user.to_owned(),
-            ttl: None,
-            secret: None,
-            config: None,
-            host: None,
-            json: false,
+            user: Some(user.to_owned()),
+            ..CredentialArgs::default()
         }
     }
 

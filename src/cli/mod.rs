@@ -6,7 +6,9 @@ mod credential;
 mod key;
 mod nat;
 mod nat_text;
+mod oauth;
 mod output;
+mod remote;
 mod run;
 mod utc;
 
@@ -15,6 +17,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Cli, Command};
+
+use crate::control;
 
 /// Exit code 1.
 type Failure = String;
@@ -29,8 +33,10 @@ pub fn main() -> ExitCode {
         None => return run::run(cli.flags),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Credential(args)) => credential::credential(&args),
+        Some(Command::Drain(args)) => remote::tell(&args, control::Command::Drain),
         Some(Command::Key(args)) => key::key(&args),
         Some(Command::Nat(args)) => nat::nat(&args),
+        Some(Command::Reload(args)) => remote::tell(&args, control::Command::Reload),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,34 +5,32 @@ use std::process::ExitCode;
 
 use super::args::RunFlags;
 use super::{Failure, fail};
-use crate::config::{Config, Overrides, PlainUser, UserFlag};
+use crate::config::{Config, Origin, Overrides, PlainUser, UserFlag};
 use crate::control;
 use crate::credentials::{random_password, random_username};
 
 /// Runs the server; returns when it has ended.
 pub(super) fn run(flags: RunFlags) -> ExitCode {
     match settle(flags) {
-        Ok(config) => {
-            let notes = config.warnings.iter().map(ToString::to_string).collect();
-            control::run(config, notes)
-        }
+        Ok((config, origin)) => control::run(config, origin),
         Err(failure) => fail(&failure),
     }
 }
 
 /// The configuration that the file and `flags` mean, with a user if they name none.
-fn settle(flags: RunFlags) -> Result<Config, Failure> {
-    let path = flags.config.clone();
-    let overrides = overrides(flags)?;
-    let mut config =
-        Config::load(path.as_deref(), &overrides).map_err(|report| report.to_string())?;
+fn settle(flags: RunFlags) -> Result<(Config, Origin), Failure> {
+    let origin = Origin {
+        path: flags.config.clone(),
+        overrides: overrides(flags)?,
+    };
+    let mut config = origin.load().map_err(|report| report.to_string())?;
     if config.needs_user() {
         config.add_zero_config_user(PlainUser {
             name: random_username().map_err(no_random)?,
             password: random_password().map_err(no_random)?,
         });
     }
-    Ok(config)
+    Ok((config, origin))
 }
 
 fn overrides(flags: RunFlags) -> Result<Overrides, Failure> {
@@ -76,7 +74,7 @@ mod tests {
     use super::*;
 
     fn settled(flags: RunFlags) -> Config {
-        settle(flags).unwrap()
+        settle(flags).unwrap().0
     }
 
     fn with_user(user: &str) -> RunFlags {

@@ -9,7 +9,7 @@ use super::tls::DraftCertificate;
 use super::upstream::DraftUpstream;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
-use crate::turn::{External, Network, Rule};
+use crate::turn::{External, Network, Rule, TokenAlgorithm};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -55,9 +55,14 @@ pub(super) struct Draft {
     pub(super) algorithms: Option<List<PasswordAlgorithm>>,
     pub(super) userhash: Key<bool>,
     pub(super) users: Vec<DraftUser>,
+    pub(super) oauth_server_name: Key<String>,
+    pub(super) oauth_keys: Vec<DraftOauthKey>,
     pub(super) secrets: Vec<Located<String>>,
     pub(super) lifetimes: DraftLifetimes,
     pub(super) limits: DraftLimits,
+    pub(super) drain_limit: Key<Duration>,
+    pub(super) stop_limit: Key<Duration>,
+    pub(super) control: Key<String>,
     pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
@@ -132,4 +137,12 @@ pub(super) struct DraftUser {
     pub(super) key_sha256: Key<String>,
     /// The password was made at start and must be printed.
     pub(super) generated: bool,
+}
+
+/// One `[[auth.oauth_keys]]`.
+pub(super) struct DraftOauthKey {
+    pub(super) spot: Spot,
+    pub(super) id: Key<String>,
+    pub(super) key: Key<String>,
+    pub(super) algorithm: Key<TokenAlgorithm>,
 }

@@ -5,10 +5,12 @@
 
 mod address;
 mod auth;
+mod change;
 mod draft;
 mod file;
 mod limits;
 mod nat_discovery;
+mod oauth;
 mod overrides;
 mod policy;
 mod reader;
@@ -26,9 +28,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use change::Changes;
 pub use overrides::{Overrides, UserFlag};
 pub use policy::HostFacts;
 pub use report::{Place, Problem, Report, Severity};
@@ -41,8 +44,8 @@ pub use user::{Login, PlainUser, User};
 
 use crate::stun::ChannelRange;
 use crate::turn::{
-    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, Rule, Security,
-    SharedSecret,
+    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, OAuth, Rule,
+    Security, SharedSecret,
 };
 use draft::Draft;
 
@@ -69,6 +72,8 @@ pub struct Config {
     pub security: Security,
     /// Shared secrets of time-limited credentials, in the order in which they are tried.
     pub secrets: Vec<SharedSecret>,
+    /// What access tokens are believed by (RFC 7635); none when they are not.
+    pub oauth: Option<OAuth>,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// How much of everything there may be.
@@ -81,6 +86,10 @@ pub struct Config {
     pub external: Vec<External>,
     /// The operator's rules for peers.
     pub rules: Vec<Rule>,
+    /// How long allocations live on while the server drains.
+    pub drain: Drain,
+    /// The Unix socket on which the server is told what to do; none for none.
+    pub control: Option<PathBuf>,
     /// Where metrics and health are served over HTTP; none when switched off.
     pub metrics: Option<SocketAddr>,
     /// What is logged.
@@ -140,6 +149,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long allocations live on while no new ones are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When the server is told to drain.
+    pub limit: Duration,
+    /// When it is told to stop.
+    pub stop_limit: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            limit: Duration::from_secs(3600),
+            stop_limit: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Bounds on TCP connections (requirements S8, S15, S18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
@@ -191,6 +218,25 @@ impl Default for Buffers {
     }
 }
 
+/// Where a configuration comes from, to read it again.
+#[derive(Clone, Default)]
+pub struct Origin {
+    /// The file; none when there is none.
+    pub path: Option<PathBuf>,
+    /// The flags that are laid over it.
+    pub overrides: Overrides,
+}
+
+impl Origin {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// A report of everything that is wrong.
+    pub fn load(&self) -> Result<Config, Report> {
+        Config::load(self.path.as_deref(), &self.overrides)
+    }
+}
+
 impl Config {
     /// Reads the file `path` and lays the command-line flags `overrides` over it. Without a path no
     /// file is read: the defaults hold.
@@ -226,9 +272,9 @@ impl Config {
         endpoints
     }
 
-    /// Whether nobody can allocate: no user and no secret is configured.
+    /// Whether nobody can allocate: no user, no secret and no key of access tokens is configured.
     pub fn needs_user(&self) -> bool {
-        self.users.is_empty() && self.secrets.is_empty()
+        self.users.is_empty() && self.secrets.is_empty() && self.oauth.is_none()
     }
 
     /// Adds the user that makes a server without configured credentials useful.
@@ -254,12 +300,15 @@ impl fmt::Debug for Config {
             .field("users", &self.users.len())
             .field("security", &self.security)
             .field("secrets", &self.secrets.len())
+            .field("oauth", &self.oauth)
             .field("lifetimes", &self.lifetimes)
             .field("limits", &self.limits)
             .field("bandwidth", &self.bandwidth)
             .field("relay", &self.relay)
             .field("external", &self.external)
             .field("rules", &self.rules)
+            .field("drain", &self.drain)
+            .field("control", &self.control)
             .field("metrics", &self.metrics)
             .field("log", &self.log)
             .field("streams", &self.streams)

@@ -28,6 +28,7 @@ impl Config {
             realm: self.realm.as_str().into(),
             software: self.software.as_deref().map(Into::into),
             credentials: self.credentials(),
+            oauth: self.oauth.clone(),
             security: self.security.clone(),
             lifetimes: self.lifetimes,
             relay: self.relay_addresses(host),

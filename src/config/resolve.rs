@@ -6,19 +6,20 @@ use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
+use super::oauth::check_oauth;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-
 use super::tls::check_tls;
 use super::upstream::{Surroundings, check_upstreams};
-use super::{Buffers, Config, DEFAULT_REALM, Level, Log, LogFormat, Relay, Streams};
+use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams};
 use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
@@ -39,6 +40,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let workers = or_else(&draft.workers, available_cores);
     let (udp, tcp) = check_transports(&draft, report);
     let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
+    let drain = drain(&draft);
     let listen = check_listen(draft.listen, report);
     let discovery = DraftDiscovery {
         address: draft.alternate_address,
@@ -92,12 +94,15 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         users,
         security,
         secrets: check_secrets(draft.secrets, report),
+        oauth: check_oauth(draft.oauth_server_name, draft.oauth_keys, report),
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
         bandwidth: check_bandwidth(&draft.bandwidth),
         relay,
         external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
+        drain,
+        control: control(draft.control),
         metrics,
         log,
         streams,
@@ -117,6 +122,24 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
 fn available_cores() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(cores).unwrap_or(u16::MAX).min(1024)
+}
+
+fn drain(draft: &Draft) -> Drain {
+    let default = Drain::default();
+    Drain {
+        limit: or(&draft.drain_limit, default.limit),
+        stop_limit: or(&draft.stop_limit, default.stop_limit),
+    }
+}
+
+/// Under systemd the socket is in the directory that the unit made for us.
+fn control(written: Key<String>) -> Option<PathBuf> {
+    let directory = || std::env::var_os("RUNTIME_DIRECTORY").filter(|path| !path.is_empty());
+    match written {
+        Some(Located { value, .. }) if value == "off" => None,
+        Some(Located { value, .. }) => Some(value.into()),
+        None => directory().map(|path| Path::new(&path).join("control.sock")),
+    }
 }
 
 fn streams(draft: &Draft) -> Streams {

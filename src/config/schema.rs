@@ -8,9 +8,11 @@ use super::address::{
 };
 use super::auth;
 use super::draft::{
-    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftRedirect, DraftUser, List, Located,
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftRedirect, DraftUser,
+    List, Located,
 };
 use super::file::Source;
+use super::oauth::parse_token_algorithm;
 use super::reader::Section;
 use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
@@ -20,7 +22,8 @@ use super::units::parse_ports;
 use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `tls.certificates`, `auth.users` and `upstream` are arrays of tables.
+/// Every section with its keys; `tls.certificates`, `auth.users`, `auth.oauth_keys` and `upstream` are
+/// arrays of tables.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     ("tls", &["listen", "certificates"]),
@@ -34,9 +37,12 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "algorithms",
             "userhash",
             "users",
+            "oauth_server_name",
+            "oauth_keys",
         ],
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
+    ("auth.oauth_keys", &["id", "key", "algorithm"]),
     ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
     ("peers", &["allow", "deny"]),
     (
@@ -91,6 +97,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("nat_discovery", &["alternate_address", "alternate_port"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
+    ("drain", &["limit", "stop_limit"]),
+    ("control", &["socket"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
 ];
@@ -202,6 +210,20 @@ fn read_auth(
             generated: false,
         });
     }
+    read_oauth(section, draft, report);
+}
+
+fn read_oauth(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    draft.oauth_server_name = section.string("oauth_server_name", report);
+    for (spot, key) in section.sections("oauth_keys", report) {
+        refuse_unknown_keys(&key, "auth.oauth_keys", report);
+        draft.oauth_keys.push(DraftOauthKey {
+            spot,
+            id: key.string("id", report),
+            key: key.string("key", report),
+            algorithm: key.parsed("algorithm", parse_token_algorithm, report),
+        });
+    }
 }
 
 fn read_relay(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
@@ -294,6 +316,10 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     let compatibility = open(root, "compatibility", report);
     draft.rfc3489 = compatibility.boolean("rfc3489", report);
     draft.rfc5766_channels = compatibility.boolean("rfc5766_channels", report);
+    let drain = open(root, "drain", report);
+    draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
+    draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
     draft.level = log.parsed("level", parse_level, report);

@@ -26,7 +26,7 @@ pub struct Tls {
 }
 
 /// A certificate and where it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TlsCertificate {
     /// What the files said.
     pub certificate: Certificate,

@@ -6,7 +6,7 @@ use crate::stun::PasswordAlgorithm;
 use crate::turn::{StoredKey, opaque_string};
 
 /// A user who stands in the configuration.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// USERNAME, 1 to 508 bytes.
     pub name: String,
@@ -15,7 +15,7 @@ pub struct User {
 }
 
 /// What a user proves to know.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// The password itself.
     Password(String),

@@ -10,7 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::error::StartError;
-use crate::config::{CertificateFiles, Tls};
+use crate::config::{CertificateFiles, Tls, TlsCertificate};
 use crate::metrics::Metrics;
 use crate::time::UnixTime;
 use crate::transport::{Certificate, TlsServer};
@@ -46,11 +46,7 @@ impl Certificates {
         if tls.listen.is_empty() {
             return Ok(None);
         }
-        let watched: Vec<_> = tls
-            .certificates
-            .iter()
-            .map(|entry| Watched::new(entry.certificate.clone(), entry.files.clone()))
-            .collect();
+        let watched = watch(tls);
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let certificates = Self {
@@ -73,29 +69,45 @@ impl Certificates {
     pub(super) async fn changed(&mut self) -> Option<TlsServer> {
         self.ticks.tick().await;
         self.show();
-        self.renew(Watched::look)
+        self.look()
     }
 
-    /// Reads the files now, changed or not; returns what TLS sessions start from, when that has changed.
-    pub(super) fn reload(&mut self) -> Option<TlsServer> {
-        let renewed = self.renew(Watched::reload);
-        self.show();
-        renewed
-    }
-
-    fn renew(&mut self, look: fn(&mut Watched) -> Look) -> Option<TlsServer> {
-        let looks: Vec<Look> = self.watched.iter_mut().map(look).collect();
-        for look in &looks {
-            match look {
-                Look::Same => {}
-                Look::Renewed => self.metrics.count_certificate_reload(true),
-                Look::Refused => self.metrics.count_certificate_reload(false),
-            }
+    /// Goes on with the certificates of `tls`; returns what TLS sessions start from, when that has changed.
+    pub(super) fn adopt(&mut self, tls: &Tls) -> Option<TlsServer> {
+        if tls.certificates == self.in_use() {
+            return None;
         }
-        looks.contains(&Look::Renewed).then(|| {
-            self.server = self.server.with_certificates(&current(&self.watched));
-            self.server()
-        })
+        self.watched = watch(tls);
+        self.metrics.forget_certificates();
+        self.metrics.count_certificate_reload(true);
+        self.show();
+        Some(self.replace_server())
+    }
+
+    /// The certificates as they are in use.
+    pub(super) fn in_use(&self) -> Vec<TlsCertificate> {
+        let entry = |watched: &Watched| TlsCertificate {
+            certificate: watched.certificate.clone(),
+            files: watched.files.clone(),
+        };
+        self.watched.iter().map(entry).collect()
+    }
+
+    /// Looks at the files; returns what TLS sessions start from, when that has changed.
+    fn look(&mut self) -> Option<TlsServer> {
+        let looks: Vec<Look> = self.watched.iter_mut().map(Watched::look).collect();
+        for look in looks.iter().filter(|look| **look != Look::Same) {
+            self.metrics
+                .count_certificate_reload(*look == Look::Renewed);
+        }
+        looks
+            .contains(&Look::Renewed)
+            .then(|| self.replace_server())
+    }
+
+    fn replace_server(&mut self) -> TlsServer {
+        self.server = self.server.with_certificates(&current(&self.watched));
+        self.server()
     }
 
     /// Shows how long the certificates are good.
@@ -162,6 +174,12 @@ impl Watched {
             }
         }
     }
+}
+
+fn watch(tls: &Tls) -> Vec<Watched> {
+    let watched =
+        |entry: &TlsCertificate| Watched::new(entry.certificate.clone(), entry.files.clone());
+    tls.certificates.iter().map(watched).collect()
 }
 
 fn current(watched: &[Watched]) -> Vec<Certificate> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use super::facts::TooFewDescriptors;
 use crate::metrics;
@@ -17,6 +18,8 @@ pub(super) enum StartError {
     Descriptors(TooFewDescriptors),
     /// The address for metrics cannot be bound.
     Http(SocketAddr, io::Error),
+    /// The socket for control cannot be bound.
+    Control(PathBuf, io::Error),
     /// An address for clients cannot be bound.
     Bind(BindError),
     /// Relay sockets cannot be bound to a configured address.
@@ -52,6 +55,14 @@ impl fmt::Display for StartError {
                     "; choose another address with --metrics or [metrics] listen, or switch them \
                      off with --metrics off",
                 )
+            }
+            Self::Control(path, error) => {
+                write!(f, "cannot listen for commands at {}: ", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("another server does")?,
+                    _ => error.fmt(f)?,
+                }
+                f.write_str("; choose another path with [control] socket, or \"off\"")
             }
             Self::Bind(error) => error.fmt(f),
             Self::Relay(address, error) => write!(f, "cannot relay from {address}: {error}"),

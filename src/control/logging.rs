@@ -5,18 +5,33 @@ use std::io::{self, IsTerminal};
 
 use tracing::Level;
 use tracing::subscriber::set_global_default;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::{Registry, reload};
 
 use super::log_queue::LogQueue;
 use crate::config::{Log, LogFormat};
 
-/// Flushes the log when the process is about to end.
-#[derive(Debug)]
-pub(super) struct LogGuard(Option<LogQueue>);
+/// The log of the process; flushes it when the process is about to end.
+pub(super) struct LogGuard {
+    queue: Option<LogQueue>,
+    set_level: SetLevel,
+}
+
+type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
+type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+
+impl LogGuard {
+    /// From now on `level` is the least severe level that is written.
+    pub(super) fn set_level(&self, level: Level) {
+        (self.set_level)(level);
+    }
+}
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        if let Some(queue) = &self.0 {
+        if let Some(queue) = &self.queue {
             queue.flush();
         }
     }
@@ -27,37 +42,38 @@ pub(super) fn start(log: Log) -> io::Result<LogGuard> {
     let colours =
         io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let queue = LogQueue::start(log.format, io::stderr())?;
-    let subscriber = subscriber(log, colours, queue.clone());
-    Ok(LogGuard(
-        set_global_default(subscriber).is_ok().then_some(queue),
-    ))
+    let (subscriber, set_level) = subscriber(log, colours, queue.clone());
+    Ok(LogGuard {
+        queue: set_global_default(subscriber).is_ok().then_some(queue),
+        set_level,
+    })
 }
 
-fn subscriber<W>(log: Log, colours: bool, output: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+fn subscriber<W>(log: Log, colours: bool, output: W) -> (Subscriber, SetLevel)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(log.level)
-        .with_writer(output)
-        .log_internal_errors(false);
-    match log.format {
-        LogFormat::Json => Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .finish(),
-        ),
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(log.level));
+    let lines = fmt::layer().with_writer(output).log_internal_errors(false);
+    let lines = match log.format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
         // Where a line comes from helps who reads at DEBUG and distracts who operates.
-        LogFormat::Human => Box::new(
-            builder
-                .with_ansi(colours)
-                .with_target(log.level >= Level::DEBUG)
-                .finish(),
-        ),
-    }
+        LogFormat::Human => lines
+            .with_ansi(colours)
+            .with_target(log.level >= Level::DEBUG)
+            .boxed(),
+    };
+    let set_level = move |level| {
+        // It fails only when the subscriber is gone, and then nobody logs.
+        let _ = handle.reload(LevelFilter::from_level(level));
+    };
+    let subscriber = Registry::default().with(filter).with(lines);
+    (Box::new(subscriber), Box::new(set_level))
 }
 
 #[cfg(test)]
@@ -73,7 +89,7 @@ mod tests {
     fn logged(log: Log, colours: bool) -> String {
         let memory = Arc::new(Mutex::new(Vec::new()));
         with_default(
-            subscriber(log, colours, Memory(Arc::clone(&memory))),
+            subscriber(log, colours, Memory(Arc::clone(&memory))).0,
             || {
                 info!(shards = 2, "ready");
                 debug!("detail");
@@ -120,6 +136,30 @@ mod tests {
         assert_eq!(lines[0]["message"], "ready");
         assert_eq!(lines[0]["shards"], 2);
         assert_eq!(lines[1]["level"], "DEBUG");
+    }
+
+    #[test]
+    fn the_level_changes_while_the_process_runs() {
+        let log = Log {
+            level: Level::INFO,
+            format: LogFormat::Human,
+        };
+        let memory = Arc::new(Mutex::new(Vec::new()));
+        let (subscriber, set_level) = subscriber(log, false, Memory(Arc::clone(&memory)));
+        with_default(subscriber, || {
+            debug!("before");
+            set_level(Level::DEBUG);
+            debug!("between");
+            set_level(Level::WARN);
+            info!("after");
+        });
+        let bytes = memory.lock().expect("lock").clone();
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        assert!(text.contains("between"), "{text}");
+        assert!(
+            !text.contains("before") && !text.contains("after"),
+            "{text}"
+        );
     }
 
     #[test]

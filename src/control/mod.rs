@@ -11,7 +11,9 @@ mod http;
 mod log_queue;
 mod logging;
 mod notify;
+mod reload;
 mod shards;
+mod socket;
 mod start;
 mod supervise;
 
@@ -21,16 +23,19 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, warn};
 
-use crate::config::Config;
+pub use socket::Command;
+
+use crate::config::{Config, Origin};
 use error::StartError;
+use logging::LogGuard;
 
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the server that `config` describes until it is told to stop by SIGTERM or SIGINT, and says how
-/// it went: 0 when it was told to stop, otherwise 1, after a line in the log. `notes` are logged at
-/// the beginning as warnings.
-pub fn run(config: Config, notes: Vec<String>) -> ExitCode {
+/// it went: 0 when it was told to stop, otherwise 1, after a line in the log. `origin` is where `config`
+/// came from, for a reload; what is odd in it is logged at the beginning.
+pub fn run(config: Config, origin: Origin) -> ExitCode {
     let log = match logging::start(config.log) {
         Ok(log) => log,
         Err(failure) => {
@@ -39,10 +44,10 @@ pub fn run(config: Config, notes: Vec<String>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for note in notes {
-        warn!("{note}");
+    for warning in &config.warnings {
+        warn!("{warning}");
     }
-    let code = match start_and_supervise(&config) {
+    let code = match start_and_supervise(config, origin, &log) {
         Ok(code) => code,
         Err(failure) => {
             error!("{failure}");
@@ -53,12 +58,16 @@ pub fn run(config: Config, notes: Vec<String>) -> ExitCode {
     code
 }
 
-fn start_and_supervise(config: &Config) -> Result<ExitCode, StartError> {
+fn start_and_supervise(
+    config: Config,
+    origin: Origin,
+    log: &LogGuard,
+) -> Result<ExitCode, StartError> {
     let runtime = runtime().map_err(StartError::Runtime)?;
     let code = runtime.block_on(async {
         let signals = supervise::Signals::listen().map_err(StartError::Runtime)?;
-        let running = start::start(config)?;
-        Ok(supervise::supervise(running, signals).await)
+        let running = start::start(config, origin)?;
+        Ok(supervise::supervise(running, signals, log).await)
     });
     // A shard that does not stop must not keep the process.
     runtime.shutdown_background();

@@ -31,6 +31,11 @@ impl Notify {
         self.send("READY=1");
     }
 
+    /// The configuration is read anew; [`ready`](Self::ready) follows.
+    pub(super) fn reloading(&self) {
+        self.send("RELOADING=1");
+    }
+
     /// The server has begun to stop.
     pub(super) fn stopping(&self) {
         self.send("STOPPING=1");

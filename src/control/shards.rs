@@ -91,7 +91,7 @@ impl<'c> Shards<'c> {
             index: index.into(),
             sockets,
             server: self.server(index)?,
-            streams: self.stream_limits(),
+            streams: stream_limits(self.config, self.connections),
             proxy_protocol_from: self.config.proxy_protocol_from.clone(),
             upstreams: Arc::clone(&self.upstreams),
             tls: self.tls.clone(),
@@ -115,22 +115,23 @@ impl<'c> Shards<'c> {
             shared: Arc::clone(&self.shared),
         })
     }
+}
 
-    /// The limits of one shard; the server's limits on connections are split evenly.
-    fn stream_limits(&self) -> StreamLimits {
-        let streams = self.config.streams;
-        let share = |all: u32| all.div_ceil(self.config.workers.get().into()) as usize;
-        StreamLimits {
-            connections: share(self.connections),
-            connections_per_source: share(streams.connections_per_source),
-            handshakes: share(streams.handshakes),
-            backlog_bytes: streams.backlog_bytes,
-            pipe_bytes: StreamLimits::default().pipe_bytes,
-            media_age: streams.media_age,
-            silent_after: streams.silent_after,
-            idle_after: streams.idle_after,
-            channels: self.policy.channels,
-        }
+/// The limits of one shard on stream clients: the server's limits, `connections` among them, are split
+/// evenly.
+pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
+    let streams = config.streams;
+    let share = |all: u32| all.div_ceil(config.workers.get().into()) as usize;
+    StreamLimits {
+        connections: share(connections),
+        connections_per_source: share(streams.connections_per_source),
+        handshakes: share(streams.handshakes),
+        backlog_bytes: streams.backlog_bytes,
+        pipe_bytes: StreamLimits::default().pipe_bytes,
+        media_age: streams.media_age,
+        silent_after: streams.silent_after,
+        idle_after: streams.idle_after,
+        channels: config.channels,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tracing::{info, warn};
 
 use super::banner::Listening;
@@ -15,9 +16,11 @@ use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
 };
 use super::http::{self, Readiness, Shown};
+use super::reload::Configuration;
 use super::shards::Shards;
+use super::socket::{ControlSocket, Order};
 use super::{VERSION, banner};
-use crate::config::{Config, HostFacts};
+use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
 use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup, ListenerSockets};
 use crate::shard::ShardHandle;
@@ -30,51 +33,73 @@ pub(super) struct Running {
     pub(super) readiness: Readiness,
     /// None while TLS is off.
     pub(super) certificates: Option<Certificates>,
+    pub(super) configuration: Configuration,
+    pub(super) pages: Vec<Arc<Page>>,
+    /// What the server is told on its control socket.
+    pub(super) orders: Receiver<Order>,
 }
 
 /// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
-pub(super) fn start(config: &Config) -> Result<Running, StartError> {
-    let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
+pub(super) fn start(config: Config, origin: Origin) -> Result<Running, StartError> {
+    let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
-    let Bound {
-        listen,
-        tls,
-        sockets,
-    } = bind_clients(config).map_err(StartError::Bind)?;
-    try_relay_addresses(config)?;
-    let all = [&listen[..], &tls].concat();
-    let facts = facts(&all, http.as_ref()).map_err(StartError::Interfaces)?;
+    let socket = config.control.as_deref().map(bind_control).transpose()?;
+    let bound = bind_clients(&config).map_err(StartError::Bind)?;
+    try_relay_addresses(&config)?;
+    let clients = [&bound.listen[..], &bound.tls].concat();
+    let facts = facts(&clients, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
-    let pages: Vec<Arc<Page>> = sockets.iter().map(|_| Arc::default()).collect();
+    let pages: Vec<Arc<Page>> = bound.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
     let metrics = Arc::new(metrics);
-    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &all));
+    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
 
     let (sender, ended) = unbounded_channel();
-    let connections = connections(config, descriptors);
+    let connections = connections(&config, descriptors);
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
-    let tls_server = certificates.as_ref().map(Certificates::server);
-    let shards = Shards::new(config, policy, connections, tls_server, sender)?;
-    let shards = shards.spawn(sockets, &pages)?;
+    let tls = certificates.as_ref().map(Certificates::server);
+    let shards = Shards::new(&config, policy, connections, tls, sender)?;
+    let shards = shards.spawn(bound.sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
-    let metrics_at = http.and_then(|listener| serve_http(listener, metrics, readiness.clone()));
-    warn_of_descriptor_limit(config, descriptors);
-    banner::announce(
+    let listening = Listening {
+        listen: bound.listen,
+        tls: bound.tls,
+        metrics: http.and_then(|listener| serve_http(listener, &metrics, readiness.clone())),
+    };
+    warn_of_descriptor_limit(&config, descriptors);
+    banner::announce(&config, &facts, &listening);
+    let configuration = Configuration {
         config,
-        &facts,
-        &Listening {
-            listen,
-            tls,
-            metrics: metrics_at,
-        },
-    );
+        origin,
+        listeners: facts.listeners,
+        clients,
+        descriptors,
+        metrics,
+        draining: false,
+    };
     Ok(Running {
         shards,
         ended,
         readiness,
         certificates,
+        configuration,
+        pages,
+        orders: serve_control(socket),
     })
+}
+
+fn bind_control(path: &Path) -> Result<ControlSocket, StartError> {
+    ControlSocket::bind(path).map_err(|error| StartError::Control(path.to_owned(), error))
+}
+
+/// Passes on what the server is told on `socket`.
+fn serve_control(socket: Option<ControlSocket>) -> Receiver<Order> {
+    let (sender, orders) = channel(1);
+    if let Some(socket) = socket {
+        tokio::spawn(socket.serve(sender));
+    }
+    orders
 }
 
 fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -84,18 +109,21 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// Serves `metrics` and returns where.
 fn serve_http(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
+    metrics: &Arc<Metrics>,
     readiness: Readiness,
 ) -> Option<SocketAddr> {
     let address = listener.local_addr().ok()?;
-    let shown = Shown { metrics, readiness };
+    let shown = Shown {
+        metrics: Arc::clone(metrics),
+        readiness,
+    };
     tokio::spawn(http::serve(listener, shown));
     Some(address)
 }
 
 /// Binds a relay socket on each configured address and lets go again: a wrong one would refuse every
 /// allocation.
-fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
+pub(super) fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
     for address in &config.relay.addresses {
         net::open_relay(SocketAddr::new(*address, 0), config.buffers.relay)
             .map_err(|error| StartError::Relay(*address, error))?;

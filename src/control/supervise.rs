@@ -2,16 +2,18 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::certificates::Certificates;
+use super::logging::LogGuard;
 use super::notify::Notify;
+use super::socket::{Answer, Command, Order};
 use super::start::Running;
 use crate::shard::ShardHandle;
 use crate::transport::TlsServer;
@@ -19,17 +21,27 @@ use crate::turn::{Counter, Direction, Family, Stats, Transport};
 
 /// How long the shards may take to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a server that drains looks whether an allocation is left.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long after the last allocation could be made every shard has told of it.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// The signals that a server heeds; from here on none of them ends the process by itself.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 /// What a signal asks for.
 enum Wish {
-    Stop(&'static str),
+    /// To end now.
+    End(&'static str),
+    /// To end soon.
+    Stop,
+    Drain,
     Reload,
 }
 
@@ -40,53 +52,70 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 
     async fn next(&mut self) -> Wish {
         select! {
-            _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::End("SIGINT"),
             _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user_1.recv() => Wish::Drain,
         }
     }
 
-    /// The next signal that asks to stop.
-    async fn stop(&mut self) -> &'static str {
+    /// The next signal that asks to end.
+    async fn end(&mut self) -> &'static str {
         loop {
-            if let Wish::Stop(name) = self.next().await {
-                return name;
+            match self.next().await {
+                Wish::End(name) => return name,
+                Wish::Stop => return "SIGTERM",
+                Wish::Drain | Wish::Reload => {}
             }
         }
     }
 }
 
+/// A server that makes no new allocations.
+#[derive(Clone, Copy)]
+struct Drain {
+    since: Instant,
+    /// When it ends even if allocations are left.
+    ends: Instant,
+}
+
+/// A server that serves, until it shall not.
+struct Supervisor<'l> {
+    running: Running,
+    notify: Notify,
+    log: &'l LogGuard,
+    drain: Option<Drain>,
+    /// It was told to stop.
+    stopping: bool,
+}
+
 /// Stays until the server ends: 0 when it was told to stop and stopped, otherwise 1.
-pub(super) async fn supervise(running: Running, mut signals: Signals) -> ExitCode {
+pub(super) async fn supervise(running: Running, mut signals: Signals, log: &LogGuard) -> ExitCode {
     let started = Instant::now();
     let notify = Notify::from_environment();
     notify.ready();
-    let Running {
-        shards,
-        mut ended,
-        readiness,
-        mut certificates,
-    } = running;
-    let told = loop {
-        select! {
-            wish = signals.next() => match wish {
-                Wish::Stop(name) => { info!("{name}: stopping"); break true; }
-                Wish::Reload => reload(certificates.as_mut(), &shards),
-            },
-            Some(index) = ended.recv() => { error!("worker {index} has died: stopping"); break false; }
-            renewed = changed(certificates.as_mut()) => renew(renewed, &shards),
-        }
+    let mut supervisor = Supervisor {
+        running,
+        notify,
+        log,
+        drain: None,
+        stopping: false,
     };
-    readiness.set(false);
+    let told = supervisor.serve(&mut signals).await;
+    let Supervisor {
+        running, notify, ..
+    } = supervisor;
+    running.readiness.set(false);
     notify.stopping();
     let stopped = select! {
-        stopped = stop(shards) => stopped,
-        name = signals.stop() => { warn!("{name} once more: ending at once"); None }
+        stopped = stop(running.shards) => stopped,
+        name = signals.end() => { warn!("{name} once more: ending at once"); None }
     };
     match stopped {
         Some((totals, whole)) => {
@@ -101,14 +130,149 @@ pub(super) async fn supervise(running: Running, mut signals: Signals) -> ExitCod
     }
 }
 
-/// SIGHUP.
-fn reload(certificates: Option<&mut Certificates>, shards: &[ShardHandle]) {
-    match certificates {
-        Some(certificates) => {
-            renew(certificates.reload(), shards);
-            info!("SIGHUP: the certificates were read again; all else needs a restart for now");
+impl Supervisor<'_> {
+    /// Serves until the server is to end; tells whether it was told so.
+    async fn serve(&mut self, signals: &mut Signals) -> bool {
+        loop {
+            select! {
+                wish = signals.next() => if self.grant(wish) { return true; },
+                Some(order) = self.running.orders.recv() => self.obey(order),
+                renewed = changed(self.running.certificates.as_mut()) => self.renew(renewed),
+                Some(index) = self.running.ended.recv() => {
+                    error!("worker {index} has died: stopping");
+                    return false;
+                }
+                () = sleep(GLANCE), if self.drain.is_some() => {}
+            }
+            if self.has_drained() {
+                return true;
+            }
         }
-        None => warn!("SIGHUP: reloading needs a restart for now; nothing has changed"),
+    }
+
+    /// Does what a signal asks for; tells whether the server ends now.
+    fn grant(&mut self, wish: Wish) -> bool {
+        match wish {
+            Wish::End(name) => {
+                info!("{name}: stopping");
+                return true;
+            }
+            Wish::Stop if self.stopping => {
+                warn!("SIGTERM once more: stopping now");
+                return true;
+            }
+            Wish::Stop => {
+                self.stopping = true;
+                self.notify.stopping();
+                self.drain(
+                    "SIGTERM",
+                    self.running.configuration.config.drain.stop_limit,
+                );
+            }
+            Wish::Drain => {
+                self.drain("SIGUSR1", self.running.configuration.config.drain.limit);
+            }
+            Wish::Reload => {
+                // What is wrong is in the log.
+                let _ = self.reload();
+            }
+        }
+        false
+    }
+
+    fn obey(&mut self, order: Order) {
+        let answer = match order.command {
+            Command::Preview => self.running.configuration.preview(),
+            Command::Reload => self.reload(),
+            Command::Drain => {
+                let limit = self.running.configuration.config.drain.limit;
+                self.drain("drain", limit);
+                let left = self.allocations();
+                Ok(format!(
+                    "{left} allocations are left; the server ends with the last one\n"
+                ))
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = order.answer.send(answer);
+    }
+
+    fn reload(&mut self) -> Answer {
+        self.notify.reloading();
+        let Running {
+            configuration,
+            shards,
+            certificates,
+            ..
+        } = &mut self.running;
+        let answer = configuration.reload(shards, self.log);
+        if let (Ok(_), Some(certificates)) = (&answer, certificates) {
+            let renewed = certificates.adopt(&configuration.config.tls);
+            self.renew(renewed);
+        }
+        self.notify.ready();
+        answer
+    }
+
+    /// New connections start from `server`, if there is a new one.
+    fn renew(&mut self, server: Option<TlsServer>) {
+        let Running {
+            configuration,
+            shards,
+            certificates: Some(certificates),
+            ..
+        } = &mut self.running
+        else {
+            return;
+        };
+        if let Some(server) = server {
+            configuration.config.tls.certificates = certificates.in_use();
+            let each = shards.iter();
+            each.for_each(|shard| shard.set_tls(server.clone()));
+        }
+    }
+
+    /// Makes no new allocations from now on, and has the server end when none is left, or after `limit`.
+    fn drain(&mut self, why: &str, limit: Duration) {
+        let since = Instant::now();
+        let ends = since + limit;
+        let earlier = self.drain.map_or(ends, |drain| drain.ends);
+        self.drain = Some(Drain {
+            since,
+            ends: ends.min(earlier),
+        });
+        let left = self.allocations();
+        info!(
+            allocations = left,
+            seconds = limit.as_secs(),
+            "{why}: draining; the server ends with the last allocation, or when the time is up"
+        );
+        self.running.readiness.set(false);
+        let Running {
+            configuration,
+            shards,
+            ..
+        } = &mut self.running;
+        configuration.drain(shards);
+    }
+
+    fn has_drained(&self) -> bool {
+        let Some(Drain { since, ends }) = self.drain else {
+            return false;
+        };
+        let now = Instant::now();
+        let left = self.allocations();
+        if now < ends && (left > 0 || now < since + SETTLED) {
+            return false;
+        }
+        info!(allocations = left, "drained: stopping");
+        true
+    }
+
+    /// Allocations that live, as the shards last told.
+    fn allocations(&self) -> u64 {
+        let pages = self.running.pages.iter();
+        pages.map(|page| page.allocations()).sum()
     }
 }
 
@@ -117,15 +281,6 @@ async fn changed(certificates: Option<&mut Certificates>) -> Option<TlsServer> {
     match certificates {
         Some(certificates) => certificates.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-/// New connections start from `server`, if there is a new one.
-fn renew(server: Option<TlsServer>, shards: &[ShardHandle]) {
-    if let Some(server) = server {
-        shards
-            .iter()
-            .for_each(|shard| shard.set_tls(server.clone()));
     }
 }
 

@@ -30,6 +30,7 @@ pub struct Metrics {
     relay_ports_limit: IntGauge,
     certificate_expiry: IntGaugeVec,
     certificate_reloads: IntCounterVec,
+    reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -49,11 +50,13 @@ impl Metrics {
             relay_ports_limit: relay_ports_limit.clone(),
             certificate_expiry: certificate_expiry()?,
             certificate_reloads: certificate_reloads()?,
+            reloads: reloads()?,
         };
         metrics.add(metrics.certificate_expiry.clone())?;
         metrics.add(metrics.certificate_reloads.clone())?;
         metrics.add(shards)?;
         metrics.add(relay_ports_limit)?;
+        metrics.add(metrics.reloads.clone())?;
         metrics.add(build_info(version)?)?;
         metrics.add(ShardCollector::new(pages)?)?;
         metrics.add(ProcessCollector::new()?)?;
@@ -75,10 +78,23 @@ impl Metrics {
             .set(seconds);
     }
 
+    /// Forgets certificates that are not configured any more.
+    pub fn forget_certificates(&self) {
+        self.certificate_expiry.reset();
+    }
+
     /// Counts a certificate whose files changed, and whether they are in use now.
-    pub fn count_certificate_reload(&self, success: bool) {
-        let label = if success { "success" } else { "failure" };
-        self.certificate_reloads.with_label_values(&[label]).inc();
+    pub fn count_certificate_reload(&self, applied: bool) {
+        self.certificate_reloads
+            .with_label_values(&[RELOADS[usize::from(applied)]])
+            .inc();
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn count_reload(&self, applied: bool) {
+        self.reloads
+            .with_label_values(&[RELOADS[usize::from(applied)]])
+            .inc();
     }
 
     /// All metrics in the text format of Prometheus, families in order of their names.
@@ -104,13 +120,25 @@ fn certificate_expiry() -> Result<IntGaugeVec, Error> {
 }
 
 fn certificate_reloads() -> Result<IntCounterVec, Error> {
-    let options = Opts::new(
+    reload_counter(
         "turnstone_certificate_reloads_total",
         "Certificates whose files changed, by whether the new ones are in use.",
-    );
-    let reloads = IntCounterVec::new(options, &["result"])?;
-    for label in ["success", "failure"] {
-        reloads.with_label_values(&[label]);
+    )
+}
+
+const RELOADS: [&str; 2] = ["refused", "applied"];
+
+fn reloads() -> Result<IntCounterVec, Error> {
+    reload_counter(
+        "turnstone_configuration_reloads_total",
+        "Reloads of the configuration, by result.",
+    )
+}
+
+fn reload_counter(name: &str, help: &str) -> Result<IntCounterVec, Error> {
+    let reloads = IntCounterVec::new(Opts::new(name, help), &["result"])?;
+    for result in RELOADS {
+        reloads.with_label_values(&[result]);
     }
     Ok(reloads)
 }

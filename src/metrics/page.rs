@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::Duration;
 
-use crate::turn::{SLOTS, Stats};
+use crate::turn::{Counter, Family, SLOTS, Stats, Transport};
 
 /// A copy of one shard's [`Stats`]. One thread publishes, any number read, nobody waits.
 ///
@@ -61,6 +61,15 @@ impl Page {
         }
         // The shard was stopped in the middle of a publication: what is there must do.
         self.read()
+    }
+
+    /// How many allocations live, counted in each family that they have.
+    pub fn allocations(&self) -> u64 {
+        let slots = self.snapshot();
+        let families =
+            |transport| Family::ALL.map(|family| Counter::Allocations(transport, family));
+        let counters = Transport::ALL.into_iter().flat_map(families);
+        counters.map(|counter| slots[counter.slot()]).sum()
     }
 
     fn read(&self) -> [u64; SLOTS] {

@@ -56,6 +56,11 @@ impl Connections {
         &self.limits
     }
 
+    /// From now on `limits` hold; what a connection may hold back is as it was when it began.
+    pub(super) const fn set_limits(&mut self, limits: StreamLimits) {
+        self.limits = limits;
+    }
+
     /// Whether a further connection from `client` is within the limits.
     pub(super) fn admits(&self, client: IpAddr) -> bool {
         self.has_room() && self.has_room_for(client)

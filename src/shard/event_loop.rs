@@ -164,6 +164,7 @@ impl Shard {
                     self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
+                Message::SetStreams(limits) => self.connections.set_limits(limits),
                 Message::Stop => self.stopping = true,
             }
         }

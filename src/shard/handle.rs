@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::ShardSetup;
 use super::event_loop::Shard;
 use super::mailbox::{Mail, Message};
 use super::token::Token;
+use super::{ShardSetup, StreamLimits};
 use crate::net::{Epoll, Interest};
 use crate::transport::TlsServer;
 use crate::turn::{Policy, Stats};
@@ -90,6 +90,11 @@ impl ShardHandle {
     /// Gives the shard what TLS sessions start from, from now on.
     pub fn set_tls(&self, tls: TlsServer) {
         self.say(Message::SetTls(tls));
+    }
+
+    /// Gives the shard new limits on stream clients.
+    pub fn set_streams(&self, limits: StreamLimits) {
+        self.say(Message::SetStreams(limits));
     }
 
     /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use super::StreamLimits;
 use crate::net::Waker;
 use crate::transport::TlsServer;
 use crate::turn::Policy;
@@ -12,6 +13,7 @@ use crate::turn::Policy;
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    SetStreams(StreamLimits),
     SetTls(TlsServer),
     Stop,
 }

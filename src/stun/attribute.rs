@@ -1,4 +1,4 @@
-//! Attribute types (RFC 8489 §18.3, RFC 8656 §18, RFC 5780 §7) and attributes as they stand in a message.
+//! Attribute types (RFC 8489 §18.3, RFC 8656 §18, RFC 5780 §7, RFC 7635 §6) and attributes as they stand in a message.
 
 use super::error::{DecodeError, DecodeErrorKind};
 use super::padded;
@@ -50,6 +50,8 @@ types! {
     REQUESTED_TRANSPORT = 0x0019;
     /// RFC 8656 §18.9.
     DONT_FRAGMENT = 0x001A;
+    /// RFC 7635 §6.2.
+    ACCESS_TOKEN = 0x001B;
     /// RFC 8489 §14.6.
     MESSAGE_INTEGRITY_SHA256 = 0x001C;
     /// RFC 8489 §14.12.
@@ -84,6 +86,8 @@ types! {
     RESPONSE_ORIGIN = 0x802B;
     /// RFC 5780 §7.4.
     OTHER_ADDRESS = 0x802C;
+    /// RFC 7635 §6.1.
+    THIRD_PARTY_AUTHORIZATION = 0x802E;
 }
 
 impl AttributeType {

@@ -9,23 +9,14 @@ use super::allocation_key::AllocationKey;
 use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
-use super::keys::StoredKey;
+use super::owner::Owner;
 use super::permission::Permissions;
 use super::relay::{Relay, Relays};
 use super::reply::{Missing, Reply, Signature};
-use super::reservation::Token;
+use super::reservation::{Account, Token};
 use super::stats::RequestMethod;
 use crate::stun::{Algorithm, TransactionId};
-use crate::time::{Instant, UnixTime};
-
-/// Who made the allocation, as proven by the request.
-#[derive(Clone, Debug)]
-pub(super) struct Owner {
-    pub(super) username: Box<str>,
-    pub(super) key: StoredKey,
-    /// When the credential ends; the allocation is not refreshed after it (S12).
-    pub(super) credential_expires: Option<UnixTime>,
-}
+use crate::time::Instant;
 
 /// The Allocate request that made the allocation, to answer its retransmissions alike (S14).
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +74,8 @@ pub(super) enum State {
 pub(super) struct Allocation {
     pub(super) client: FiveTuple,
     pub(super) owner: Owner,
+    /// Whose quota it is counted against, as long as it lives.
+    pub(super) account: Account,
     pub(super) origin: Origin,
     pub(super) relays: Relays,
     pub(super) state: State,
@@ -102,7 +95,7 @@ impl Allocation {
     pub(super) fn signature(&self) -> Signature {
         Signature {
             algorithm: self.origin.integrity,
-            key: self.owner.key.clone(),
+            key: self.owner.mac_key(),
         }
     }
 
@@ -172,6 +165,11 @@ impl Allocations {
             .get_mut(key.index())
             .filter(|slot| slot.generation == key.generation)?;
         slot.allocation.as_deref_mut()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Allocation> {
+        let slots = self.slots.iter_mut();
+        slots.filter_map(|slot| slot.allocation.as_deref_mut())
     }
 
     /// Adds an allocation whose five-tuple has none.

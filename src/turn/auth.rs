@@ -1,6 +1,8 @@
-//! The long-term credential mechanism (RFC 8489 §9.2.4).
+//! The long-term credential mechanism (RFC 8489 §9.2.4), and access tokens in its place (RFC 7635 §7).
 
-use super::allocation::{Allocation, Owner};
+use super::allocation::Allocation;
+use super::oauth::OAuth;
+use super::owner::{Owner, Proof};
 use super::policy::Policy;
 use super::reply::{Refusal, Signature};
 use super::stats::AuthFailure;
@@ -30,15 +32,8 @@ impl Authenticated {
     pub(super) fn signature(&self) -> Signature {
         Signature {
             algorithm: self.response_integrity,
-            key: self.owner.key.clone(),
+            key: self.owner.mac_key(),
         }
-    }
-
-    /// Whether the credential was time-limited and its time has passed (S12).
-    pub(super) fn is_expired(&self, now: Now) -> bool {
-        self.owner
-            .credential_expires
-            .is_some_and(|expires| expires <= now.unix)
     }
 }
 
@@ -54,8 +49,20 @@ struct Claim<'a> {
     password_algorithm: PasswordAlgorithm,
     /// The algorithm of the integrity attribute that counts.
     integrity: Algorithm,
-    /// What the response is signed with.
-    response_integrity: Algorithm,
+    /// The request chose a password algorithm, as clients of RFC 8489 do.
+    has_chosen: bool,
+}
+
+impl Claim<'_> {
+    /// What the response to a request of `owner` is signed with. A token's key is made for no password
+    /// algorithm: what its client signs with, it knows.
+    fn response_integrity(&self, owner: &Owner) -> Algorithm {
+        if self.has_chosen || owner.has_token() && self.integrity == Algorithm::Sha256 {
+            Algorithm::Sha256
+        } else {
+            Algorithm::Sha1
+        }
+    }
 }
 
 /// Checks, in the order of RFC 8489 §9.2.4, that the request was signed by a user we know. The user of
@@ -88,23 +95,20 @@ pub(super) fn authenticate(
         username: username(message, policy)?,
         password_algorithm: chosen.unwrap_or(PasswordAlgorithm::Md5),
         integrity,
-        response_integrity: if chosen.is_some() {
-            Algorithm::Sha256
-        } else {
-            Algorithm::Sha1
-        },
+        has_chosen: chosen.is_some(),
     };
-    let owner = allocation.map(|allocation| &allocation.owner);
-    let owner = match owner.filter(|owner| is_signed_by(message, &claim, owner)) {
-        Some(owner) => owner.clone(),
-        None => find_owner(message, &claim, now, policy)?,
+    let token = |oauth| Some((oauth, value(AttributeType::ACCESS_TOKEN)?));
+    let owner = match policy.oauth.as_ref().and_then(token) {
+        Some((oauth, token)) => find_bearer(message, &claim, now, oauth, token)?,
+        None => known_owner(message, &claim, allocation)
+            .map_or_else(|| find_owner(message, &claim, now, policy), Ok)?,
     };
     if !nonce_is_valid(nonce) {
         return Err((AuthFailure::StaleNonce, Refusal::StaleNonce));
     }
     Ok(Authenticated {
+        response_integrity: claim.response_integrity(&owner),
         owner,
-        response_integrity: claim.response_integrity,
     })
 }
 
@@ -126,15 +130,54 @@ fn username<'a>(message: &Message<'a>, policy: &'a Policy) -> Result<&'a str, Fa
         .attribute(AttributeType::USERHASH)
         .ok_or(BAD_REQUEST)?;
     let hash = hash.bytes().map_err(|_| UNKNOWN_USER)?;
-    policy.credentials.user_of(&hash).ok_or(UNKNOWN_USER)
+    let user = policy.credentials.user_of(&hash);
+    let key_id = || policy.oauth.as_ref()?.id_of(&hash, &policy.realm);
+    user.or_else(key_id).ok_or(UNKNOWN_USER)
 }
 
-fn is_signed_by(message: &Message<'_>, claim: &Claim<'_>, owner: &Owner) -> bool {
-    claim.username == &*owner.username
-        && claim.password_algorithm == owner.key.algorithm()
-        && message
-            .check_integrity(claim.integrity, owner.key.as_bytes())
-            .is_ok()
+/// Who made `allocation`, when the request is signed with the same key. Clients send their access token
+/// with Allocate and Refresh only (RFC 7635 §9).
+fn known_owner(
+    message: &Message<'_>,
+    claim: &Claim<'_>,
+    allocation: Option<&Allocation>,
+) -> Option<Owner> {
+    let owner = &allocation?.owner;
+    let is_chosen = match &owner.proof {
+        Proof::Password { key, .. } => claim.password_algorithm == key.algorithm(),
+        Proof::Token(_) => true,
+    };
+    let is_meant = is_chosen && claim.username == &*owner.username;
+    let is_signed = || is_signed_with(message, claim, owner.mac_key_bytes());
+    (is_meant && is_signed()).then(|| owner.clone())
+}
+
+fn is_signed_with(message: &Message<'_>, claim: &Claim<'_>, key: &[u8]) -> bool {
+    message.check_integrity(claim.integrity, key).is_ok()
+}
+
+/// Who holds `token`, whose key signed the request. USERNAME is the id of the key that sealed it.
+fn find_bearer(
+    message: &Message<'_>,
+    claim: &Claim<'_>,
+    now: Now,
+    oauth: &OAuth,
+    token: &[u8],
+) -> Result<Owner, Failure> {
+    let refused = |failure| (failure, Refusal::Unauthenticated);
+    let opened = oauth.open(claim.username, token);
+    let opened = opened.ok_or(refused(AuthFailure::UnknownKey))?;
+    let token = opened.map_err(|_| refused(AuthFailure::BadToken))?;
+    if token.remaining(now.unix).is_none() {
+        return Err(refused(AuthFailure::Expired));
+    }
+    if !is_signed_with(message, claim, token.mac_key().as_bytes()) {
+        return Err(refused(AuthFailure::WrongPassword));
+    }
+    Ok(Owner {
+        username: claim.username.into(),
+        proof: Proof::Token(token),
+    })
 }
 
 /// The user whose key signed the request.
@@ -153,14 +196,13 @@ fn find_owner(
             failure = AuthFailure::Expired;
             break;
         }
-        if message
-            .check_integrity(claim.integrity, candidate.key.as_bytes())
-            .is_ok()
-        {
+        if is_signed_with(message, claim, candidate.key.as_bytes()) {
             return Ok(Owner {
                 username: claim.username.into(),
-                key: candidate.key,
-                credential_expires: candidate.expires,
+                proof: Proof::Password {
+                    key: candidate.key,
+                    expires: candidate.expires,
+                },
             });
         }
         failure = AuthFailure::WrongPassword;

@@ -1,5 +1,6 @@
 //! Which attributes this server understands (RFC 8489 §6.3).
 
+use super::policy::Policy;
 use crate::stun::{AttributeType, Message};
 
 /// The comprehension-required attributes that a message may carry; in a request any other is answered
@@ -26,12 +27,19 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::RESERVATION_TOKEN,
 ];
 
-/// Whether every comprehension-required attribute of the message is known (RFC 8489 §6.3.2).
+/// Whether every comprehension-required attribute of an indication is known (RFC 8489 §6.3.2).
 pub(super) fn has_only_known(message: &Message<'_>) -> bool {
-    unknown_required(message).next().is_none()
+    message.unknown_required(KNOWN).next().is_none()
 }
 
-/// The comprehension-required attributes of the message that are not known, in order.
-pub(super) fn unknown_required(message: &Message<'_>) -> impl Iterator<Item = AttributeType> {
-    message.unknown_required(KNOWN)
+/// The comprehension-required attributes of a request that are not known, in order. ACCESS-TOKEN is
+/// known to a server that believes one.
+pub(super) fn unknown_required(
+    message: &Message<'_>,
+    policy: &Policy,
+) -> impl Iterator<Item = AttributeType> {
+    let has_oauth = policy.oauth.is_some();
+    message
+        .unknown_required(KNOWN)
+        .filter(move |kind| !(has_oauth && *kind == AttributeType::ACCESS_TOKEN))
 }

@@ -238,7 +238,7 @@ impl Credentials {
 }
 
 /// SHA-256(OpaqueString(username) ":" OpaqueString(realm)), of a name that was prepared already.
-fn userhash(name: &str, realm: &str) -> [u8; 32] {
+pub(super) fn userhash(name: &str, realm: &str) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in [name, ":", &opaque_string(realm)] {
         digest.update(part);

@@ -7,7 +7,6 @@ use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::peer_filter::Scope;
 use super::relay::Relay;
-use super::reservation::Account;
 use super::server::{Action, Server};
 use super::stats::{AllocationEnd, Counter};
 use crate::stun::ChannelNumber;
@@ -99,9 +98,8 @@ impl Server {
 
     /// Gives back the quota of an allocation, and of the neighbour that it never got.
     pub(super) fn release_quota(&self, allocation: &Allocation) {
-        let account = account_of(allocation);
         let wanted = allocation.origin.neighbour == Neighbour::Wanted;
-        self.give_back_quota(&account, 1 + u32::from(wanted));
+        self.give_back_quota(&allocation.account, 1 + u32::from(wanted));
     }
 
     /// Sets when the allocation expires, all of it or one family.
@@ -201,9 +199,4 @@ impl Server {
         self.stats.subtract(Counter::Channels, channels as u64);
         self.schedule(key, next);
     }
-}
-
-/// Whose quota the allocation is counted against.
-pub(super) fn account_of(allocation: &Allocation) -> Account {
-    Account::new(&allocation.owner.username, allocation.client.client)
 }

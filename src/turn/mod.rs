@@ -4,6 +4,7 @@
 //! its `handle_*` methods; after each of them the owner drains `poll_action` and `poll_response` and
 //! asks `poll_timeout`. Time never goes back. The same inputs and seed give the same outputs.
 
+mod access_token;
 mod allocation;
 mod allocation_key;
 mod auth;
@@ -21,12 +22,15 @@ mod live_relays;
 mod nat_discovery;
 mod network;
 mod nonce;
+mod oauth;
 mod opaque;
 mod opening;
 mod outcome;
+mod owner;
 mod peer_filter;
 mod permission;
 mod policy;
+mod policy_change;
 mod ports;
 mod quota;
 mod random;
@@ -40,6 +44,9 @@ mod security;
 mod server;
 mod stats;
 
+pub use access_token::{
+    AccessToken, KeyError, MacKey, TOKEN_NONCE, TokenAlgorithm, TokenError, TokenKey,
+};
 pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
 pub use five_tuple::{Family, FiveTuple, Transport};
@@ -47,6 +54,7 @@ pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use nat_discovery::NatDiscovery;
 pub use network::{Network, NetworkError};
+pub use oauth::OAuth;
 pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};

@@ -3,7 +3,6 @@
 use super::allocation::{Allocation, Neighbour, State};
 use super::allocation_key::AllocationKey;
 use super::five_tuple::Family;
-use super::life::account_of;
 use super::ports::Parity;
 use super::relay::{MAX_TRIES, Relay, Socket};
 use super::reply::{Missing, Refusal};
@@ -187,7 +186,7 @@ fn reservation(allocation: &Allocation, now: Instant) -> Option<Reservation> {
     let relay = allocation.relays.iter().next()?;
     Some(Reservation {
         relay: relay.next(),
-        account: account_of(allocation),
+        account: allocation.account.clone(),
         expires: now + HELD,
     })
 }

@@ -55,6 +55,16 @@ impl Permissions {
         before - self.0.len()
     }
 
+    /// Gives each the scope that `judge` finds for its address and removes those without; says how many.
+    pub(super) fn judge_anew(&mut self, judge: impl Fn(IpAddr) -> Option<Scope>) -> usize {
+        let before = self.0.len();
+        self.0.retain_mut(|permission| {
+            let scope = judge(permission.ip);
+            scope.map(|scope| permission.scope = scope).is_some()
+        });
+        before - self.0.len()
+    }
+
     /// Removes those for addresses of `family`; says how many.
     pub(super) fn remove_family(&mut self, family: Family) -> usize {
         let before = self.0.len();

@@ -8,6 +8,7 @@ use super::bandwidth::Bandwidth;
 use super::five_tuple::Family;
 use super::keys::Credentials;
 use super::nat_discovery::NatDiscovery;
+use super::oauth::OAuth;
 use super::peer_filter::PeerFilter;
 use super::redirect::{Admission, Alternates};
 use super::security::Security;
@@ -22,6 +23,8 @@ pub struct Policy {
     pub software: Option<Box<str>>,
     /// Who may allocate.
     pub credentials: Credentials,
+    /// Which access tokens are believed (RFC 7635), if any.
+    pub oauth: Option<OAuth>,
     /// What is offered beyond RFC 5389.
     pub security: Security,
     /// How long things live.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::owner::Person;
 use super::policy::Limits;
 
 /// Why an allocation may not begin.
@@ -22,16 +23,21 @@ pub(super) struct Quota(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     total: u32,
-    users: BTreeMap<Box<str>, u32>,
+    people: BTreeMap<Person, u32>,
     sources: BTreeMap<IpAddr, u32>,
 }
 
 impl Quota {
-    /// Counts one more allocation of `user` from `source`.
-    pub(super) fn take(&self, user: &str, source: IpAddr, limits: &Limits) -> Result<(), Exceeded> {
+    /// Counts one more allocation of `person` from `source`.
+    pub(super) fn take(
+        &self,
+        person: &Person,
+        source: IpAddr,
+        limits: &Limits,
+    ) -> Result<(), Exceeded> {
         let source = source_prefix(source);
         let mut counts = self.lock();
-        let by_user = counts.users.get(user).copied().unwrap_or(0);
+        let by_user = counts.people.get(person).copied().unwrap_or(0);
         let by_source = counts.sources.get(&source).copied().unwrap_or(0);
         if counts.total >= limits.allocations {
             return Err(Exceeded::Server);
@@ -40,23 +46,23 @@ impl Quota {
             return Err(Exceeded::Share);
         }
         counts.total += 1;
-        counts.users.insert(user.into(), by_user + 1);
+        counts.people.insert(person.clone(), by_user + 1);
         counts.sources.insert(source, by_source + 1);
         Ok(())
     }
 
     /// Counts one less.
-    pub(super) fn give_back(&self, user: &str, source: IpAddr) {
+    pub(super) fn give_back(&self, person: &Person, source: IpAddr) {
         let mut counts = self.lock();
         counts.total = counts.total.saturating_sub(1);
-        release(&mut counts.users, user);
+        release(&mut counts.people, person);
         release(&mut counts.sources, &source_prefix(source));
     }
 
     /// Whether nothing is counted.
     pub(super) fn is_empty(&self) -> bool {
         let counts = self.lock();
-        counts.total == 0 && counts.users.is_empty() && counts.sources.is_empty()
+        counts.total == 0 && counts.people.is_empty() && counts.sources.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -64,7 +70,7 @@ impl Quota {
     }
 }
 
-fn release<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized>(map: &mut BTreeMap<K, u32>, key: &Q) {
+fn release<K: Ord>(map: &mut BTreeMap<K, u32>, key: &K) {
     match map.get_mut(key) {
         Some(count) if *count > 1 => *count -= 1,
         _ => drop(map.remove(key)),
@@ -95,15 +101,16 @@ mod tests {
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         let other: IpAddr = "2001:db8:1::1".parse().unwrap();
-        assert_eq!(quota.take("alice", one, &limits), Ok(()));
-        assert_eq!(quota.take("bob", neighbour, &limits), Ok(()));
-        assert_eq!(quota.take("carol", one, &limits), Err(Exceeded::Share));
-        assert_eq!(quota.take("alice", other, &limits), Ok(()));
-        assert_eq!(quota.take("alice", other, &limits), Err(Exceeded::Server));
-        quota.give_back("bob", neighbour);
-        assert_eq!(quota.take("alice", other, &limits), Err(Exceeded::Share));
-        quota.give_back("alice", one);
-        quota.give_back("alice", other);
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| Person::User(name.into()));
+        assert_eq!(quota.take(&alice, one, &limits), Ok(()));
+        assert_eq!(quota.take(&bob, neighbour, &limits), Ok(()));
+        assert_eq!(quota.take(&carol, one, &limits), Err(Exceeded::Share));
+        assert_eq!(quota.take(&alice, other, &limits), Ok(()));
+        assert_eq!(quota.take(&alice, other, &limits), Err(Exceeded::Server));
+        quota.give_back(&bob, neighbour);
+        assert_eq!(quota.take(&alice, other, &limits), Err(Exceeded::Share));
+        quota.give_back(&alice, one);
+        quota.give_back(&alice, other);
         assert!(quota.is_empty());
     }
 }

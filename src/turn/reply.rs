@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::access_token::MacKey;
 use super::five_tuple::{Family, FiveTuple};
-use super::keys::StoredKey;
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
@@ -274,7 +274,7 @@ pub(super) struct Close<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
     pub(super) algorithm: Algorithm,
-    pub(super) key: StoredKey,
+    pub(super) key: MacKey,
 }
 
 /// What a client needs to sign its next request (RFC 8489 §9.2.4).
@@ -283,6 +283,8 @@ pub(super) struct Challenge<'a> {
     pub(super) nonce: &'a [u8],
     /// The value of PASSWORD-ALGORITHMS; empty when it is not sent.
     pub(super) algorithms: &'a [u8],
+    /// THIRD-PARTY-AUTHORIZATION, if access tokens are believed.
+    pub(super) server_name: Option<&'a str>,
 }
 
 impl Challenge<'_> {
@@ -292,6 +294,9 @@ impl Challenge<'_> {
             .attribute(AttributeType::NONCE, self.nonce);
         if !self.algorithms.is_empty() {
             builder.attribute(AttributeType::PASSWORD_ALGORITHMS, self.algorithms);
+        }
+        if let Some(name) = self.server_name {
+            builder.attribute(AttributeType::THIRD_PARTY_AUTHORIZATION, name.as_bytes());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::keys::person_of;
+use super::owner::{Owner, Person};
 use super::relay::Relay;
 use crate::time::Instant;
 
@@ -19,14 +19,14 @@ pub(super) struct Token(pub(super) [u8; 8]);
 /// Whose quota a reservation or an allocation is counted against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
-    pub(super) person: Box<str>,
+    pub(super) person: Person,
     pub(super) source: IpAddr,
 }
 
 impl Account {
-    pub(super) fn new(username: &str, client: SocketAddr) -> Self {
+    pub(super) fn new(owner: &Owner, client: SocketAddr) -> Self {
         Self {
-            person: person_of(username).into(),
+            person: owner.person(),
             source: client.ip(),
         }
     }

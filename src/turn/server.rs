@@ -223,7 +223,7 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
-            Event::Policy(policy) => self.policy = policy,
+            Event::Policy(policy) => self.set_policy(policy),
         }
     }
 

@@ -57,7 +57,11 @@ pub enum AuthFailure {
     StaleNonce,
     /// No such user.
     UnknownUser,
-    /// A time-limited username whose time has passed.
+    /// An access token under a key id that is not configured (RFC 7635).
+    UnknownKey,
+    /// An access token that is malformed, of another server or forged.
+    BadToken,
+    /// A time-limited username or an access token whose time has passed.
     Expired,
     /// The integrity check failed.
     WrongPassword,
@@ -242,6 +246,8 @@ labels! {
         Incomplete => "incomplete",
         StaleNonce => "stale_nonce",
         UnknownUser => "unknown_user",
+        UnknownKey => "unknown_key",
+        BadToken => "bad_token",
         Expired => "expired",
         WrongPassword => "wrong_password",
         OtherUser => "other_user",

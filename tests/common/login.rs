@@ -13,6 +13,8 @@ pub struct Login {
     pub username: String,
     pub realm: String,
     pub password: String,
+    /// An access token, whose key is the password as it is.
+    pub token: Option<Vec<u8>>,
 }
 
 impl Login {
@@ -21,6 +23,15 @@ impl Login {
             username: username.into(),
             realm: REALM.into(),
             password: password.into(),
+            token: None,
+        }
+    }
+
+    /// The holder of `token`, sealed with the key `id`, and of its key.
+    pub fn bearer(id: &str, token: Vec<u8>, mac_key: &str) -> Self {
+        Self {
+            token: Some(token),
+            ..Self::new(id, mac_key)
         }
     }
 
@@ -63,8 +74,16 @@ impl Login {
         builder
             .attribute(AttributeType::USERNAME, self.username.as_bytes())
             .attribute(AttributeType::REALM, self.realm.as_bytes())
-            .attribute(AttributeType::NONCE, nonce)
-            .integrity(Algorithm::Sha1, self.key().as_bytes());
+            .attribute(AttributeType::NONCE, nonce);
+        match &self.token {
+            None => builder.integrity(Algorithm::Sha1, self.key().as_bytes()),
+            Some(token) => {
+                if [Method::ALLOCATE, Method::REFRESH].contains(&method) {
+                    builder.attribute(AttributeType::ACCESS_TOKEN, token);
+                }
+                builder.integrity(Algorithm::Sha1, self.password.as_bytes())
+            }
+        };
         buffer
     }
 }

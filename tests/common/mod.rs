@@ -12,6 +12,7 @@ mod messages;
 mod policy;
 pub mod random;
 mod response;
+pub mod token;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};

@@ -107,6 +107,52 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &["2: auth.secrets_files[0]: /does/not/exist: no such file; create it or name another"],
     ),
     (
+        "[auth]\noauth_server_name = \"turn.example.org\"",
+        &[
+            "2: auth.oauth_server_name: no access token can be believed without a key; add [[auth.oauth_keys]], or leave the name out",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"\"\n[[auth.oauth_keys]]\nid = \"\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[
+            "2: auth.oauth_server_name: the name has 0 bytes; write 1 to 255",
+            "4: auth.oauth_keys[0].id: the id is empty; write 1 to 508 bytes",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"a\\nb\"\n[[auth.oauth_keys]]\nid = \"a\\u0000\"\nkey = \"hush\"",
+        &[
+            "2: auth.oauth_server_name: the name contains a control character; leave it out",
+            "4: auth.oauth_keys[0].id: the id contains a NUL character; leave it out",
+            "5: auth.oauth_keys[0].key: the key has 3 bytes, A256GCM takes 32; make one with: openssl rand -base64 32",
+        ],
+    ),
+    (
+        "[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[
+            r#"1: auth.oauth_keys[0]: tokens are made for a server by name; add to [auth]: oauth_server_name = "...""#,
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\n[[auth.oauth_keys]]\nid = \"b\"\nkey = \"not base 64\"\n[[auth.oauth_keys]]\nid = \"c\"\nkey = \"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=\"\nalgorithm = \"A128GCM\"",
+        &[
+            r#"3: auth.oauth_keys[0]: the key has no id; add: id = "...""#,
+            r#"3: auth.oauth_keys[0]: the key is not there; add: key = "...""#,
+            "6: auth.oauth_keys[1].key: the key is not base64; make one with: openssl rand -base64 32",
+            "9: auth.oauth_keys[2].key: the key has 32 bytes, A128GCM takes 16; make one with: openssl rand -base64 16",
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128CBC\"",
+        &[
+            r#"6: auth.oauth_keys[0].algorithm: "A128CBC" seals no access token; write "A256GCM" or "A128GCM" (RFC 7635 §4.1.1)"#,
+        ],
+    ),
+    (
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"\n[[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        &[r#"8: auth.oauth_keys[1].id: a second key "a"; leave one of them"#],
+    ),
+    (
         "[[auth.users]]\npassword = \"b\"",
         &[r#"1: auth.users[0]: the user has no name; add: name = "...""#],
     ),

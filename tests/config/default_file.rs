@@ -43,6 +43,7 @@ fn every_key_that_is_commented_out_is_known_and_valid() {
     let config = Config::load(Some(&path), &Overrides::default())
         .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!((config.users.len(), config.secrets.len()), (2, 2));
+    assert!(config.oauth.is_some());
 }
 
 #[test]
@@ -65,8 +66,8 @@ fn every_key_is_there_and_described() {
             assert!(described, "{section}.{key} has no comment");
         }
     }
-    let arrays = ["auth.users", "tls.certificates"];
-    for key in keys().filter(|key| !arrays.contains(&key.as_str())) {
+    let tables = ["auth.users", "auth.oauth_keys", "tls.certificates"];
+    for key in keys().filter(|key| !tables.contains(&key.as_str())) {
         assert!(found.contains(&key), "{key} is missing");
     }
 }

@@ -64,6 +64,16 @@ fn long_values_are_counted() {
             "turnserver.toml:2: auth.users[0].name: the name has 509 bytes; 508 are the most (RFC 8489 §14.3)"
         ]
     );
+    let id = format!(
+        "[auth]\noauth_server_name = \"s\"\n[[auth.oauth_keys]]\nid = \"{}\"\nkey = \"a2tra2tra2tra2tra2traw==\"\nalgorithm = \"A128GCM\"",
+        "x".repeat(509)
+    );
+    assert_eq!(
+        problems(id.as_bytes()),
+        [
+            "turnserver.toml:4: auth.oauth_keys[0].id: the id has 509 bytes; 508 are the most (RFC 8489 §14.3)"
+        ]
+    );
     let secret = format!("[auth]\nsecrets = [\"{}\"]", "x".repeat(1025));
     assert_eq!(
         problems(secret.as_bytes()),
@@ -172,7 +182,8 @@ fn a_file_of_secrets_without_any_is_a_problem() {
 #[test]
 fn secrets_are_never_shown() {
     let file = b"[auth]\nsecrets = [\"hush-a\", \"\"]\n[[auth.users]]\nname = \"a\"\npassword = \"hush-b\"\nkey = \"hush-c\"\n\
-        [[auth.users]]\nname = \"b\"\nkey = \"hush-d\"";
+        [[auth.users]]\nname = \"b\"\nkey = \"hush-d\"\n\
+        [[auth.oauth_keys]]\nid = \"a\"\nkey = \"hush-e\"";
     let report = load(file).expect_err("problems");
     assert!(!format!("{report}{report:?}").contains("hush"));
     let config = load(

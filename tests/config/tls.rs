@@ -256,3 +256,33 @@ fn no_key_is_shown() {
     let report = load(&issued.key, &issued.key, "").expect_err("a problem");
     assert!(!format!("{report}{report:?}").contains(&secret));
 }
+
+/// What a reload from `running` to `next` applies, and what needs a restart.
+fn follow(running: Config, next: Config) -> (Config, Vec<&'static str>, Vec<&'static str>) {
+    let (config, changes) = next.follow(&running);
+    (config, changes.applied, changes.restart)
+}
+
+#[test]
+fn a_reload_changes_certificates_and_no_address() {
+    let running = load_good("");
+    let next = load_good("[tls]\nlisten = [\"127.0.0.1:443\"]");
+    let renewed = next.tls.certificates.clone();
+    let listen = running.tls.listen.clone();
+    let (config, applied, restart) = follow(running, next);
+    assert_eq!(applied, ["tls.certificates"]);
+    assert_eq!(restart, ["tls.listen"]);
+    assert_eq!(config.tls.listen, listen);
+    assert!(config.tls.certificates == renewed);
+}
+
+#[test]
+fn a_reload_switches_tls_neither_on_nor_off() {
+    let with_tls = load_good("").tls.certificates;
+    let (config, applied, restart) = follow(defaults(), load_good(""));
+    assert!(config.tls.certificates.is_empty() && config.tls.listen.is_empty());
+    assert_eq!((applied.len(), restart), (0, vec!["tls.listen"]));
+    let (config, applied, restart) = follow(load_good(""), defaults());
+    assert_eq!(config.tls.certificates.len(), with_tls.len());
+    assert_eq!((applied.len(), restart), (0, vec!["tls.listen"]));
+}

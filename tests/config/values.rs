@@ -9,11 +9,20 @@ use turnstone::config::{
     UserFlag, keys,
 };
 use turnstone::stun::{ChannelRange, PasswordAlgorithm};
-use turnstone::turn::{Admission, Alternates, External, NatDiscovery, RelaySource, Security};
+use turnstone::time::UnixTime;
+use turnstone::turn::{
+    AccessToken, Admission, Alternates, External, NatDiscovery, RelaySource, Security,
+    TokenAlgorithm, TokenKey,
+};
 
 use super::{defaults, load, load_with};
 
 type Check = fn(&Config) -> bool;
+
+/// Two keys of access tokens, one of each algorithm.
+const OAUTH: &str = "[auth]\noauth_server_name = \"turn.example.org\"\n\
+    [[auth.oauth_keys]]\nid = \"a\"\nkey = \"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=\"\n\
+    [[auth.oauth_keys]]\nid = \"b\"\nkey = \"a2tra2tra2tra2tra2traw\"\nalgorithm = \"a128gcm\"";
 
 /// A file that sets one key, and what is true with it and not without it.
 const CASES: &[(&str, &str, Check)] = &[
@@ -83,6 +92,23 @@ const CASES: &[(&str, &str, Check)] = &[
     ("auth.userhash", "[auth]\nuserhash = false", |c| {
         let both = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
         policy(c).security == Security::new(&both, false)
+    }),
+    ("auth.oauth_server_name", OAUTH, |c| {
+        let oauth = policy(c).oauth;
+        oauth.is_some_and(|oauth| oauth.server_name() == "turn.example.org")
+    }),
+    ("auth.oauth_keys", OAUTH, |c| {
+        let oauth = policy(c).oauth;
+        oauth.is_some_and(|oauth| oauth.ids().eq(["a", "b"])) && !c.needs_user()
+    }),
+    ("auth.oauth_keys.id", OAUTH, |c| key(c, "b").is_some()),
+    ("auth.oauth_keys.key", OAUTH, |c| {
+        let same = TokenKey::new(TokenAlgorithm::A256Gcm, &[b'k'; 32]);
+        opens(key(c, "a"), same)
+    }),
+    ("auth.oauth_keys.algorithm", OAUTH, |c| {
+        let same = TokenKey::new(TokenAlgorithm::A128Gcm, &[b'k'; 16]);
+        opens(key(c, "b"), same)
     }),
     (
         "relay.addresses",
@@ -285,6 +311,17 @@ const CASES: &[(&str, &str, Check)] = &[
     ("buffers.relay", "[buffers]\nrelay = \"64KiB\"", |c| {
         c.buffers.relay == 64 << 10
     }),
+    ("drain.limit", "[drain]\nlimit = \"2h\"", |c| {
+        c.drain.limit == secs(7200)
+    }),
+    ("drain.stop_limit", "[drain]\nstop_limit = 0", |c| {
+        c.drain.stop_limit == secs(0)
+    }),
+    (
+        "control.socket",
+        "[control]\nsocket = \"/run/x.sock\"",
+        |c| c.control.as_deref() == Some(std::path::Path::new("/run/x.sock")),
+    ),
     ("metrics.listen", "[metrics]\nlisten = \"off\"", |c| {
         c.metrics.is_none()
     }),
@@ -458,4 +495,19 @@ fn the_defaults_are_those_of_the_issue() {
     assert_eq!(config.metrics, Some(at("127.0.0.1:9641")));
     assert_eq!(config.relay.ports, 49_152..=65_535);
     assert!(config.udp && config.tcp && config.needs_user());
+}
+
+/// The key of access tokens with this id.
+fn key(config: &Config, id: &str) -> Option<TokenKey> {
+    policy(config).oauth?.key(id).cloned()
+}
+
+/// Whether `key` is the same as `sealing`.
+fn opens(key: Option<TokenKey>, sealing: Option<TokenKey>) -> bool {
+    let (Some(key), Some(sealing)) = (key, sealing) else {
+        return false;
+    };
+    let token = AccessToken::new(b"mac key", UnixTime(0), 1).expect("seven bytes");
+    let sealed = sealing.seal(&token, &[0; 12], "here");
+    sealed.is_some_and(|sealed| key.open(&sealed, "here") == Ok(token))
 }

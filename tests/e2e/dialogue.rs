@@ -5,18 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use stun::agent::TransactionId;
-use stun::attributes::{ATTR_DATA, ATTR_NONCE, ATTR_REALM, ATTR_USERNAME};
+use stun::attributes::{ATTR_DATA, ATTR_NONCE, ATTR_REALM, ATTR_USERNAME, AttrType};
 use stun::error_code::ErrorCodeAttribute;
 use stun::fingerprint::FINGERPRINT;
 use stun::integrity::MessageIntegrity;
 use stun::message::{
     BINDING_REQUEST, CLASS_INDICATION, CLASS_REQUEST, Getter, METHOD_ALLOCATE, METHOD_CHANNEL_BIND,
-    METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_SEND, Message, MessageType, Method, Setter,
+    METHOD_CREATE_PERMISSION, METHOD_DATA, METHOD_REFRESH, METHOD_SEND, Message, MessageType,
+    Method, Setter,
 };
 use stun::textattrs::TextAttribute;
 use turn::proto::PROTO_UDP;
 use turn::proto::channum::ChannelNumber;
 use turn::proto::data::Data;
+use turn::proto::lifetime::Lifetime;
 use turn::proto::peeraddr::PeerAddress;
 use turn::proto::relayaddr::RelayedAddress;
 use turn::proto::reqfamily::RequestedAddressFamily;
@@ -24,6 +26,7 @@ use turn::proto::reqtrans::RequestedTransport;
 
 use super::server::{PASSWORD, USER};
 
+const ACCESS_TOKEN: AttrType = AttrType(0x001B);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Over TCP: a kernel that dropped segments for a slow reader sends them again seconds later.
 const STREAM_PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +36,16 @@ pub(crate) struct Dialogue {
     transport: Transport,
     /// REALM and NONCE of the last challenge.
     challenge: Option<[String; 2]>,
+    /// What is used in place of a password.
+    bearer: Option<Bearer>,
+}
+
+/// An access token (RFC 7635), the id of the key that sealed it, and the key to sign with.
+#[derive(Clone)]
+pub(crate) struct Bearer {
+    pub(crate) id: String,
+    pub(crate) token: Vec<u8>,
+    pub(crate) mac_key: String,
 }
 
 enum Transport {
@@ -65,7 +78,13 @@ impl Dialogue {
         Self {
             transport,
             challenge: None,
+            bearer: None,
         }
+    }
+
+    /// From now on signs as the holder of an access token.
+    pub(crate) fn bear(&mut self, bearer: Bearer) {
+        self.bearer = Some(bearer);
     }
 
     /// Sends `bytes` as they are.
@@ -127,6 +146,13 @@ impl Dialogue {
         Ok(())
     }
 
+    /// Deletes the allocation.
+    pub(crate) fn delete(&mut self) -> std::result::Result<(), u16> {
+        let attributes: [Box<dyn Setter>; 1] = [Box::new(Lifetime(Duration::ZERO))];
+        self.request(METHOD_REFRESH, &attributes)?;
+        Ok(())
+    }
+
     /// Sends `payload` to `peer` in a Send indication.
     pub(crate) fn indicate(&mut self, payload: &[u8], peer: SocketAddr) {
         let kind = MessageType::new(METHOD_SEND, CLASS_INDICATION);
@@ -169,16 +195,26 @@ impl Dialogue {
     pub(crate) fn signed(&self, kind: MessageType, attributes: &[Box<dyn Setter>]) -> Message {
         let mut message = message(kind, attributes);
         if let Some([realm, nonce]) = self.challenge.clone() {
+            let bearer = self.bearer.as_ref();
+            let user = bearer.map_or(USER, |bearer| &bearer.id).to_owned();
             let texts = [
-                (ATTR_USERNAME, USER.to_owned()),
+                (ATTR_USERNAME, user.clone()),
                 (ATTR_REALM, realm.clone()),
                 (ATTR_NONCE, nonce),
             ];
             for (attr, text) in texts {
                 TextAttribute { attr, text }.add_to(&mut message).unwrap();
             }
-            let (user, password) = (USER.to_owned(), PASSWORD.to_owned());
-            let integrity = MessageIntegrity::new_long_term_integrity(user, realm, password);
+            // The token goes with Allocate and Refresh only (RFC 7635 §9).
+            let needs_token = [METHOD_ALLOCATE, METHOD_REFRESH].contains(&kind.method);
+            if let Some(bearer) = bearer.filter(|_| needs_token) {
+                message.add(ACCESS_TOKEN, &bearer.token);
+            }
+            let long_term = MessageIntegrity::new_long_term_integrity;
+            let integrity = match bearer {
+                Some(bearer) => MessageIntegrity(bearer.mac_key.clone().into_bytes()),
+                None => long_term(user, realm, PASSWORD.to_owned()),
+            };
             integrity.add_to(&mut message).unwrap();
         }
         FINGERPRINT.add_to(&mut message).unwrap();

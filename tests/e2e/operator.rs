@@ -180,7 +180,8 @@ fn promtool_has_nothing_to_say() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_amid_traffic_ends_within_two_seconds() {
-    let mut server = Server::start(&["--allow-peer", "127.0.0.1"]);
+    let file = "[drain]\nstop_limit = 1\n";
+    let mut server = Server::configured(file, &["--allow-peer", "127.0.0.1"]);
     let (peer, echo) = super::relaying::echo_peer("127.0.0.1").await;
     let mut clients = Vec::new();
     for _ in 0..2 {

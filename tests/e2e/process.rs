@@ -69,9 +69,9 @@ impl Running {
         kill_process(self.handle(), Signal::TERM).unwrap();
     }
 
-    /// Asks it to read its files again (SIGHUP).
-    pub(crate) fn hang_up(&self) {
-        kill_process(self.handle(), Signal::HUP).unwrap();
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.handle(), signal).unwrap();
     }
 
     /// What it has written to standard output so far.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::http;
 use super::metrics::Metrics;
 use super::namespace::Namespace;
@@ -173,7 +175,7 @@ impl Server {
         self.running.stderr()
     }
 
-    /// Checks that every packet was counted once and that SIGTERM ends the server with success.
+    /// Checks that every packet was counted once and that SIGINT ends the server with success.
     pub(crate) fn stop(mut self) {
         let balanced = |metrics: &Metrics| metrics.received() == metrics.outcomes();
         let metrics = self.metrics_when(balanced);
@@ -181,10 +183,10 @@ impl Server {
             balanced(&metrics),
             "received = relayed + answered + parked + dropped: {metrics:#?}"
         );
-        self.running.terminate();
+        self.running.signal(Signal::INT);
         let status = self.running.wait(Duration::from_secs(5));
-        let status = status.expect("SIGTERM ends the server within 5 s");
-        assert_eq!(status.code(), Some(0), "SIGTERM ends the server cleanly");
+        let status = status.expect("SIGINT ends the server within 5 s");
+        assert_eq!(status.code(), Some(0), "SIGINT ends the server cleanly");
         let log = self.log();
         assert!(!log.contains("panicked"), "a thread panicked: {log}");
     }

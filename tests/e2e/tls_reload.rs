@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use rustls::ClientConnection;
 
 use super::certificates::Kind;
@@ -58,8 +59,8 @@ async fn ten_new_certificates_under_load_lose_no_session() {
     }
     let connections = secured.server.metrics();
     assert_eq!(connections.with("turnstone_connections", "tls"), 10.0);
-    assert_eq!(secured.reloads("success"), 10.0);
-    assert_eq!(secured.reloads("failure"), 0.0);
+    assert_eq!(secured.reloads("applied"), 10.0);
+    assert_eq!(secured.reloads("refused"), 0.0);
     for client in clients {
         client.close().await;
     }
@@ -85,7 +86,7 @@ fn another_target_of_a_link_is_a_new_certificate() {
         std::fs::rename(at.join("link"), at.join(file)).unwrap();
     }
     let mut before = secured.shown();
-    assert!(until(PATIENCE, || secured.reloads("success") == 1.0));
+    assert!(until(PATIENCE, || secured.reloads("applied") == 1.0));
     for generation in ["..2", "..3"] {
         before = secured.shown();
         swap(generation);
@@ -105,9 +106,9 @@ fn a_bad_certificate_is_reported_once_and_the_old_one_stays() {
     let before = secured.shown();
     let other = secured.issuer.issue(Kind::Ec, &NAMES);
     std::fs::write(at.join("ec-key.pem"), &other.key).unwrap();
-    assert!(until(PATIENCE, || secured.reloads("failure") == 1.0));
+    assert!(until(PATIENCE, || secured.reloads("refused") == 1.0));
     std::thread::sleep(Duration::from_millis(2500));
-    assert_eq!(secured.reloads("failure"), 1.0);
+    assert_eq!(secured.reloads("refused"), 1.0);
     let told = |log: &str| {
         log.matches("the private key of another certificate")
             .count()
@@ -127,8 +128,8 @@ fn sighup_reads_the_certificates_at_once() {
     let mut secured = Secured::start(&[]);
     let before = secured.shown();
     secured.replace();
-    secured.server.running().hang_up();
-    let log = "SIGHUP: the certificates were read again";
+    secured.server.running().signal(Signal::HUP);
+    let log = "reload: tls.certificates: changed";
     assert!(until(PATIENCE, || secured.server.log().contains(log)));
     assert!(until(PATIENCE, || secured.shown() != before));
     let left = "turnstone_certificate_expires_in_seconds";

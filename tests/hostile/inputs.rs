@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::common::random::Random;
 
-/// The committed corpus of messages.
+/// The committed corpus of packets.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    seeds_of(&["message", "channel_data"])
+    seeds_in(&["message", "channel_data"])
 }
 
-/// The committed corpus of these targets.
-pub(crate) fn seeds_of(folders: &[&str]) -> Vec<Vec<u8>> {
+/// The committed corpus in `folders`.
+pub(crate) fn seeds_in(folders: &[&str]) -> Vec<Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut files: Vec<_> = folders
         .iter()

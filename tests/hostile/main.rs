@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
+#[path = "../fuzz/access_token.rs"]
+mod access_token;
 #[path = "../fuzz/channel_data.rs"]
 mod channel_data;
 #[path = "../common/mod.rs"]
@@ -16,13 +18,14 @@ mod inputs;
 mod siege;
 
 use common::random::Random;
-use inputs::{mutate, seeds, seeds_of};
+use inputs::{mutate, seeds, seeds_in};
 use siege::Siege;
 
 /// Nearly two million inputs in all.
 const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
 const PROXY_HEADERS: usize = 100_000;
+const ACCESS_TOKENS: usize = 30_000;
 const PACKETS: usize = 500_000;
 
 #[test]
@@ -52,8 +55,8 @@ fn no_bytes_hurt_channel_data() {
 
 #[test]
 fn no_bytes_hurt_the_proxy_header() {
-    let seeds = seeds_of(&["proxy_header"]);
-    let mut random = Random(4);
+    let seeds = seeds_in(&["proxy_header"]);
+    let mut random = Random(5);
     for _ in 0..PROXY_HEADERS {
         let mut input = mutate(&seeds, &mut random);
         input.truncate(256);
@@ -62,8 +65,17 @@ fn no_bytes_hurt_the_proxy_header() {
 }
 
 #[test]
+fn no_bytes_hurt_access_tokens() {
+    let seeds = seeds_in(&["access_token"]);
+    let mut random = Random(4);
+    for _ in 0..ACCESS_TOKENS {
+        access_token::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
 fn no_packet_hurts_the_server() {
-    let mut siege = Siege::new(3);
+    let mut siege = Siege::new(5);
     for _ in 0..PACKETS {
         siege.step();
     }

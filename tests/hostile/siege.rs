@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Method, TransactionId};
+use turnstone::time::UnixTime;
 use turnstone::turn::{
     Admission, Alternates, Counter, Direction, Family, FiveTuple, Policy, Reason, RequestMethod,
     ResultCode, Source, Stats, Transport,
 };
 
 use crate::common::random::Random;
+use crate::common::token::{NORTH, SERVER, UNION, north_key, oauth, seal_at, union_key};
 use crate::common::{
     Login, World, address, channel_data, channel_number, lifetime, policy, requested_family,
     requested_transport, send_indication, tcp, udp, xor_peer_address,
@@ -168,15 +170,30 @@ impl Siege {
     /// Whose credentials the client uses, mostly the same; carol's name changes with the time.
     fn login(&mut self, who: usize) -> Login {
         let whose = if self.random.once_in(20) {
-            self.random.below(4)
+            self.random.below(5)
         } else {
-            who % 4
+            who % 5
         };
         match whose {
             0 | 1 => Login::alice(),
             2 => Login::bob(),
+            3 => self.bearer(),
             _ => Login::time_limited("carol", (self.world.now.unix.0 / 1000 + 1) * 1000),
         }
+    }
+
+    /// The holder of a token that is good for about as long as an allocation; now and then the next one
+    /// comes, under the same id or another.
+    fn bearer(&mut self) -> Login {
+        let unix = self.world.now.unix;
+        let (issued, mac_key) = (UnixTime(unix.0 / 500 * 500), (unix.0 / 500).to_string());
+        let (id, key) = if self.random.once_in(2) {
+            (NORTH, north_key())
+        } else {
+            (UNION, union_key())
+        };
+        let token = seal_at(&key, mac_key.as_bytes(), issued, 600, SERVER);
+        Login::bearer(id, token, &mac_key)
     }
 
     fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
@@ -277,6 +294,7 @@ fn narrow(admission: Admission) -> Policy {
     policy.limits.permissions_per_allocation = LIMIT;
     policy.limits.channels_per_allocation = LIMIT;
     policy.limits.allocations_per_user = 3;
+    policy.oauth = Some(oauth());
     policy.relay.ports = 50_000..=50_011;
     policy.alternates = Alternates::new(&[address("198.51.100.7:3478")], &[], None);
     policy.admission = admission;

@@ -7,6 +7,7 @@ mod common;
 
 mod allocate;
 mod allocate_refused;
+mod bearer;
 mod binding;
 mod channel_bind;
 mod channel_data;
@@ -22,6 +23,8 @@ mod icmp;
 mod lifetime;
 mod long_term;
 mod nat_discovery;
+mod oauth;
+mod oauth_life;
 mod password_algorithms;
 mod redirect;
 mod refresh;

@@ -1,11 +1,11 @@
 //! What went wrong elsewhere: relays that reached what they should not (S1 to S5).
 
 use turnstone::stun::Method;
-use turnstone::turn::{External, Reason};
+use turnstone::turn::{Counter, External, Reason};
 
 use crate::common::{Out, World, address, channel_data, ip, peers, policy, send_indication, udp};
 use crate::dialogue::{
-    assert_dropped, client, code, hears, peer, reaches, seconds, world, world_with,
+    allocated, assert_dropped, client, code, hears, peer, reaches, seconds, world, world_with,
 };
 
 const FORBIDDEN_V4: [&str; 14] = [
@@ -222,4 +222,22 @@ fn s5_peers_without_a_live_permission_are_not_heard() {
     assert!(hears(&mut world, relay, peer()));
     world.pass(seconds(300));
     assert!(!hears(&mut world, relay, peer()));
+}
+
+/// S3: a rule that comes with a new policy holds for permissions that were given before.
+#[test]
+fn s3_a_new_rule_ends_permissions_that_it_would_refuse() {
+    let (mut world, relay) = allocated();
+    world.permit(client(), peer());
+    assert!(reaches(&mut world, peer()));
+    let mut stricter = policy();
+    stricter.peers = peers(&[]);
+    world.swap_policy(stricter);
+    assert!(!reaches(&mut world, peer()));
+    assert!(!hears(&mut world, relay, peer()));
+    assert_eq!(world.server.stats().get(Counter::Permissions), 0);
+    world.swap_policy(policy());
+    assert!(!reaches(&mut world, peer()), "it has to be asked for again");
+    assert_eq!(world.permit(client(), peer()).code(), None);
+    assert!(reaches(&mut world, peer()));
 }

@@ -1,4 +1,4 @@
-//! The test vectors of RFC 5769 §2 and RFC 8489 §9.2.2 and appendix B.1.
+//! The test vectors of RFC 5769 §2, RFC 7635 appendix A and RFC 8489 §9.2.2 and appendix B.1.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,8 @@ use turnstone::stun::{
     Algorithm, AttributeType, Class, DecodeErrorKind, IntegrityError, Message, MessageBuilder,
     Method, TransactionId,
 };
-use turnstone::turn::StoredKey;
+use turnstone::time::UnixTime;
+use turnstone::turn::{AccessToken, StoredKey, TokenAlgorithm, TokenKey};
 
 use crate::common::address;
 
@@ -51,6 +52,16 @@ const SHA256_REQUEST: &str = "
     00150029 6f624d61744a6f7332414141 43662f2f3439396b393534643 64f4c33346f4c3946535476793634 7341 000000
     0014000b 6578616d706c652e6f7267 00
     001c0020 e4686c8f0edeb59013e07090010a93ef ccbccc544c0a45d9f830aa6d6f735a01";
+
+const TOKEN_OF_256_BITS: &str = "
+    000c 68346a336b326c326e346235
+    617ef134a3d5e44e9a19cc7dc104b0c0 3d03b2a551d8fdf5cd3b6dca6f10cfb7 7e5b
+    2ddec84d293a5c50499359f0c2e26f76";
+
+const TOKEN_OF_128_BITS: &str = "
+    000c 68346a336b326c326e346235
+    7fb9e99f0827be3df1e1bd651493d303 1d36df57079784aee5eacb65fad4f27f ab1a
+    3f97974b69f851b24bf5af09eda357e0";
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
@@ -198,4 +209,24 @@ fn sample_request_with_sha256() {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     mac.update(signed);
     assert_eq!(mac.finalize().into_bytes()[..], integrity[4..]);
+}
+
+/// RFC 7635 appendix A: both samples, sealed and opened.
+#[test]
+fn access_tokens_of_rfc_7635_appendix_a() {
+    let long_term = b"HGkj32KJGiuy098sdfaqbNjOiaz71923";
+    let server = "blackdow.carleon.gov";
+    let issued = UnixTime(92_470_300_704_768 >> 16);
+    let expected = AccessToken::new(b"ZksjpweoixXmvn67534m", issued, 3600).unwrap();
+    let samples = [
+        (TokenAlgorithm::A256Gcm, TOKEN_OF_256_BITS),
+        (TokenAlgorithm::A128Gcm, TOKEN_OF_128_BITS),
+    ];
+    for (algorithm, sample) in samples {
+        let key = TokenKey::new(algorithm, &long_term[..algorithm.key_length()]).unwrap();
+        let token = key.open(&bytes(sample), server).unwrap();
+        assert_eq!(token, expected);
+        let sealed = key.seal(&token, b"h4j3k2l2n4b5", server);
+        assert_eq!(sealed, Some(bytes(sample)));
+    }
 }

@@ -187,6 +187,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,
         admission: Admission::Open,

@@ -52,3 +52,66 @@ impl HelloReader {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    fn hello(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let mut config = config
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let name = name.to_owned().try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn name_and_protocols_are_read_in_pieces_of_any_size() {
+        let cases: [(&str, &[&[u8]], Option<&str>, bool); 4] = [
+            ("WWW.example.org", &[], Some("www.example.org"), false),
+            ("a.example", &[b"h2", b"http/1.1"], Some("a.example"), false),
+            ("a.example", &[b"h2", b"stun.turn"], Some("a.example"), true),
+            ("192.0.2.1", &[b"stun.nat-discovery"], None, true),
+        ];
+        for (name, alpn, server_name, wants_turn) in cases {
+            let bytes = hello(name, alpn);
+            let expected = Hello {
+                server_name: server_name.map(str::to_owned),
+                wants_turn,
+            };
+            for size in [1, 7, bytes.len()] {
+                let mut reader = HelloReader::default();
+                let mut pieces = bytes.chunks(size);
+                let last = pieces.next_back().unwrap();
+                assert!(pieces.all(|piece| reader.read(piece) == Ok(None)));
+                assert_eq!(reader.read(last), Ok(Some(expected.clone())));
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_hello() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            &[0x16, 3, 1, 0, 4, 2, 0, 0, 0],
+            &[0x17; 64],
+        ] {
+            assert_eq!(HelloReader::default().read(bytes), Err(NoHello));
+        }
+        let mut torn = hello("a.example", &[]);
+        torn[50..].fill(0xFF);
+        assert_eq!(HelloReader::default().read(&torn), Err(NoHello));
+    }
+}

@@ -9,8 +9,8 @@ use super::fair_share::FairShare;
 use super::lease::Lease;
 use super::{Bandwidth, Packet, bytes_per_second};
 use crate::time::Instant;
-use crate::turn::keys::person_of;
 use crate::turn::outcome::Reason;
+use crate::turn::owner::Person;
 
 /// How often a shard looks at the share of a user, and tells what passed.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -22,7 +22,7 @@ pub(in crate::turn) struct UserPlace(usize);
 /// What the shards of a process measure together.
 #[derive(Debug, Default)]
 pub(in crate::turn) struct SharedMeters {
-    users: Mutex<BTreeMap<Box<str>, Arc<UserBuckets>>>,
+    users: Mutex<BTreeMap<Person, Arc<UserBuckets>>>,
     /// By direction.
     total: [SharedBucket; 2],
     /// By direction.
@@ -38,13 +38,13 @@ impl SharedMeters {
         self.lock().is_empty()
     }
 
-    fn user(&self, person: &str) -> Arc<UserBuckets> {
+    fn user(&self, person: &Person) -> Arc<UserBuckets> {
         let mut users = self.lock();
-        Arc::clone(users.entry(person.into()).or_default())
+        Arc::clone(users.entry(person.clone()).or_default())
     }
 
     /// Forgets a user whom no other shard measures.
-    fn release(&self, person: &str, buckets: Arc<UserBuckets>) {
+    fn release(&self, person: &Person, buckets: Arc<UserBuckets>) {
         let mut users = self.lock();
         drop(buckets);
         if users
@@ -55,14 +55,14 @@ impl SharedMeters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<UserBuckets>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Person, Arc<UserBuckets>>> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug)]
 struct User {
-    person: Box<str>,
+    person: Person,
     buckets: Arc<UserBuckets>,
     /// By direction.
     leases: [Lease; 2],
@@ -83,7 +83,7 @@ struct Glance {
 pub(in crate::turn) struct Metering {
     users: Vec<Option<User>>,
     free: Vec<usize>,
-    by_person: BTreeMap<Box<str>, UserPlace>,
+    by_person: BTreeMap<Person, UserPlace>,
     /// By direction.
     total: [Lease; 2],
     /// By direction.
@@ -91,9 +91,8 @@ pub(in crate::turn) struct Metering {
 }
 
 impl Metering {
-    /// Measures one more allocation of the user behind `username`.
-    pub(in crate::turn) fn attach(&mut self, username: &str, shared: &SharedMeters) -> UserPlace {
-        let person = person_of(username);
+    /// Measures one more allocation of `person`.
+    pub(in crate::turn) fn attach(&mut self, person: &Person, shared: &SharedMeters) -> UserPlace {
         let place = self.by_person.get(person).copied();
         let place = place.unwrap_or_else(|| self.add(person, shared));
         if let Some(user) = &mut self.users[place.0] {
@@ -102,9 +101,9 @@ impl Metering {
         place
     }
 
-    fn add(&mut self, person: &str, shared: &SharedMeters) -> UserPlace {
+    fn add(&mut self, person: &Person, shared: &SharedMeters) -> UserPlace {
         let user = User {
-            person: person.into(),
+            person: person.clone(),
             buckets: shared.user(person),
             leases: Default::default(),
             allocations: 0,
@@ -114,7 +113,7 @@ impl Metering {
             self.users.len() - 1
         });
         self.users[index] = Some(user);
-        self.by_person.insert(person.into(), UserPlace(index));
+        self.by_person.insert(person.clone(), UserPlace(index));
         UserPlace(index)
     }
 

@@ -90,11 +90,11 @@ impl Server {
             return Ok(());
         }
         let (metering, shared) = (&mut self.metering, &self.shared.meters);
-        let owner = &allocation.owner;
+        let person = &allocation.account.person;
         let user = *allocation
             .meter
             .user
-            .get_or_insert_with(|| metering.attach(&owner.username, shared));
+            .get_or_insert_with(|| metering.attach(person, shared));
         metering.measure(user, packet, &limits, shared)
     }
 

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Handled, Request, asked};
-use crate::stun::Message;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
@@ -50,9 +49,9 @@ impl Server {
         }
         check_client(&request.from)?;
         asked::check_transport(request.message)?;
-        let account = Account::new(&user.owner().username, request.from.client);
+        let account = Account::new(user.owner(), request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
-            return self.allocate_reserved(request, user, &account, token);
+            return self.allocate_reserved(request, user, account, token);
         }
         // A reserved port is here and nowhere else.
         self.check_admission(request)?;
@@ -60,7 +59,7 @@ impl Server {
         let address = self.relay_address(&request.from, family)?;
         let parity = asked::parity(request.message)?;
         let both = asked::wants_both(request.message)?;
-        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = lifetime(request, &user, &self.policy.lifetimes)?;
         let shares = if parity == Parity::Pair { 2 } else { 1 };
         self.take_quota(&account, shares)?;
         let grant = if both {
@@ -72,7 +71,7 @@ impl Server {
             self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
         };
-        self.open(request, user, grant, lifetime);
+        self.open(request, user, account, grant, lifetime);
         Ok(Handled::Park)
     }
 
@@ -87,7 +86,7 @@ impl Server {
             return Ok(None);
         };
         let is_retransmission = allocation.origin.transaction == request.message.transaction();
-        if !is_retransmission || allocation.owner.username != user.owner().username {
+        if !is_retransmission || !allocation.owner.is(user.owner()) {
             return Err(Refusal::AllocationMismatch);
         }
         let is_live = allocation.is_live();
@@ -118,21 +117,21 @@ impl Server {
         &mut self,
         request: &Request<'_, '_>,
         user: Authenticated,
-        account: &Account,
+        account: Account,
         token: Token,
     ) -> Result<Handled, Refusal> {
         let now = request.now.instant;
-        let lifetime = lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = lifetime(request, &user, &self.policy.lifetimes)?;
         let reservation = self.shared.reservations.get(token, now);
         let reservation = reservation.ok_or(Refusal::InsufficientCapacity)?;
         // Who reserved it has taken the quota for it already.
-        let is_paid = reservation.account == *account;
+        let is_paid = reservation.account == account;
         if !is_paid {
-            self.take_quota(account, 1)?;
+            self.take_quota(&account, 1)?;
         }
         if self.shared.reservations.take(token).is_none() {
             // Another shard was faster.
-            self.give_back_quota(account, u32::from(!is_paid));
+            self.give_back_quota(&account, u32::from(!is_paid));
             return Err(Refusal::InsufficientCapacity);
         }
         if !is_paid {
@@ -146,7 +145,7 @@ impl Server {
             kind: Kind::Reserved,
             missing: None,
         };
-        self.open(request, user, grant, lifetime);
+        self.open(request, user, account, grant, lifetime);
         Ok(Handled::Park)
     }
 
@@ -242,6 +241,7 @@ impl Server {
         &mut self,
         request: &Request<'_, '_>,
         user: Authenticated,
+        account: Account,
         grant: Grant,
         lifetime: Duration,
     ) {
@@ -262,6 +262,7 @@ impl Server {
         let key = self.allocations.insert(Allocation {
             client: request.from,
             owner: user.into_owner(),
+            account,
             origin,
             relays: grant.relays,
             state: State::Opening,
@@ -291,10 +292,16 @@ fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
     }
 }
 
-/// The time-to-expiry that a request with or without LIFETIME gets: between default and maximum.
-pub(super) fn lifetime(message: &Message<'_>, limits: &Lifetimes) -> Result<Duration, Refusal> {
-    let asked = super::requested_lifetime(message)?.unwrap_or(limits.allocation);
-    Ok(asked.min(limits.allocation_max).max(limits.allocation))
+/// The time-to-expiry that a request with or without LIFETIME gets: between default and maximum, and no
+/// longer than an access token lasts.
+pub(super) fn lifetime(
+    request: &Request<'_, '_>,
+    user: &Authenticated,
+    limits: &Lifetimes,
+) -> Result<Duration, Refusal> {
+    let asked = super::requested_lifetime(request.message)?.unwrap_or(limits.allocation);
+    let granted = asked.min(limits.allocation_max).max(limits.allocation);
+    Ok(user.owner().bounded(granted, request.now))
 }
 
 fn loopback(family: Family) -> IpAddr {

@@ -9,6 +9,7 @@ use crate::turn::comprehension::unknown_required;
 use crate::turn::five_tuple::{FiveTuple, Transport};
 use crate::turn::nat_discovery::{Corner, NatDiscovery};
 use crate::turn::outcome::{Reason, Verdict};
+use crate::turn::policy::Policy;
 use crate::turn::reply::{Close, Origin, Refusal, Reply, Success};
 use crate::turn::server::Server;
 use crate::turn::stats::{RequestMethod, ResultCode};
@@ -76,7 +77,7 @@ impl Server {
         let at = discovery.and_then(|four| Some((four, four.corner(request.from.server)?)));
         let answered = match at {
             Some((four, corner)) => self.answer_discovery(request, &reply, &four, corner),
-            None => check_known(request.message).map(|()| {
+            None => check_known(request.message, &self.policy).map(|()| {
                 reply.write_success(&mut self.response, Success::Mapped, &Close::default());
                 reply
             }),
@@ -96,7 +97,7 @@ impl Server {
         four: &NatDiscovery,
         reached: Corner,
     ) -> Result<Reply, Refusal> {
-        check_known_to_discovery(request)?;
+        check_known_to_discovery(request, &self.policy)?;
         let wishes = Wishes::of(request.message)?;
         let from = reached.changed(wishes.change_ip, wishes.change_port);
         let mut to = request.from;
@@ -135,10 +136,10 @@ impl Server {
 }
 
 /// As [`check_known`]; what RFC 5780 adds is known over UDP, where it means something.
-fn check_known_to_discovery(request: &Request<'_, '_>) -> Result<(), Refusal> {
+fn check_known_to_discovery(request: &Request<'_, '_>, policy: &Policy) -> Result<(), Refusal> {
     let is_known =
         |kind: &AttributeType| request.from.transport == Transport::Udp && DISCOVERY.contains(kind);
-    let unknown = unknown_required(request.message);
+    let unknown = unknown_required(request.message, policy);
     let unknown: Vec<_> = unknown.filter(|kind| !is_known(kind)).collect();
     if unknown.is_empty() {
         Ok(())

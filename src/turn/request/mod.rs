@@ -14,7 +14,9 @@ use super::allocation_key::AllocationKey;
 use super::auth::{Authenticated, Failure, authenticate};
 use super::comprehension::unknown_required;
 use super::five_tuple::{Family, FiveTuple};
+use super::oauth::OAuth;
 use super::outcome::{Reason, Verdict};
+use super::policy::Policy;
 use super::reply::{Challenge, Close, Refusal, Reply, Signature, Success};
 use super::server::Server;
 use super::stats::{AuthFailure, Counter, RequestMethod, ResultCode};
@@ -22,8 +24,8 @@ use crate::stun::{AttributeType, Message, Method};
 use crate::time::Now;
 
 /// 420 with the unknown comprehension-required attributes of the message (RFC 8489 §6.3.1).
-fn check_known(message: &Message<'_>) -> Result<(), Refusal> {
-    let unknown: Vec<AttributeType> = unknown_required(message).collect();
+fn check_known(message: &Message<'_>, policy: &Policy) -> Result<(), Refusal> {
+    let unknown: Vec<AttributeType> = unknown_required(message, policy).collect();
     if unknown.is_empty() {
         Ok(())
     } else {
@@ -95,13 +97,14 @@ impl Server {
         user: Authenticated,
     ) -> Verdict<'p> {
         let signature = user.signature();
-        let handled = check_known(request.message).and_then(|()| match reply.method {
-            RequestMethod::Allocate => self.handle_allocate(request, user),
-            RequestMethod::Refresh => self.handle_refresh(request, &user),
-            RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
-            RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
-            RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
-        });
+        let handled =
+            check_known(request.message, &self.policy).and_then(|()| match reply.method {
+                RequestMethod::Allocate => self.handle_allocate(request, user),
+                RequestMethod::Refresh => self.handle_refresh(request, &user),
+                RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
+                RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
+                RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
+            });
         match handled {
             Ok(Handled::Answer(success)) => self.succeed(reply, success, &signature),
             Ok(Handled::Repeat(allocation)) => self.answer_allocate(allocation),
@@ -121,7 +124,12 @@ impl Server {
             .allocation_of(&request.from)
             .filter(|(_, allocation)| allocation.is_live())
             .ok_or(Refusal::AllocationMismatch)?;
-        if allocation.owner.username != user.owner().username {
+        let owner = &allocation.owner;
+        let is_own = match request.message.method() {
+            Method::REFRESH => owner.may_be_renewed_by(user.owner()),
+            _ => owner.is(user.owner()),
+        };
+        if !is_own {
             self.stats
                 .increment(Counter::AuthFailures(AuthFailure::OtherUser));
             return Err(Refusal::WrongCredentials);
@@ -171,6 +179,7 @@ impl Server {
             realm: &self.policy.realm,
             nonce: &nonce,
             algorithms: security.password_algorithms(),
+            server_name: self.policy.oauth.as_ref().map(OAuth::server_name),
         };
         let close = Close {
             software: self

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Handled, Request, allocate};
-use crate::turn::allocation::Owner;
+use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;
@@ -37,7 +37,8 @@ impl Server {
             }));
         }
         self.check_credential(request, user)?;
-        let lifetime = allocate::lifetime(request.message, &self.policy.lifetimes)?;
+        let lifetime = allocate::lifetime(request, user, &self.policy.lifetimes)?;
+        self.renew(key, user);
         self.set_expiry(key, family, request.now.instant + lifetime);
         Ok(Handled::Answer(Success::Refreshed { lifetime }))
     }
@@ -49,16 +50,26 @@ impl Server {
         request: &Request<'_, '_>,
         user: &Authenticated,
     ) -> Result<(), Refusal> {
-        let Owner { username, key, .. } = user.owner();
-        let credentials = &self.policy.credentials;
-        let failure = if user.is_expired(request.now) {
+        let owner = user.owner();
+        let failure = if owner.has_expired(request.now) {
             AuthFailure::Expired
-        } else if !credentials.hold(username, key) {
-            AuthFailure::UnknownUser
+        } else if !owner.is_known_to(&self.policy) {
+            if owner.has_token() {
+                AuthFailure::UnknownKey
+            } else {
+                AuthFailure::UnknownUser
+            }
         } else {
             return Ok(());
         };
         self.stats.increment(Counter::AuthFailures(failure));
         Err(Refusal::Unauthenticated)
+    }
+    /// From now on the allocation belongs to the access token that refreshed it.
+    fn renew(&mut self, key: AllocationKey, user: &Authenticated) {
+        let allocation = self.allocations.get_mut(key);
+        if let Some(allocation) = allocation.filter(|_| user.owner().has_token()) {
+            allocation.owner = user.owner().clone();
+        }
     }
 }

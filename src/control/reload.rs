@@ -1,0 +1,155 @@
+//! The configuration of the running server, and how it changes.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::facts::{connections, host_facts, relay_ports};
+use super::logging::LogGuard;
+use super::shards::stream_limits;
+use super::start::try_relay_addresses;
+use crate::config::{Changes, Config, Origin};
+use crate::metrics::Metrics;
+use crate::shard::ShardHandle;
+use crate::turn::{Admission, Policy};
+
+/// What the server was configured with, and what it takes to configure it anew.
+pub(super) struct Configuration {
+    pub(super) config: Config,
+    pub(super) origin: Origin,
+    /// Where it listens, as bound: for clients and for metrics.
+    pub(super) listeners: Vec<SocketAddr>,
+    /// Of these, where clients are served.
+    pub(super) clients: Vec<SocketAddr>,
+    /// How many files the process may open.
+    pub(super) descriptors: u64,
+    pub(super) metrics: Arc<Metrics>,
+    /// No new allocations are made.
+    pub(super) draining: bool,
+}
+
+/// What a reload would change, or has changed.
+struct Examined {
+    config: Config,
+    changes: Changes,
+    policy: Policy,
+}
+
+impl Configuration {
+    /// Says what a reload would change; nothing changes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(super) fn preview(&self) -> Result<String, String> {
+        let examined = self.examine()?;
+        Ok(describe(
+            &examined,
+            "would change",
+            "would stay until a restart",
+        ))
+    }
+
+    /// Reads the configuration anew and has the shards decide by it, or leaves everything as it is. Says
+    /// what changed, and logs it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(super) fn reload(
+        &mut self,
+        shards: &[ShardHandle],
+        log: &LogGuard,
+    ) -> Result<String, String> {
+        match self.examine() {
+            Ok(examined) => {
+                let said = describe(&examined, "changed", "needs a restart and stays as it was");
+                self.adopt(examined, shards, log);
+                self.metrics.count_reload(true);
+                said.lines().for_each(|line| info!("reload: {line}"));
+                Ok(said)
+            }
+            Err(problems) => {
+                self.metrics.count_reload(false);
+                warn!("reload: the configuration cannot be used; nothing has changed");
+                problems.lines().for_each(|line| warn!("reload: {line}"));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Has the shards make no new allocations.
+    pub(super) fn drain(&mut self, shards: &[ShardHandle]) {
+        self.draining = true;
+        match self.policy(&self.config) {
+            Ok(policy) => set_policy(policy, shards),
+            Err(problem) => warn!("draining, but new allocations are still made: {problem}"),
+        }
+    }
+
+    fn examine(&self) -> Result<Examined, String> {
+        let mut config = self.origin.load().map_err(|report| report.to_string())?;
+        if config.needs_user() {
+            let made_up = self.config.zero_config_user.clone();
+            let kept = made_up.ok_or("neither a user nor a secret is left; write one in [auth]")?;
+            config.add_zero_config_user(kept);
+        }
+        let (config, changes) = config.follow(&self.config);
+        try_relay_addresses(&config).map_err(|error| error.to_string())?;
+        let policy = self.policy(&config)?;
+        Ok(Examined {
+            config,
+            changes,
+            policy,
+        })
+    }
+
+    /// The snapshot that `config` means on the host as it is now.
+    fn policy(&self, config: &Config) -> Result<Policy, String> {
+        let facts = host_facts(self.listeners.clone())
+            .map_err(|error| format!("the host's addresses cannot be read: {error}"))?;
+        let mut policy = config.policy(&facts);
+        if self.draining {
+            policy.admission = Admission::Closed;
+        }
+        let ports = relay_ports(&policy, &facts, &self.clients);
+        self.metrics.set_relay_ports_limit(ports);
+        Ok(policy)
+    }
+
+    fn adopt(&mut self, examined: Examined, shards: &[ShardHandle], log: &LogGuard) {
+        let Examined { config, policy, .. } = examined;
+        let connections = connections(&config, self.descriptors);
+        let limits = stream_limits(&config, connections);
+        shards.iter().for_each(|shard| shard.set_streams(limits));
+        set_policy(policy, shards);
+        log.set_level(config.log.level);
+        self.config = config;
+    }
+}
+
+fn set_policy(policy: Policy, shards: &[ShardHandle]) {
+    let policy = Arc::new(policy);
+    for shard in shards {
+        shard.set_policy(Arc::clone(&policy));
+    }
+}
+
+/// The warnings and the changed keys, a line each.
+fn describe(examined: &Examined, changed: &str, stays: &str) -> String {
+    let mut text = String::new();
+    let changes = &examined.changes;
+    let warnings = examined.config.warnings.iter().map(ToString::to_string);
+    let applied = changes
+        .applied
+        .iter()
+        .map(|key| format!("{key}: {changed}"));
+    let restart = changes.restart.iter().map(|key| format!("{key}: {stays}"));
+    for line in warnings.chain(applied).chain(restart) {
+        let _ = writeln!(text, "{line}");
+    }
+    if changes.is_empty() {
+        text.push_str("nothing differs from what runs\n");
+    }
+    text
+}
