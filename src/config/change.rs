@@ -90,6 +90,7 @@ const VALUES: &[Value] = &[
     fixed!(relay.ports, "relay.ports"),
     live!(relay.ipv4, "relay.ipv4"),
     live!(relay.ipv6, "relay.ipv6"),
+    live!(relay.tcp, "relay.tcp"),
     live!(rules, "peers.allow", "peers.deny"),
     live!(lifetimes.allocation, "lifetimes.allocation"),
     live!(lifetimes.allocation_max, "lifetimes.allocation_max"),
@@ -109,6 +110,10 @@ const VALUES: &[Value] = &[
     live!(
         limits.channels_per_allocation,
         "limits.channels_per_allocation"
+    ),
+    live!(
+        limits.peer_connections_per_allocation,
+        "limits.peer_connections_per_allocation"
     ),
     live!(
         limits.reflection_bytes_per_second,
@@ -132,6 +137,7 @@ const VALUES: &[Value] = &[
     live!(streams.handshakes, "streams.handshakes"),
     live!(streams.backlog_bytes, "streams.backlog_bytes"),
     live!(streams.media_age, "streams.media_age"),
+    live!(streams.pipe_bytes, "streams.pipe_bytes"),
     live!(streams.silent_after, "streams.silent_after"),
     live!(streams.idle_after, "streams.idle_after"),
     fixed!(proxy_protocol_from, "streams.proxy_protocol_from"),
@@ -154,6 +160,7 @@ const VALUES: &[Value] = &[
         "nat_discovery.alternate_address",
         "nat_discovery.alternate_port"
     ),
+    live!(mobility, "mobility.enabled"),
     live!(rfc3489, "compatibility.rfc3489"),
     live!(channels, "compatibility.rfc5766_channels"),
     fixed!(metrics, "metrics.listen"),

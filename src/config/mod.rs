@@ -106,6 +106,8 @@ pub struct Config {
     pub software: Option<String>,
     /// The four addresses of NAT behaviour discovery (RFC 5780), if it is on.
     pub nat_discovery: Option<NatDiscovery>,
+    /// Whether allocations may move with their clients (RFC 8016).
+    pub mobility: bool,
     /// Whether clients of RFC 3489 get a Binding response.
     pub rfc3489: bool,
     /// The channel numbers that clients may bind.
@@ -129,6 +131,10 @@ pub struct Relay {
     pub ipv4: bool,
     /// Whether IPv6 relayed addresses are offered.
     pub ipv6: bool,
+    /// Whether clients over TCP and TLS get TCP allocations (RFC 6062). Off unless asked for: browsers
+    /// never use them, and everybody who holds a credential could make the host a TCP proxy to the
+    /// whole Internet.
+    pub tcp: bool,
 }
 
 /// What is logged, and how.
@@ -180,6 +186,8 @@ pub struct Streams {
     pub backlog_bytes: usize,
     /// How long relayed media waits for such a client before it is dropped.
     pub media_age: Duration,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader before its sender must wait.
+    pub pipe_bytes: usize,
     /// A new connection without a valid message, or one with half a message, is closed after this.
     pub silent_after: Duration,
     /// A connection without an allocation that sends nothing for so long is closed.
@@ -194,6 +202,7 @@ impl Default for Streams {
             handshakes: 2_000,
             backlog_bytes: 256 << 10,
             media_age: Duration::from_millis(300),
+            pipe_bytes: 64 << 10,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }
@@ -317,6 +326,7 @@ impl fmt::Debug for Config {
             .field("buffers", &self.buffers)
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)
+            .field("mobility", &self.mobility)
             .field("rfc3489", &self.rfc3489)
             .field("channels", &self.channels)
             .field("alternates", &self.alternates)

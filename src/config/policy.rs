@@ -36,6 +36,7 @@ impl Config {
             limits: self.limits,
             bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
+            mobility: self.mobility,
             rfc3489: self.rfc3489,
             channels: self.channels,
             admission: match self.alternates {
@@ -65,6 +66,7 @@ impl Config {
             v6: self.relay_source(Family::V6, self.relay.ipv6, host.default_v6),
             external: self.external.clone(),
             ports: self.relay.ports.clone(),
+            tcp: self.relay.tcp,
         }
     }
 

@@ -52,6 +52,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         ports: check_ports(draft.ports, workers, report),
         ipv4: or(&draft.ipv4, true),
         ipv6: or(&draft.ipv6, true),
+        tcp: or(&draft.relay_tcp, false),
     };
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
     let discovers = discovery.address.is_some();
@@ -111,6 +112,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         buffers,
         software: check_software(draft.software, report),
         nat_discovery,
+        mobility: or(&draft.mobility, false),
         rfc3489: or(&draft.rfc3489, true),
         channels: channels(&draft.rfc5766_channels),
         alternates,
@@ -153,6 +155,7 @@ fn streams(draft: &Draft) -> Streams {
         handshakes: or(&draft.handshakes, default.handshakes),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
         media_age: or(&draft.media_age, default.media_age),
+        pipe_bytes: or(&draft.pipe_bytes, default.pipe_bytes),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),
     }

@@ -43,7 +43,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
     ("auth.oauth_keys", &["id", "key", "algorithm"]),
-    ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
+    (
+        "relay",
+        &["addresses", "external", "ports", "ipv4", "ipv6", "tcp"],
+    ),
     ("peers", &["allow", "deny"]),
     (
         "lifetimes",
@@ -63,6 +66,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "allocations_per_source",
             "permissions_per_allocation",
             "channels_per_allocation",
+            "peer_connections_per_allocation",
             "reflection_bytes_per_second",
         ],
     ),
@@ -75,6 +79,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "handshakes",
             "backlog_bytes",
             "media_age",
+            "pipe_bytes",
             "silent_after",
             "idle_after",
             "proxy_protocol_from",
@@ -95,6 +100,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
+    ("mobility", &["enabled"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("drain", &["limit", "stop_limit"]),
@@ -232,6 +238,7 @@ fn read_relay(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.ports = section.parsed("ports", parse_ports, report);
     draft.ipv4 = section.boolean("ipv4", report);
     draft.ipv6 = section.boolean("ipv6", report);
+    draft.relay_tcp = section.boolean("tcp", report);
 }
 
 fn read_peers(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
@@ -259,6 +266,11 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
         allocations_per_source: section.number("allocations_per_source", 1..=U32, report),
         permissions_per_allocation: section.number("permissions_per_allocation", 1..=U16, report),
         channels_per_allocation: section.number("channels_per_allocation", 1..=U16, report),
+        peer_connections_per_allocation: section.number(
+            "peer_connections_per_allocation",
+            1..=U16,
+            report,
+        ),
         reflection_bytes_per_second: section.size(
             "reflection_bytes_per_second",
             KIB..=1024 * MIB,
@@ -282,6 +294,7 @@ fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.handshakes = section.number("handshakes", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
     draft.media_age = section.short_duration("media_age", 10..=10_000, report);
+    draft.pipe_bytes = section.size("pipe_bytes", 4 * KIB..=16 * MIB, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);
     draft.proxy_protocol_from = section.list("proxy_protocol_from", parse_network, report);
@@ -312,6 +325,7 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
+    draft.mobility = open(root, "mobility", report).boolean("enabled", report);
     draft.redirect = read_redirect(&open(root, "redirect", report), report);
     let compatibility = open(root, "compatibility", report);
     draft.rfc3489 = compatibility.boolean("rfc3489", report);

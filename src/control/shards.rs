@@ -127,7 +127,7 @@ pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
         connections_per_source: share(streams.connections_per_source),
         handshakes: share(streams.handshakes),
         backlog_bytes: streams.backlog_bytes,
-        pipe_bytes: StreamLimits::default().pipe_bytes,
+        pipe_bytes: streams.pipe_bytes,
         media_age: streams.media_age,
         silent_after: streams.silent_after,
         idle_after: streams.idle_after,

@@ -4,8 +4,8 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
-    Family as AddressFamily, HandshakeFailure, PassOutcome, Reason, RequestMethod, ResultCode,
-    Source, Transport,
+    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, Reason,
+    RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -123,6 +123,11 @@ fn allocations() -> Vec<Family> {
             AllocationEnd::label,
             Counter::AllocationsEnded,
         ),
+        counter(
+            "turnstone_allocations_moved_total",
+            "Moves of allocations to another five-tuple of their client.",
+        )
+        .one(Counter::AllocationsMoved),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
         gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),
@@ -164,6 +169,12 @@ fn connections() -> Vec<Family> {
             .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
         counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
             .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
+        gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
+            .one(Counter::PeerConnections),
+        counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")
+            .by("by", PeerOrigin::ALL, PeerOrigin::label, Counter::PeerConnectionsOpened),
+        counter("turnstone_peer_connections_ended_total", "Connections with peers of TCP allocations ended, by reason.")
+            .by("reason", PeerEnd::ALL, PeerEnd::label, Counter::PeerConnectionsEnded),
     ]
 }
 

@@ -122,7 +122,7 @@ impl Shard {
         }
     }
 
-    fn pause_accepting(&mut self) {
+    pub(super) fn pause_accepting(&mut self) {
         let now = self.now.instant;
         self.acceptors.paused_until = Some(now + PAUSE);
         self.watch_acceptors(Interest::Nothing);
@@ -152,6 +152,12 @@ impl Shard {
             let token = Token::Acceptor(i).to_bits();
             if let Err(error) = self.poller.modify(&acceptor.listener, token, interest) {
                 tracing::debug!(shard = self.index, %error, "cannot watch a listener");
+            }
+        }
+        for (number, listener) in self.tcp_relays.listeners() {
+            let token = Token::Tcp(number).to_bits();
+            if let Err(error) = self.poller.modify(listener, token, interest) {
+                tracing::debug!(shard = self.index, %error, "cannot watch a relay");
             }
         }
     }

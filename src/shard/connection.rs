@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::StreamLimits;
 use super::backlog::Backlog;
 use super::greeting::Greeting;
+use super::joined::Joined;
 use super::outbox::{Group, Message};
 use super::passage::Passage;
 use super::wire::{Arrival, Session, Wire, Writer};
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     backlog: Backlog,
     /// The poller was asked to tell when there is room to write.
     awaits_room: bool,
+    /// What it is joined with, once it is a data connection.
+    pub(super) joined: Option<Box<Joined>>,
     opened: Instant,
     heard: Option<Instant>,
     partial_since: Option<Instant>,
@@ -68,6 +71,7 @@ impl Connection {
             wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
             awaits_room: false,
+            joined: None,
             opened: now,
             heard: None,
             partial_since: None,
@@ -113,7 +117,11 @@ impl Connection {
 
     /// Says to the client that nothing follows, where the session has words for it and it is true.
     pub(super) fn say_goodbye(&mut self) {
-        let is_cut = matches!(&self.role, Role::Passing(passage) if passage.is_cut());
+        let is_cut = match (&self.role, &self.joined) {
+            (Role::Passing(passage), _) => passage.is_cut(),
+            (_, Some(joined)) => joined.is_cut(),
+            _ => false,
+        };
         if !is_cut {
             self.wire.say_goodbye();
         }
@@ -162,6 +170,9 @@ impl Connection {
         if let Role::Passing(passage) = &self.role {
             return passage.deadline();
         }
+        if let Some(joined) = &self.joined {
+            return joined.deadline(limits.idle_after);
+        }
         let silent = |since: Instant, after: Duration| since + after;
         let idle = match self.heard {
             Some(heard) => silent(heard, limits.idle_after),
@@ -184,7 +195,7 @@ impl Connection {
 
     /// Whether the poller is to be told of a change in what the connection waits for.
     pub(super) fn changes_interest(&mut self) -> Option<bool> {
-        if matches!(self.role, Role::Passing(_)) {
+        if self.joined.is_some() || matches!(self.role, Role::Passing(_)) {
             return None;
         }
         let awaits = !self.backlog.is_empty() || self.wire.has_unsent();
@@ -192,6 +203,20 @@ impl Connection {
             self.awaits_room = awaits;
             awaits
         })
+    }
+
+    /// The client's end and what it is joined with.
+    pub(super) fn parts(&mut self) -> Option<(&mut Wire, &mut Joined)> {
+        let joined = self.joined.as_deref_mut()?;
+        Some((&mut self.wire, joined))
+    }
+
+    /// What waits to be written, taken out.
+    pub(super) fn take_backlog(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A vector takes all.
+        let _ = self.backlog.write_to(&mut bytes);
+        bytes
     }
 
     /// Relayed messages that wait to be written.

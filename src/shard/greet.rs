@@ -16,28 +16,38 @@ impl Shard {
         self.balancers.iter().any(has)
     }
 
-    /// Takes what has arrived in the next free slot, and learns what it can of the connection.
-    pub(super) fn hear(&mut self, id: ConnectionId, length: usize) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
+    /// Takes what has arrived in the next free slot, and learns what it can of the connection; returns
+    /// what `handle_bytes` does.
+    pub(super) fn hear(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+        let connection = self.connections.get(id)?;
         if let Role::Unknown(greeting) = &mut connection.role {
             greeting.hear(self.buffers.packet(0, length));
         }
         while let Some(told) = self.told(id) {
             match told {
-                Told::Nothing => return,
+                Told::Nothing => break,
                 Told::Client(header) => {
                     if let Err(end) = self.name(id, header) {
-                        return self.doomed.push((id, end));
+                        self.doomed.push((id, end));
+                        break;
                     }
                 }
-                Told::BadHeader => return self.doomed.push((id, ConnectionEnd::ProxyHeader)),
+                Told::BadHeader => {
+                    self.doomed.push((id, ConnectionEnd::ProxyHeader));
+                    break;
+                }
                 Told::Turn => return self.become_turn(id),
-                Told::Tls(upstream) => return self.become_tls(id, upstream),
-                Told::PassOn(upstream) => return self.pass_on(id, upstream),
+                Told::Tls(upstream) => {
+                    self.become_tls(id, upstream);
+                    break;
+                }
+                Told::PassOn(upstream) => {
+                    self.pass_on(id, upstream);
+                    break;
+                }
             }
         }
+        None
     }
 
     fn told(&mut self, id: ConnectionId) -> Option<Told> {
@@ -91,18 +101,14 @@ impl Shard {
     }
 
     /// What was heard is for the core.
-    fn become_turn(&mut self, id: ConnectionId) {
-        let Some(heard) = self.take_heard(id, |connection| connection.role = Role::Turn) else {
-            return;
-        };
+    fn become_turn(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let heard = self.take_heard(id, |connection| connection.role = Role::Turn)?;
         if heard.is_empty() {
-            return self.connections.refile(id);
+            return None;
         }
-        let Some(room) = self.buffers.free_packets().next() else {
-            return;
-        };
+        let room = self.buffers.free_packets().next()?;
         room[..heard.len()].copy_from_slice(&heard);
-        self.handle_bytes(id, heard.len());
+        self.handle_bytes(id, heard.len())
     }
 
     /// TLS ends here.

@@ -7,14 +7,18 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::StreamLimits;
 use crate::net::Waker;
 use crate::transport::TlsServer;
-use crate::turn::Policy;
+use crate::turn::{Letter, PeerConnectionId, Policy};
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    /// From the core of another shard.
+    Letter(Letter),
     SetStreams(StreamLimits),
     SetTls(TlsServer),
+    /// An allocation that this shard has a data connection of has ended.
+    ClosePeer(PeerConnectionId),
     Stop,
 }
 

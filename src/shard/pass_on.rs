@@ -5,8 +5,9 @@ use std::net::TcpStream;
 
 use super::connection::Role;
 use super::event_loop::Shard;
+use super::joined::Side;
 use super::passage::Passage;
-use super::pipe::Tools;
+use super::pipe::{Most, Tools};
 use super::token::{ConnectionId, Token};
 use super::wire::{End, Session, Wire};
 use crate::config::UpstreamAddress;
@@ -24,7 +25,7 @@ impl Shard {
 
     fn begin_passage(&mut self, id: ConnectionId, place: usize) -> io::Result<()> {
         let now = self.now.instant;
-        let most = self.connections.limits().pipe_bytes;
+        let most = Most::each(self.connections.limits().pipe_bytes);
         let upstream = self.upstreams.get(place).ok_or(io::ErrorKind::NotFound)?;
         let Some(connection) = self.connections.get(id) else {
             return Ok(());
@@ -82,10 +83,18 @@ impl Shard {
         self.doomed.push((id, ConnectionEnd::Upstream));
     }
 
-    /// Serves the client's side of a connection that goes on to an upstream; false when it does not.
-    pub(super) fn serve_passage(&mut self, id: ConnectionId, ready: Readiness) -> bool {
+    /// Serves the other end of what a client's connection is joined with.
+    pub(super) fn serve_far(&mut self, id: ConnectionId, ready: Readiness) {
+        match self.connections.get(id).map(|one| one.passing().is_some()) {
+            Some(true) => self.serve_upstream(id, ready),
+            _ => self.serve_joined(id, Side::Far, ready),
+        }
+    }
+
+    /// Serves the client's side of a connection that goes on to an upstream.
+    pub(super) fn serve_passage(&mut self, id: ConnectionId, ready: Readiness) {
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
-            return false;
+            return;
         };
         let is_over = passage.is_connecting() && ready.ended;
         if ready.ended {
@@ -94,13 +103,11 @@ impl Shard {
         if is_over {
             self.doomed.push((id, ConnectionEnd::Closed));
         } else {
-            self.pump(id);
+            self.carry(id);
         }
-        true
     }
 
-    /// Serves the upstream's side.
-    pub(super) fn serve_upstream(&mut self, id: ConnectionId, ready: Readiness) {
+    fn serve_upstream(&mut self, id: ConnectionId, ready: Readiness) {
         let now = self.now.instant;
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
             return;
@@ -117,7 +124,7 @@ impl Shard {
         if ready.ended {
             passage.note_gone(Token::Far(id), near, &self.poller);
         }
-        self.pump(id);
+        self.carry(id);
     }
 
     /// The client of a connection that goes on to an upstream has said all; false when it does not.
@@ -126,13 +133,13 @@ impl Shard {
             return false;
         };
         passage.near_ended(end);
-        self.pump(id);
+        self.carry(id);
         true
     }
 
-    fn pump(&mut self, id: ConnectionId) {
+    fn carry(&mut self, id: ConnectionId) {
         self.make_room(1);
-        let most = self.connections.limits().pipe_bytes;
+        let most = Most::each(self.connections.limits().pipe_bytes);
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
             return;
         };

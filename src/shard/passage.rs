@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::pipe::{Moved, Needs, Pipe, Tools};
+use super::pipe::{Most, Moved, Needs, Pipe, Tools};
 use super::token::{ConnectionId, Token};
 use super::wire::{End, Wire};
 use crate::net::{Epoll, Interest};
@@ -130,7 +130,7 @@ impl Passage {
         &mut self,
         id: ConnectionId,
         near: &Wire,
-        most: usize,
+        most: Most,
         poller: &Epoll,
     ) -> io::Result<()> {
         let (near_gone, far_gone) = (self.near == Watch::Gone, self.distant == Watch::Gone);

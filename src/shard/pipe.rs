@@ -23,8 +23,24 @@ pub(super) struct Tools<'t> {
     /// Where to read into; see [`Wire::read`].
     pub(super) room: &'t mut [u8],
     pub(super) scratch: &'t mut TlsScratch,
-    /// How many bytes may wait in one direction before its source is not read.
-    pub(super) most: usize,
+    pub(super) most: Most,
+}
+
+/// How many bytes may wait for each end before who speaks to it is not read; none while zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    pub(super) for_near: usize,
+    pub(super) for_far: usize,
+}
+
+impl Most {
+    /// The same for both ends.
+    pub(super) const fn each(bytes: usize) -> Self {
+        Self {
+            for_near: bytes,
+            for_far: bytes,
+        }
+    }
 }
 
 /// How many bytes each end took.
@@ -85,8 +101,8 @@ impl Pipe {
     ) -> Moved {
         let before = (self.out.stage, self.back.stage);
         let moved = Moved {
-            to_far: self.out.pump(near, far, tools),
-            to_near: self.back.pump(far, near, tools),
+            to_far: self.out.pump(near, far, tools, tools.most.for_far),
+            to_near: self.back.pump(far, near, tools, tools.most.for_near),
         };
         let after = (self.out.stage, self.back.stage);
         if before != after || moved != Moved::default() {
@@ -119,22 +135,21 @@ impl Pipe {
 
     /// What it waits for at the near end. `far_gone` tells that the poller will not speak of the far end
     /// any more, so that its last bytes have to be fetched when there is room for them.
-    pub(super) fn needs_near(&self, near: &Wire, most: usize, far_gone: bool) -> Needs {
-        needs(&self.out, &self.back, near, most, far_gone)
+    pub(super) fn needs_near(&self, near: &Wire, most: Most, far_gone: bool) -> Needs {
+        let fetches = far_gone && self.back.reads(most.for_near);
+        Needs {
+            read: self.out.reads(most.for_far),
+            write: self.back.has_more() || near.has_unsent() || fetches,
+        }
     }
 
     /// What it waits for at the far end, likewise.
-    pub(super) fn needs_far(&self, far: &Wire, most: usize, near_gone: bool) -> Needs {
-        needs(&self.back, &self.out, far, most, near_gone)
-    }
-}
-
-/// Of the end that `from` it comes and `to` it goes.
-fn needs(from: &Lane, to: &Lane, end: &Wire, most: usize, other_gone: bool) -> Needs {
-    let fetches = other_gone && to.reads(most);
-    Needs {
-        read: from.reads(most),
-        write: to.has_more() || end.has_unsent() || fetches,
+    pub(super) fn needs_far(&self, far: &Wire, most: Most, near_gone: bool) -> Needs {
+        let fetches = near_gone && self.out.reads(most.for_far);
+        Needs {
+            read: self.back.reads(most.for_near),
+            write: self.out.has_more() || far.has_unsent() || fetches,
+        }
     }
 }
 
@@ -163,10 +178,16 @@ struct Lane {
 }
 
 impl Lane {
-    fn pump(&mut self, source: &mut Wire, sink: &mut Wire, tools: &mut Tools<'_>) -> usize {
+    fn pump(
+        &mut self,
+        source: &mut Wire,
+        sink: &mut Wire,
+        tools: &mut Tools<'_>,
+        most: usize,
+    ) -> usize {
         let mut moved = self.deliver(sink, tools.scratch);
         for _ in 0..READS {
-            if !self.reads(tools.most) {
+            if !self.reads(most) {
                 break;
             }
             let arrival = source.read(tools.room);

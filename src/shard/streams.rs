@@ -4,12 +4,14 @@ use super::connection::Role;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
+use super::joined::Side;
 use super::token::ConnectionId;
 use super::wire::{Arrival, End};
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
 use crate::turn::{
-    ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, HandshakeFailure, Reason,
+    ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, HandshakeFailure, PeerEnd,
+    Reason,
 };
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
@@ -17,7 +19,7 @@ use crate::turn::{
 const STRANGERS_SHARE: usize = 4096;
 
 /// What was found in the bytes of one read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Found {
     /// A whole frame.
     any: bool,
@@ -26,12 +28,20 @@ struct Found {
     /// A payload that is queued where it arrived.
     queued: bool,
     garbled: bool,
+    /// What stands behind the ConnectionBind request that succeeded.
+    rest: Option<Vec<u8>>,
 }
 
 impl Shard {
     pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
-        if self.serve_passage(id, ready) {
+        let Some(connection) = self.connections.get(id) else {
             return;
+        };
+        if connection.joined.is_some() {
+            return self.serve_joined(id, Side::Near, ready);
+        }
+        if connection.passing().is_some() {
+            return self.serve_passage(id, ready);
         }
         if ready.writable {
             self.write_backlog(id);
@@ -83,10 +93,15 @@ impl Shard {
             stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        if is_unknown {
-            self.hear(id, arrival.length);
+        let rest = if is_unknown {
+            self.hear(id, arrival.length)
         } else if arrival.length > 0 {
-            self.handle_bytes(id, arrival.length);
+            self.handle_bytes(id, arrival.length)
+        } else {
+            None
+        };
+        if let Some(rest) = rest {
+            return self.begin_relaying(id, &rest, arrival.end);
         }
         if arrival.end.is_some_and(|end| !self.end_passage(id, end)) || watched.is_err() {
             let end = arrival.end.map_or(ConnectionEnd::Closed, End::reason);
@@ -94,11 +109,10 @@ impl Shard {
         }
     }
 
-    /// Handles the frames in the next free slot.
-    pub(super) fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
+    /// Handles the frames in the next free slot. What stands behind a request that made it a data
+    /// connection is returned.
+    pub(super) fn handle_bytes(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+        let connection = self.connections.get(id)?;
         let five_tuple = connection.five_tuple;
         let mut framer = std::mem::take(&mut connection.framer);
         let found = self.handle_frames(five_tuple, &mut framer, length);
@@ -118,6 +132,7 @@ impl Shard {
             }
             self.connections.refile(id);
         }
+        found.rest
     }
 
     fn handle_frames(&mut self, from: FiveTuple, framer: &mut Framer, length: usize) -> Found {
@@ -147,6 +162,10 @@ impl Shard {
             found.heard |= !matches!(route, Route::Dropped);
             found.queued |= matches!(route, Route::ToPeer(..));
             self.follow_frame(route);
+            if self.just_joined.take().is_some() {
+                found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());
+                return found;
+            }
         }
     }
 
@@ -170,6 +189,13 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        if let Some(joined) = &mut connection.joined {
+            if joined.is_paused() {
+                return self.pump(id);
+            }
+            joined.end.get_or_insert(PeerEnd::Idle);
+            return self.close(id, ConnectionEnd::PeerGone);
+        }
         let silent = connection.is_silent(now, &limits);
         if !silent && self.server.has_allocation(&connection.five_tuple) {
             connection.note_heard(now);
@@ -187,6 +213,9 @@ impl Shard {
         let (transport, unsent) = (client.transport, connection.unsent_media());
         let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
+        if let Some(joined) = connection.joined.take() {
+            self.disjoin(&joined, end);
+        }
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);

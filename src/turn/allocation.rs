@@ -9,7 +9,9 @@ use super::allocation_key::AllocationKey;
 use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
+use super::mobility::MobileId;
 use super::owner::Owner;
+use super::peer_connection::PeerConnections;
 use super::permission::Permissions;
 use super::relay::{Relay, Relays};
 use super::reply::{Missing, Reply, Signature};
@@ -30,6 +32,8 @@ pub(super) struct Origin {
     pub(super) neighbour: Neighbour,
     /// The family that was asked for too and could not be had.
     pub(super) missing: Option<Missing>,
+    /// A ticket was asked for (RFC 8016 §3.1).
+    pub(super) mobile: bool,
 }
 
 /// The port above the relayed transport address (RFC 8656 §7.2 step 8).
@@ -67,6 +71,8 @@ pub(super) enum State {
     Opening,
     /// It relays.
     Live,
+    /// It comes from another shard, with its relay sockets.
+    Arriving,
 }
 
 /// One allocation.
@@ -87,7 +93,11 @@ pub(super) struct Allocation {
     pub(super) icmp_recovered: Instant,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
+    /// The peer data connections of a TCP allocation (RFC 6062); none of a UDP allocation.
+    pub(super) peers: Option<PeerConnections>,
     pub(super) meter: AllocationMeter,
+    /// What its tickets know it by, if it has one.
+    pub(super) mobile: Option<MobileId>,
 }
 
 impl Allocation {
@@ -97,6 +107,11 @@ impl Allocation {
             algorithm: self.origin.integrity,
             key: self.owner.mac_key(),
         }
+    }
+
+    /// Whether its relays are TCP listeners.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.peers.is_some()
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -110,7 +125,11 @@ impl Allocation {
 
     /// When something of it expires next.
     pub(super) fn next_expiry(&self) -> Instant {
-        let parts = [self.permissions.next_expiry(), self.channels.next_expiry()];
+        let parts = [
+            self.permissions.next_expiry(),
+            self.channels.next_expiry(),
+            self.peers.as_ref().and_then(PeerConnections::next_deadline),
+        ];
         parts
             .into_iter()
             .flatten()
@@ -190,6 +209,15 @@ impl Allocations {
         self.by_client.insert(allocation.client, key);
         slot.allocation = Some(Box::new(allocation));
         key
+    }
+
+    /// Gives an allocation to `client`, whose five-tuple has none; returns the one that it had.
+    pub(super) fn rename(&mut self, key: AllocationKey, client: FiveTuple) -> Option<FiveTuple> {
+        let allocation = self.get_mut(key)?;
+        let old = std::mem::replace(&mut allocation.client, client);
+        self.by_client.remove(&old);
+        self.by_client.insert(client, key);
+        Some(old)
     }
 
     pub(super) fn remove(&mut self, key: AllocationKey) -> Option<Box<Allocation>> {

@@ -1,4 +1,5 @@
-//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656).
+//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656,
+//! RFC 6062).
 //!
 //! A [`Server`] owns no socket, clock, thread or random source. Packets, events and the time go into
 //! its `handle_*` methods; after each of them the owner drains `poll_action` and `poll_response` and
@@ -8,17 +9,22 @@ mod access_token;
 mod allocation;
 mod allocation_key;
 mod auth;
+mod awaited;
 mod bandwidth;
 mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod exchange;
 mod five_tuple;
 mod icmp;
 mod icmp_report;
 mod keys;
+mod letter;
 mod life;
 mod live_relays;
+mod mobility;
+mod moving;
 mod nat_discovery;
 mod network;
 mod nonce;
@@ -27,6 +33,7 @@ mod opaque;
 mod opening;
 mod outcome;
 mod owner;
+mod peer_connection;
 mod peer_filter;
 mod permission;
 mod policy;
@@ -43,26 +50,31 @@ mod reservation;
 mod security;
 mod server;
 mod stats;
+mod tcp;
+mod ticket;
 
 pub use access_token::{
     AccessToken, KeyError, MacKey, TOKEN_NONCE, TokenAlgorithm, TokenError, TokenKey,
 };
 pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
+pub use exchange::{Action, Event};
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
+pub use letter::Letter;
 pub use nat_discovery::NatDiscovery;
 pub use network::{Network, NetworkError};
 pub use oauth::OAuth;
 pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
+pub use peer_connection::PeerConnectionId;
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use redirect::{Admission, Alternates};
 pub use security::Security;
-pub use server::{Action, Event, Server, Setup, Shared};
+pub use server::{Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, HandshakeFailure,
-    PassOutcome, RequestMethod, ResultCode, SLOTS, Source, Stats,
+    PassOutcome, PeerEnd, PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use super::access_token::MacKey;
 use super::five_tuple::{Family, FiveTuple};
+use super::peer_connection::PeerConnectionId;
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
+use super::ticket::Ticket;
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
 
-/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19).
+/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     TryAlternate(Alternate),
     BadRequest,
     Unauthenticated,
     Forbidden,
+    MobilityForbidden,
     UnknownAttributes(Vec<AttributeType>),
     AllocationMismatch,
     StaleNonce,
@@ -26,6 +29,8 @@ pub(super) enum Refusal {
     WrongCredentials,
     UnsupportedTransport,
     PeerFamilyMismatch,
+    ConnectionExists,
+    ConnectionFailed,
     QuotaReached,
     InsufficientCapacity,
 }
@@ -38,6 +43,7 @@ impl Refusal {
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated => (401, "Unauthenticated"),
             Self::Forbidden => (403, "Forbidden"),
+            Self::MobilityForbidden => (405, "Mobility Forbidden"),
             Self::UnknownAttributes(_) => (420, "Unknown Attribute"),
             Self::AllocationMismatch => (437, "Allocation Mismatch"),
             Self::StaleNonce => (438, "Stale Nonce"),
@@ -45,6 +51,8 @@ impl Refusal {
             Self::WrongCredentials => (441, "Wrong Credentials"),
             Self::UnsupportedTransport => (442, "Unsupported Transport Protocol"),
             Self::PeerFamilyMismatch => (443, "Peer Address Family Mismatch"),
+            Self::ConnectionExists => (446, "Connection Already Exists"),
+            Self::ConnectionFailed => (447, "Connection Timeout or Failure"),
             Self::QuotaReached => (486, "Allocation Quota Reached"),
             Self::InsufficientCapacity => (508, "Insufficient Capacity"),
         }
@@ -79,10 +87,16 @@ pub(super) enum Success {
         lifetime: Duration,
         token: Option<Token>,
         missing: Option<Missing>,
+        ticket: Option<Ticket>,
     },
-    /// Refresh (RFC 8656 §8.2).
-    Refreshed { lifetime: Duration },
-    /// CreatePermission and ChannelBind require nothing.
+    /// Refresh (RFC 8656 §8.2), with a ticket (RFC 8016 §3.2).
+    Refreshed {
+        lifetime: Duration,
+        ticket: Option<Ticket>,
+    },
+    /// Connect (RFC 6062 §5.2).
+    Connected { connection: PeerConnectionId },
+    /// CreatePermission, ChannelBind and ConnectionBind require nothing.
     Done,
 }
 
@@ -158,6 +172,8 @@ impl Reply {
             RequestMethod::Refresh => Method::REFRESH,
             RequestMethod::CreatePermission => Method::CREATE_PERMISSION,
             RequestMethod::ChannelBind => Method::CHANNEL_BIND,
+            RequestMethod::Connect => Method::CONNECT,
+            RequestMethod::ConnectionBind => Method::CONNECTION_BIND,
         }
     }
 
@@ -179,6 +195,7 @@ impl Reply {
                 lifetime,
                 token,
                 missing,
+                ticket,
             } => {
                 for relayed in relayed.into_iter().flatten() {
                     builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
@@ -192,9 +209,14 @@ impl Reply {
                 if let Some(missing) = missing {
                     missing.write(&mut builder);
                 }
+                write_ticket(&mut builder, ticket);
             }
-            Success::Refreshed { lifetime } => {
+            Success::Refreshed { lifetime, ticket } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+                write_ticket(&mut builder, ticket);
+            }
+            Success::Connected { connection } => {
+                builder.u32(AttributeType::CONNECTION_ID, connection.to_bits());
             }
             Success::Done => {}
         }
@@ -240,6 +262,12 @@ impl Reply {
         if self.fingerprint {
             builder.fingerprint();
         }
+    }
+}
+
+fn write_ticket(builder: &mut MessageBuilder<'_>, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        builder.attribute(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
     }
 }
 

@@ -40,6 +40,10 @@ pub enum RequestMethod {
     CreatePermission,
     /// RFC 8656 §12.
     ChannelBind,
+    /// RFC 6062 §5.2.
+    Connect,
+    /// RFC 6062 §5.4.
+    ConnectionBind,
 }
 
 /// The result of a request: success or one of the error codes that this server sends.
@@ -78,6 +82,8 @@ pub enum AllocationEnd {
     Deleted,
     /// The client's connection closed.
     ClientGone,
+    /// It was to move to another shard, which could not take its sockets.
+    Lost,
 }
 
 /// Why a stream connection closed.
@@ -102,6 +108,36 @@ pub enum ConnectionEnd {
     Upstream,
     /// A limit on connections was reached.
     Refused,
+    /// It was a data connection, and the peer's ended.
+    PeerGone,
+    /// The server stopped.
+    Shutdown,
+}
+
+/// Who opened a peer data connection (RFC 6062 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerOrigin {
+    /// The server, for a client's Connect request.
+    Connect,
+    /// The peer, to the relayed transport address.
+    Accept,
+}
+
+/// How a peer data connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// Both sides had said all, and all of it was delivered.
+    Closed,
+    /// The client's connection or the peer's broke.
+    Reset,
+    /// One side had ended and the other was silent for too long.
+    Idle,
+    /// No client bound it in time (RFC 6062 §5.2, §5.3).
+    Unbound,
+    /// The peer had no permission, or the allocation had its share of connections.
+    Refused,
+    /// The allocation ended.
+    AllocationGone,
     /// The server stopped.
     Shutdown,
 }
@@ -180,6 +216,8 @@ pub enum Counter {
     Allocations(Transport, Family),
     /// Allocations ended.
     AllocationsEnded(AllocationEnd),
+    /// Moves of allocations to another five-tuple of their client (RFC 8016).
+    AllocationsMoved,
     /// Permissions alive, a gauge.
     Permissions,
     /// Channels bound, a gauge.
@@ -208,6 +246,12 @@ pub enum Counter {
     Passed(PassOutcome),
     /// ICMP errors told to clients.
     IcmpReports,
+    /// Peer data connections that are joined with a client's, a gauge.
+    PeerConnections,
+    /// Peer data connections ever opened.
+    PeerConnectionsOpened(PeerOrigin),
+    /// Peer data connections ended.
+    PeerConnectionsEnded(PeerEnd),
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -240,6 +284,8 @@ labels! {
         Refresh => "refresh",
         CreatePermission => "create_permission",
         ChannelBind => "channel_bind",
+        Connect => "connect",
+        ConnectionBind => "connection_bind",
     }
     AuthFailure {
         NoCredentials => "no_credentials",
@@ -258,7 +304,12 @@ labels! {
         Timeout => "timeout",
     }
     Eviction { Age => "age", Size => "size", Closed => "closed" }
-    AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
+    AllocationEnd {
+        Expired => "expired",
+        Deleted => "deleted",
+        ClientGone => "client_gone",
+        Lost => "lost",
+    }
     HandshakeFailure {
         NotTls => "not_tls",
         Version => "version",
@@ -281,6 +332,17 @@ labels! {
         Backlog => "backlog",
         Upstream => "upstream",
         Refused => "refused",
+        PeerGone => "peer_gone",
+        Shutdown => "shutdown",
+    }
+    PeerOrigin { Connect => "connect", Accept => "accept" }
+    PeerEnd {
+        Closed => "closed",
+        Reset => "reset",
+        Idle => "idle",
+        Unbound => "unbound",
+        Refused => "refused",
+        AllocationGone => "allocation_gone",
         Shutdown => "shutdown",
     }
 }
@@ -295,6 +357,7 @@ impl ResultCode {
         Self(400),
         Self(401),
         Self(403),
+        Self(405),
         Self(420),
         Self(437),
         Self(438),
@@ -302,6 +365,8 @@ impl ResultCode {
         Self(441),
         Self(442),
         Self(443),
+        Self(446),
+        Self(447),
         Self(486),
         Self(500),
         Self(508),
@@ -348,7 +413,8 @@ const AUTH_FAILURES: usize = REQUESTS + RequestMethod::ALL.len() * ResultCode::A
 const ALLOCATIONS_CREATED: usize = AUTH_FAILURES + AuthFailure::ALL.len();
 const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
-const PERMISSIONS: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
+const ALLOCATIONS_MOVED: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
+const PERMISSIONS: usize = ALLOCATIONS_MOVED + 1;
 const CHANNELS: usize = PERMISSIONS + 1;
 const RELAY_PORTS: usize = CHANNELS + 1;
 const RELAY_FAILURES: usize = RELAY_PORTS + 1;
@@ -362,8 +428,11 @@ const TLS_HANDSHAKES_FAILED: usize = TLS_HANDSHAKES + 1;
 const BACKLOG_EVICTED: usize = TLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 const PASSED: usize = BACKLOG_EVICTED + Eviction::ALL.len();
 const ICMP_REPORTS: usize = PASSED + PassOutcome::ALL.len();
+const PEER_CONNECTIONS: usize = ICMP_REPORTS + 1;
+const PEER_CONNECTIONS_OPENED: usize = PEER_CONNECTIONS + 1;
+const PEER_CONNECTIONS_ENDED: usize = PEER_CONNECTIONS_OPENED + PeerOrigin::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = ICMP_REPORTS + 1;
+pub const SLOTS: usize = PEER_CONNECTIONS_ENDED + PeerEnd::ALL.len();
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -387,6 +456,7 @@ impl Counter {
                 ALLOCATIONS + transport as usize * Family::ALL.len() + family as usize
             }
             Self::AllocationsEnded(end) => ALLOCATIONS_ENDED + end as usize,
+            Self::AllocationsMoved => ALLOCATIONS_MOVED,
             Self::Permissions => PERMISSIONS,
             Self::Channels => CHANNELS,
             Self::RelayPorts => RELAY_PORTS,
@@ -403,6 +473,9 @@ impl Counter {
             Self::BacklogEvicted(eviction) => BACKLOG_EVICTED + eviction as usize,
             Self::Passed(outcome) => PASSED + outcome as usize,
             Self::IcmpReports => ICMP_REPORTS,
+            Self::PeerConnections => PEER_CONNECTIONS,
+            Self::PeerConnectionsOpened(origin) => PEER_CONNECTIONS_OPENED + origin as usize,
+            Self::PeerConnectionsEnded(end) => PEER_CONNECTIONS_ENDED + end as usize,
         }
     }
 }

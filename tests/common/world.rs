@@ -1,6 +1,6 @@
 //! A server of the pure core on virtual time, its sockets played by the test.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,11 +8,13 @@ use std::time::Duration;
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Policy, Server, Setup, Shared, Verdict,
+    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Letter, Policy, Server, Setup, Shared,
+    Verdict,
 };
 
 use super::{
-    Login, Response, START, channel_number, requested_family, requested_transport, xor_peer_address,
+    Login, Peers, Response, START, channel_number, requested_family, requested_transport,
+    xor_peer_address,
 };
 
 /// A server with the test's clock and sockets.
@@ -28,7 +30,15 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// Listeners and connections of TCP allocations.
+    pub peers: Peers,
+    /// Responses that came behind the one that was returned.
+    pub later: Vec<(FiveTuple, Response)>,
     transactions: u64,
+    /// Letters to other shards that are not delivered yet.
+    letters: VecDeque<(u16, Letter)>,
+    /// What came out of packets that had been parked.
+    late: Vec<Out>,
 }
 
 pub type Retry = bool;
@@ -92,7 +102,11 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            peers: Peers::default(),
+            later: Vec::new(),
             transactions: 0,
+            letters: VecDeque::new(),
+            late: Vec::new(),
         }
     }
 
@@ -102,7 +116,9 @@ impl World {
         while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
             self.advance(due.since(self.now.instant));
             self.server.handle_timeout(self.now);
-            let _ = self.drain();
+            if let Some(Out::ToClient { to, message }) = self.drain() {
+                self.later.insert(0, (to, Response(message)));
+            }
         }
         self.advance(end.since(self.now.instant));
     }
@@ -124,33 +140,50 @@ impl World {
         let _ = self.drain();
     }
 
+    /// Carries the letters of the shards of a group; what came out of packets that waited for them.
+    pub fn deliver(group: &mut [Self]) -> Vec<Out> {
+        while Self::deliver_one(group) {}
+        let late = group.iter_mut().flat_map(|world| world.late.drain(..));
+        late.collect()
+    }
+
+    /// Carries one letter; false when there is none.
+    pub fn deliver_one(group: &mut [Self]) -> bool {
+        let mut writers = group.iter_mut();
+        let Some((to, letter)) = writers.find_map(|world| world.letters.pop_front()) else {
+            return false;
+        };
+        let world = &mut group[usize::from(to)];
+        world.server.handle_event(world.now, Event::Letter(letter));
+        let out = world.drain();
+        world.late.extend(out);
+        true
+    }
+
     /// A packet from a client, and what comes out.
     pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
         let out = match self.server.handle_client(self.now, from, packet) {
-            Verdict::ToPeer {
-                from,
-                peer,
-                payload,
-            }
-            | Verdict::ToPeerUnfragmented {
-                from,
-                peer,
-                payload,
-            } => {
-                let relay = self
-                    .relays
-                    .iter()
-                    .find(|(address, key)| **key == from && address.is_ipv4() == peer.is_ipv4());
-                let from = *relay.expect("an open relay socket").0;
-                Out::ToPeer {
-                    from,
-                    peer,
-                    payload: payload.to_vec(),
-                }
+            verdict @ (Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }) => {
+                to_peer(&self.relays, verdict)
             }
             other => to_client(other),
         };
         self.drain().unwrap_or(out)
+    }
+
+    fn handle_parked(&mut self, client: FiveTuple) {
+        let Some(packet) = self.server.take_parked(&client) else {
+            return;
+        };
+        let verdict = self.server.handle_parked(self.now, client, &packet);
+        if matches!(
+            verdict,
+            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }
+        ) {
+            self.late.push(to_peer(&self.relays, verdict));
+        }
+        let response = self.response();
+        self.late.extend(response);
     }
 
     /// A datagram from `peer` to the relay socket bound at `relay`, and what comes out.
@@ -169,13 +202,14 @@ impl World {
     }
 
     /// Does what the server asks for; the response that waits, if any.
-    fn drain(&mut self) -> Option<Out> {
+    pub(super) fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
                 Action::OpenPair { key, local } => {
-                    self.open(key, local, self.bind);
-                    if self.bind.is_ok() {
+                    let bind = self.bind_to(local);
+                    self.open(key, local, bind);
+                    if bind.is_ok() {
                         let above = SocketAddr::new(local.ip(), local.port() + 1);
                         let is_new = self.held().insert(above);
                         assert!(is_new && !self.relays.contains_key(&above), "bound twice");
@@ -188,17 +222,30 @@ impl World {
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
                 }
+                Action::HoldRelay { key, local } => {
+                    assert_eq!(self.relays.remove(&local), Some(key), "not open");
+                    assert!(self.held().insert(local), "{local} is held twice");
+                }
+                Action::Post { shard, letter } => self.letters.push_back((shard, letter)),
+                Action::HandleParked { client } => self.handle_parked(client),
                 Action::CloseRelay { key, family } => {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
                 }
+                Action::OpenTcpRelay { key, local } => self.listen(key, local, self.bind),
+                other => self.peers.act(other),
             }
         }
+        self.response()
+    }
+
+    fn response(&mut self) -> Option<Out> {
         let (to, message) = self.server.poll_response()?;
-        Some(Out::ToClient {
-            to,
-            message: message.to_vec(),
-        })
+        let message = message.to_vec();
+        while let Some((to, message)) = self.server.poll_response() {
+            self.later.push((to, Response(message.to_vec())));
+        }
+        Some(Out::ToClient { to, message })
     }
 
     /// The reserved sockets that are held.
@@ -206,10 +253,16 @@ impl World {
         self.held.lock().expect("no panic")
     }
 
+    /// What binding a socket to `local` ends in.
+    fn bind_to(&self, local: SocketAddr) -> Result<(), Retry> {
+        match self.refused == Some(Family::of(local.ip())) {
+            true => Err(false),
+            false => self.bind,
+        }
+    }
+
     fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let is_refused = self.refused == Some(family);
-        let bind = if is_refused { Err(false) } else { bind };
         let event = match bind {
             Ok(()) => {
                 assert!(
@@ -304,6 +357,30 @@ impl World {
         let mut id = [0; 12];
         id[4..].copy_from_slice(&(self.transactions + 2).to_be_bytes());
         xor_peer_address(peer, TransactionId(id))
+    }
+}
+
+fn to_peer(relays: &BTreeMap<SocketAddr, AllocationKey>, verdict: Verdict<'_>) -> Out {
+    let (Verdict::ToPeer {
+        from,
+        peer,
+        payload,
+    }
+    | Verdict::ToPeerUnfragmented {
+        from,
+        peer,
+        payload,
+    }) = verdict
+    else {
+        panic!("a client's packet went to a client")
+    };
+    let relay = relays
+        .iter()
+        .find(|(address, key)| **key == from && address.is_ipv4() == peer.is_ipv4());
+    Out::ToPeer {
+        from: *relay.expect("an open relay socket").0,
+        peer,
+        payload: payload.to_vec(),
     }
 }
 

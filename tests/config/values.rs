@@ -132,6 +132,7 @@ const CASES: &[(&str, &str, Check)] = &[
     ("relay.ipv6", "[relay]\nipv6 = false", |c| {
         policy(c).relay.v6 == RelaySource::Disabled
     }),
+    ("relay.tcp", "[relay]\ntcp = true", |c| policy(c).relay.tcp),
     ("peers.allow", "[peers]\nallow = [\"10.20.0.0/16\"]", |c| {
         c.rules.len() == 1
     }),
@@ -181,6 +182,11 @@ const CASES: &[(&str, &str, Check)] = &[
         |c| policy(c).limits.channels_per_allocation == 7,
     ),
     (
+        "limits.peer_connections_per_allocation",
+        "[limits]\npeer_connections_per_allocation = 7",
+        |c| policy(c).limits.peer_connections_per_allocation == 7,
+    ),
+    (
         "limits.reflection_bytes_per_second",
         "[limits]\nreflection_bytes_per_second = \"2KiB\"",
         |c| policy(c).limits.reflection_bytes_per_second == 2048,
@@ -208,6 +214,9 @@ const CASES: &[(&str, &str, Check)] = &[
         "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"\nalternate_port = 9",
         |c| four(c).contains(&at("192.0.2.10:9")),
     ),
+    ("mobility.enabled", "[mobility]\nenabled = true", |c| {
+        policy(c).mobility
+    }),
     (
         "redirect.servers",
         "[redirect]\nservers = [\"198.51.100.7:3478\"]",
@@ -257,6 +266,9 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nmedia_age = \"40ms\"",
         |c| c.streams.media_age == Duration::from_millis(40),
     ),
+    ("streams.pipe_bytes", "[streams]\npipe_bytes = 4096", |c| {
+        c.streams.pipe_bytes == 4096
+    }),
     ("streams.silent_after", "[streams]\nsilent_after = 3", |c| {
         c.streams.silent_after == secs(3)
     }),

@@ -10,7 +10,7 @@ use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 use super::tls::Secured;
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
+pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[test]
 fn uclient_binds_channels_over_udp() {
@@ -258,15 +258,15 @@ pub(crate) fn account() -> String {
 
 /// What a run of `turnutils_uclient` counted.
 pub(crate) struct Tally {
-    sent: u32,
-    received: u32,
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
     lost: u32,
-    output: String,
+    pub(crate) output: String,
 }
 
 impl Tally {
     /// Runs it with `flags`: 5 clients, 20 messages each, unless they say otherwise.
-    fn of(server: &Server, flags: &str) -> Self {
+    pub(crate) fn of(server: &Server, flags: &str) -> Self {
         Self::at(server.address(), flags)
     }
 

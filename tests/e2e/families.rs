@@ -73,7 +73,7 @@ pub(crate) fn talks(client: &mut Dialogue, channel: u16, relayed: SocketAddr, pe
     assert_eq!(client.receive().unwrap(), header_and_payload);
 }
 
-fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(crate) fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let mut buffer = [0; 2048];
     let (length, from) = peer.recv_from(&mut buffer).unwrap();
@@ -84,7 +84,7 @@ fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 pub(crate) fn dual_stack(more: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
-    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
+    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\ntcp = true\n\
                 [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
     std::fs::write(&file, text).unwrap();
     let file = file.display().to_string();

@@ -81,7 +81,7 @@ impl Secured {
 }
 
 fn write_configuration(directory: &Path, tls: SocketAddr) -> String {
-    let mut text = format!("[tls]\nlisten = [\"{tls}\"]\n");
+    let mut text = format!("[relay]\ntcp = true\n[tls]\nlisten = [\"{tls}\"]\n");
     for name in ["ec", "rsa"] {
         text += &format!(
             "[[tls.certificates]]\nchain = \"{name}-chain.pem\"\nkey = \"{name}-key.pem\"\n"

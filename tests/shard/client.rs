@@ -192,6 +192,53 @@ impl Client {
         xor_address(&response, AttributeType::XOR_RELAYED_ADDRESS)
     }
 
+    /// A TCP allocation (RFC 6062), of the family by which the client came.
+    pub fn allocate_tcp(&mut self) -> SocketAddr {
+        let family = if self.local().is_ipv6() { 2 } else { 1 };
+        let response = self.succeed(Method::ALLOCATE, |request| {
+            request
+                .attribute(AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0])
+                .attribute(AttributeType::REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0]);
+        });
+        xor_address(&response, AttributeType::XOR_RELAYED_ADDRESS)
+    }
+
+    /// Connects to `peer` from the relayed address; the CONNECTION-ID.
+    pub fn connect(&mut self, peer: SocketAddr) -> u32 {
+        let response = self.succeed(Method::CONNECT, |request| {
+            request.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        });
+        connection_id(&response)
+    }
+
+    /// Binds this connection, with `early` in the same segment as the request; what the server says
+    /// behind its response comes first.
+    pub fn bind_connection(self, id: u32, early: &[u8]) -> (TcpStream, Vec<u8>) {
+        match self.bind_link(id, early) {
+            (Link::Tcp(stream), said) => (stream, said),
+            _ => panic!("not plain TCP"),
+        }
+    }
+
+    pub fn bind_link(mut self, id: u32, early: &[u8]) -> (Link, Vec<u8>) {
+        let add = |request: &mut MessageBuilder<'_>| {
+            request.u32(AttributeType::CONNECTION_ID, id);
+        };
+        let challenge = self.build(Method::CONNECTION_BIND, add);
+        self.send(&challenge);
+        let response = self.receive();
+        let message = Message::parse(&response).expect("a message");
+        let nonce = message.attribute(AttributeType::NONCE).expect("a nonce");
+        self.nonce = nonce.value.to_vec();
+        let mut request = self.build(Method::CONNECTION_BIND, add);
+        request.extend_from_slice(early);
+        self.send(&request);
+        let response = self.receive();
+        let message = Message::parse(&response).expect("a message");
+        assert_eq!(message.class(), Class::Success);
+        (self.link, self.unread)
+    }
+
     pub fn refresh(&mut self, lifetime: u32) {
         self.succeed(Method::REFRESH, |request| {
             request.u32(AttributeType::LIFETIME, lifetime);
@@ -245,6 +292,12 @@ pub fn channel_data(number: u16, payload: &[u8], padded: bool) -> Vec<u8> {
         message.resize(message.len().next_multiple_of(4), 0);
     }
     message
+}
+
+pub fn connection_id(message: &[u8]) -> u32 {
+    let message = Message::parse(message).expect("a message");
+    let attribute = message.attribute(AttributeType::CONNECTION_ID);
+    attribute.expect("an id").u32().expect("four bytes")
 }
 
 pub fn xor_address(message: &[u8], kind: AttributeType) -> SocketAddr {

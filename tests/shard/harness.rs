@@ -32,8 +32,10 @@ pub struct Options {
     /// TLS has no listeners of its own, but is served at those of TCP.
     pub shared: bool,
     pub relay_ports: std::ops::RangeInclusive<u16>,
+    pub mobility: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
+    pub bandwidth: Bandwidth,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
 }
@@ -48,7 +50,9 @@ impl Default for Options {
             upstreams: Vec::new(),
             shared: false,
             relay_ports: 20_000..=60_999,
+            mobility: false,
             on_start: || {},
+            bandwidth: Bandwidth::default(),
             tls: None,
         }
     }
@@ -182,11 +186,13 @@ pub fn policy(options: &Options) -> Policy {
             v6: as_reached,
             external: Vec::new(),
             ports: options.relay_ports.clone(),
+            tcp: true,
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
-        bandwidth: Bandwidth::default(),
+        bandwidth: options.bandwidth,
         nat_discovery: None,
+        mobility: options.mobility,
         oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,

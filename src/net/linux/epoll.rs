@@ -129,7 +129,7 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, descriptor, token, interest)
     }
 
-    /// Watches `descriptor` no longer.
+    /// Watches `descriptor` no longer; events that were already collected may still name its token.
     ///
     /// # Errors
     /// The descriptor is not in the set.

@@ -9,6 +9,10 @@ use crate::net::prepare_connection;
 
 const START: Instant = Instant::from_nanos(1);
 const MOST: usize = 64 * 1024;
+const EACH: Most = Most {
+    for_near: MOST,
+    for_far: MOST,
+};
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Two ends of one connection: the test's, and ours.
@@ -51,7 +55,7 @@ impl Joint {
         let mut tools = Tools {
             room: &mut self.room,
             scratch: &mut self.scratch,
-            most: MOST,
+            most: EACH,
         };
         self.pipe
             .pump(START, &mut self.near, &mut self.far, &mut tools)
@@ -202,9 +206,9 @@ fn a_slow_reader_slows_its_sender_and_costs_bounded_memory() {
         std::thread::sleep(Duration::from_millis(u64::from(is_idle)));
     }
     assert!(sent < all.len(), "nothing slowed the sender");
-    let needs = joint.pipe.needs_near(&joint.near, MOST, false);
+    let needs = joint.pipe.needs_near(&joint.near, EACH, false);
     assert!(!needs.read && !needs.write);
-    let needs = joint.pipe.needs_far(&joint.far, MOST, false);
+    let needs = joint.pipe.needs_far(&joint.far, EACH, false);
     assert!(needs.read && needs.write);
     client.shutdown(Shutdown::Write).unwrap();
     let running = joint.run();

@@ -21,7 +21,7 @@ impl Server {
         let key = self.own_allocation(request, user)?;
         let peers = peers(request.message)?;
         self.check_families(key, &peers)?;
-        let scopes = self.permit(&peers)?;
+        let scopes = self.permit(key, &peers)?;
         self.check_room(key, &peers)?;
         for (peer, scope) in peers.iter().zip(scopes) {
             self.install_permission(key, peer.ip(), scope, request.now.instant);
@@ -45,8 +45,13 @@ impl Server {
     }
 
     /// 403 when one of the peers may not be relayed to.
-    pub(super) fn permit(&self, peers: &[SocketAddr]) -> Result<Vec<Scope>, Refusal> {
-        let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), &self.shared.live);
+    pub(super) fn permit(
+        &self,
+        key: AllocationKey,
+        peers: &[SocketAddr],
+    ) -> Result<Vec<Scope>, Refusal> {
+        let live = self.shared.live_relays(self.allocation(key)?.is_tcp());
+        let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), live);
         let scopes: Result<Vec<Scope>, _> = peers.iter().map(permit).collect();
         scopes.map_err(|_| Refusal::Forbidden)
     }

@@ -4,8 +4,11 @@ mod allocate;
 mod asked;
 mod binding;
 mod channel_bind;
+mod connect;
+mod connection_bind;
 mod create_permission;
 mod refresh;
+mod resume;
 
 use std::time::Duration;
 
@@ -45,7 +48,7 @@ pub(super) enum Handled {
     Answer(Success),
     /// A retransmission: the success response of the allocation once more.
     Repeat(AllocationKey),
-    /// The answer follows when the relay socket is open.
+    /// The answer follows when the relay socket is open, or the peer connected.
     Park,
     /// A retransmission of a request whose answer is still being worked out.
     Pending,
@@ -58,7 +61,8 @@ impl Server {
         from: FiveTuple,
         message: &Message<'p>,
     ) -> Verdict<'p> {
-        let Some(method) = counted_method(message.method()) else {
+        let method = counted_method(message.method());
+        let Some(method) = method.filter(|method| self.serves(*method)) else {
             return Verdict::Discard(Reason::UnknownMethod);
         };
         let request = Request { now, from, message };
@@ -80,13 +84,23 @@ impl Server {
         }
     }
 
+    /// Whether the operator offers what requests of `method` are about.
+    fn serves(&self, method: RequestMethod) -> bool {
+        match method {
+            RequestMethod::Connect | RequestMethod::ConnectionBind => self.policy.relay.tcp,
+            _ => true,
+        }
+    }
+
     fn authenticate(&self, request: &Request<'_, '_>) -> Result<Authenticated, Failure> {
         let Request { now, from, message } = request;
         let allocation = self.allocation_of(from).map(|(_, allocation)| allocation);
-        authenticate(message, *now, &self.policy, allocation, |nonce| {
+        let owner = allocation.map(|allocation| &allocation.owner);
+        let owner = owner.or_else(|| self.awaited_owner(from));
+        authenticate(message, *now, &self.policy, owner, |nonce| {
             let lifetime = self.policy.lifetimes.nonce;
-            self.nonces
-                .is_valid(nonce, from.client, now.instant, lifetime)
+            let is_of = |client| self.nonces.is_valid(nonce, client, now.instant, lifetime);
+            is_of(from.client) || self.control_of(message).is_some_and(is_of)
         })
     }
 
@@ -97,12 +111,17 @@ impl Server {
         user: Authenticated,
     ) -> Verdict<'p> {
         let signature = user.signature();
+        if let Some(verdict) = self.await_allocation(request, reply, &user) {
+            return verdict;
+        }
         let handled =
             check_known(request.message, &self.policy).and_then(|()| match reply.method {
                 RequestMethod::Allocate => self.handle_allocate(request, user),
                 RequestMethod::Refresh => self.handle_refresh(request, &user),
                 RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
                 RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
+                RequestMethod::Connect => self.handle_connect(request, &user),
+                RequestMethod::ConnectionBind => self.handle_connection_bind(request, &user),
                 RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
             });
         match handled {
@@ -148,7 +167,7 @@ impl Server {
             .map(|allocation| (key, allocation))
     }
 
-    fn succeed<'p>(
+    pub(super) fn succeed<'p>(
         &mut self,
         reply: &Reply,
         success: Success,
@@ -240,6 +259,9 @@ impl Server {
                 Neighbour::None | Neighbour::Wanted => None,
             },
             missing: origin.missing,
+            ticket: allocation
+                .mobile
+                .and_then(|id| self.shared.mobility.ticket(id)),
         };
         let signature = allocation.signature();
         self.succeed(&reply, success, &signature)
@@ -259,6 +281,8 @@ fn counted_method(method: Method) -> Option<RequestMethod> {
         Method::REFRESH => Some(RequestMethod::Refresh),
         Method::CREATE_PERMISSION => Some(RequestMethod::CreatePermission),
         Method::CHANNEL_BIND => Some(RequestMethod::ChannelBind),
+        Method::CONNECT => Some(RequestMethod::Connect),
+        Method::CONNECTION_BIND => Some(RequestMethod::ConnectionBind),
         _ => None,
     }
 }

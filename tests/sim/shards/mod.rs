@@ -292,9 +292,17 @@ impl Shards {
             }
             Action::OpenRelay { key, local } => self.bind(now, shard, key, local),
             // The simulated clients ask for one address each; tests/rfc has pairs and several shards.
+            Action::HoldRelay { .. } | Action::Post { .. } | Action::HandleParked { .. } => {
+                panic!("nobody asked for a ticket")
+            }
             Action::OpenPair { .. } | Action::OpenReserved { .. } | Action::DropReserved { .. } => {
                 panic!("nobody asked for a reservation")
             }
+            Action::OpenTcpRelay { .. }
+            | Action::CloseTcpRelay { .. }
+            | Action::Connect { .. }
+            | Action::Join { .. }
+            | Action::ClosePeer { .. } => panic!("TCP allocations are switched off"),
             Action::CloseRelay { key, family } => {
                 let is_opening = self.opening.remove(&(shard, key)).is_some();
                 if !is_opening {
