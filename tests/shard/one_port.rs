@@ -473,7 +473,8 @@ fn web_connections_count_against_their_source() {
     });
     assert!(is_closed(&mut plain(shards.v4())));
     drop(kept);
-    shards.wait_for(Counter::Connections(Transport::Tcp), 0);
+    let closed = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Closed);
+    shards.wait_for(closed, 2);
     Client::tcp(shards.v4()).ping();
     shards.stop();
 }
