@@ -30,6 +30,8 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// No socket that was held can be taken in.
+    pub refuses_held: bool,
     /// Listeners and connections of TCP allocations.
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
@@ -102,6 +104,7 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            refuses_held: false,
             peers: Peers::default(),
             later: Vec::new(),
             transactions: 0,
@@ -217,7 +220,12 @@ impl World {
                 }
                 Action::OpenReserved { key, local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
-                    self.open(key, local, Ok(()));
+                    let bind = if self.refuses_held {
+                        Err(false)
+                    } else {
+                        Ok(())
+                    };
+                    self.open(key, local, bind);
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
