@@ -1,123 +1,18 @@
 //! One port for TURN with and without TLS, and for a web server.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
-use std::thread::{sleep, spawn};
-use std::time::Duration;
+use std::thread::spawn;
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use turnstone::config::{Upstream, UpstreamAddress, UpstreamTls};
 use turnstone::stun::Method;
 use turnstone::transport::ProxyHeader;
-use turnstone::turn::{ConnectionEnd, Counter, PassOutcome, Transport};
+use turnstone::turn::{Counter, PassOutcome, Transport};
 
-use crate::certificates::{NAME, pair};
+use crate::certificates::NAME;
 use crate::client::{Client, Link};
-use crate::harness::{Options, Shards, start};
-
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-
-type TlsStream = StreamOwned<ClientConnection, TcpStream>;
-
-/// A web server that a test plays.
-struct Web(TcpListener);
-
-impl Web {
-    fn start() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").expect("a port"))
-    }
-
-    fn upstream(&self) -> Upstream {
-        upstream(UpstreamAddress::Tcp(
-            self.0.local_addr().expect("an address"),
-        ))
-    }
-
-    fn accept(&self) -> TcpStream {
-        let (stream, _) = self.0.accept().expect("a connection");
-        stream.set_read_timeout(PATIENCE).expect("a timeout");
-        stream
-    }
-
-    /// Accepts a connection and checks how it begins.
-    fn expect(&self, beginning: &[u8]) -> TcpStream {
-        let mut stream = self.accept();
-        let mut heard = vec![0; beginning.len()];
-        stream.read_exact(&mut heard).expect("the beginning");
-        assert_eq!(heard, beginning);
-        stream
-    }
-}
-
-/// For TLS that ends here and for plain text.
-fn upstream(to: UpstreamAddress) -> Upstream {
-    Upstream {
-        server_names: Vec::new(),
-        to,
-        tls: UpstreamTls::Terminate,
-        plain: true,
-        http2: false,
-        proxy_protocol: false,
-        connect_timeout: Duration::from_secs(5),
-        idle_after: Duration::from_secs(60),
-    }
-}
-
-/// Shards at whose every port there is everything.
-fn serve(
-    upstreams: Vec<Upstream>,
-    change: impl FnOnce(&mut Options),
-) -> (Shards, Arc<ClientConfig>) {
-    let (server, config) = pair();
-    let mut options = Options {
-        tls: Some(server),
-        shared: true,
-        upstreams,
-        ..Options::default()
-    };
-    change(&mut options);
-    (start(&options), config)
-}
-
-fn plain(server: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(server).expect("a listener");
-    stream.set_read_timeout(PATIENCE).expect("a timeout");
-    stream.set_nodelay(true).expect("an option");
-    stream
-}
-
-/// A TLS connection that asks for `name` and names these protocols.
-fn tls(server: SocketAddr, config: &Arc<ClientConfig>, name: &str, alpn: &[&[u8]]) -> TlsStream {
-    let mut config = ClientConfig::clone(config);
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let name = name.to_owned().try_into().expect("a name");
-    let session = ClientConnection::new(Arc::new(config), name).expect("a session");
-    StreamOwned::new(session, plain(server))
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 7_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
-}
-
-fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).expect("an orderly end");
-    all
-}
-
-fn is_closed(stream: &mut TcpStream) -> bool {
-    let end = stream.read(&mut [0; 64]);
-    end.as_ref().is_ok_and(|length| *length == 0)
-        || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-}
+use crate::web::{GET, Web, is_closed, noise, plain, read_to_end, serve, tls, upstream};
 
 #[test]
 fn http_stun_and_tls_share_a_port() {
@@ -308,86 +203,6 @@ fn large_bodies_travel_both_ways_inside_tls() {
 }
 
 #[test]
-fn who_does_not_read_stops_who_writes() {
-    let web = Web::start();
-    let (shards, _) = serve(vec![web.upstream()], |_| {});
-    let mut near = plain(shards.v4());
-    near.write_all(GET).expect("sent");
-    let mut far = web.expect(GET);
-    for writer in [&mut near, &mut far] {
-        writer.set_nonblocking(true).expect("an option");
-        let block = vec![0; 1 << 20];
-        let (mut written, mut waits) = (0, 0);
-        while waits < 10 && written < 64 << 20 {
-            match writer.write(&block) {
-                Ok(length) => written += length,
-                Err(_) => {
-                    waits += 1;
-                    sleep(Duration::from_millis(20));
-                }
-            }
-        }
-        assert!(written < 64 << 20, "{written} bytes are somewhere");
-    }
-    Client::tcp(shards.v4()).ping();
-    shards.stop();
-}
-
-#[test]
-fn an_upstream_that_is_down_closes_its_connections_and_no_other() {
-    let web = Web::start();
-    let down = web.upstream();
-    drop(web);
-    let nowhere = Upstream {
-        server_names: vec![NAME.to_owned()],
-        plain: false,
-        ..upstream(UpstreamAddress::Unix("/nonexistent/web.sock".into()))
-    };
-    let (shards, config) = serve(vec![down, nowhere], |_| {});
-    let mut turn = Client::tcp(shards.v4());
-    turn.allocate();
-    let mut http = plain(shards.v4());
-    http.write_all(GET).expect("sent");
-    assert!(is_closed(&mut http));
-    let mut https = tls(shards.v4(), &config, NAME, &[]);
-    https.write_all(GET).expect("sent");
-    assert!(!https.read(&mut [0; 8]).is_ok_and(|length| length > 0));
-    shards.wait_for(Counter::Passed(PassOutcome::Unreachable), 2);
-    for transport in Transport::STREAMS {
-        let closed = Counter::ConnectionsClosed(transport, ConnectionEnd::Upstream);
-        shards.wait_for(closed, 1);
-    }
-    turn.ping();
-    shards.stop();
-}
-
-#[test]
-fn an_upstream_that_does_not_answer_is_given_up() {
-    let full =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    full.bind(&any.into()).expect("a port");
-    full.listen(0).expect("a listener");
-    let at = full
-        .local_addr()
-        .expect("an address")
-        .as_socket()
-        .expect("IPv4");
-    // The kernel lets one wait, and drops who comes behind it.
-    let _waiting = [(); 2].map(|()| TcpStream::connect_timeout(&at, Duration::from_millis(200)));
-    let slow = Upstream {
-        connect_timeout: Duration::from_millis(300),
-        ..upstream(UpstreamAddress::Tcp(at))
-    };
-    let (shards, _) = serve(vec![slow], |_| {});
-    let mut http = plain(shards.v4());
-    http.write_all(GET).expect("sent");
-    assert!(is_closed(&mut http));
-    shards.wait_for(Counter::Passed(PassOutcome::Timeout), 1);
-    shards.stop();
-}
-
-#[test]
 fn the_upstream_may_learn_whose_connection_it_is() {
     let web = Web::start();
     let told = Upstream {
@@ -433,67 +248,6 @@ fn the_upstream_may_be_a_unix_socket() {
     far.write_all(&body).expect("sent");
     drop(far);
     assert!(read_to_end(&mut https) == body);
-    shards.stop();
-}
-
-#[test]
-fn a_web_connection_has_an_idle_limit_of_its_own() {
-    let web = Web::start();
-    let idle = Upstream {
-        idle_after: Duration::from_millis(1500),
-        ..web.upstream()
-    };
-    let (shards, _) = serve(vec![idle], |options| {
-        options.streams.silent_after = Duration::from_millis(200);
-        options.streams.idle_after = Duration::from_millis(200);
-    });
-    let mut near = plain(shards.v4());
-    near.write_all(GET).expect("sent");
-    let mut far = web.expect(GET);
-    sleep(Duration::from_millis(800));
-    far.write_all(b"late").expect("sent");
-    let mut heard = [0; 4];
-    near.read_exact(&mut heard).expect("still open");
-    assert!(is_closed(&mut near) && is_closed(&mut far));
-    let silent = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Silent);
-    shards.wait_for(silent, 1);
-    shards.stop();
-}
-
-#[test]
-fn web_connections_count_against_their_source() {
-    let web = Web::start();
-    let (shards, _) = serve(vec![web.upstream()], |options| {
-        options.streams.connections_per_source = 2;
-    });
-    let kept = [(); 2].map(|()| {
-        let mut near = plain(shards.v4());
-        near.write_all(GET).expect("sent");
-        (near, web.expect(GET))
-    });
-    assert!(is_closed(&mut plain(shards.v4())));
-    drop(kept);
-    let closed = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Closed);
-    shards.wait_for(closed, 2);
-    Client::tcp(shards.v4()).ping();
-    shards.stop();
-}
-
-#[test]
-fn a_connection_that_never_says_what_it_is_is_closed() {
-    let web = Web::start();
-    let (shards, config) = serve(vec![web.upstream()], |options| {
-        options.streams.silent_after = Duration::from_millis(300);
-    });
-    for beginning in [&b""[..], &[0, 1, 0], &[0x16, 3, 1, 2, 0, 1]] {
-        let mut stream = plain(shards.v4());
-        stream.write_all(beginning).expect("sent");
-        assert!(is_closed(&mut stream));
-    }
-    let mut inside = tls(shards.v4(), &config, NAME, &[]);
-    inside.flush().expect("a handshake");
-    let end = inside.read(&mut [0; 8]);
-    assert!(end.is_err() || end.is_ok_and(|length| length == 0));
     shards.stop();
 }
 
