@@ -13,6 +13,8 @@ mod channel_data;
 mod common;
 #[path = "fuzz/config.rs"]
 mod config;
+#[path = "fuzz/dtls.rs"]
+mod dtls;
 #[path = "fuzz/framing.rs"]
 mod framing;
 #[path = "fuzz/message.rs"]
@@ -49,6 +51,11 @@ fn channel_data_messages() {
 #[test]
 fn proxy_headers() {
     replay("proxy_header", proxy_header::target);
+}
+
+#[test]
+fn dtls_datagrams() {
+    replay("dtls", dtls::target);
 }
 
 #[test]

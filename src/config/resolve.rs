@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use super::address::every_address;
 use super::auth::{check_secrets, check_users};
 use super::draft::{Draft, Key, List, Located, or, or_else};
+use super::dtls::check_dtls;
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::oauth::check_oauth;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-use super::tls::check_tls;
+use super::tls::{DraftCertificate, check_tls};
 use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams};
 use crate::stun::ChannelRange;
@@ -61,7 +62,9 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
     let plain = if tcp { &endpoints[..] } else { &[] };
+    let first_key = draft.certificates.first().and_then(DraftCertificate::key);
     let tls = check_tls(draft.tls_listen, draft.certificates, plain, report);
+    let tls = check_dtls(draft.dtls, first_key, tls, report);
     let over_tcp = [plain, &tls.listen].concat();
     let metrics = check_metrics(draft.metrics, &over_tcp, report);
     let around = Surroundings {

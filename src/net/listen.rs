@@ -66,6 +66,8 @@ pub struct ListenerSockets {
     pub tls: Vec<TcpListener>,
     /// Those whose clients speak either, taken out of `tcp`.
     pub either: Vec<TcpListener>,
+    /// Those whose clients speak DTLS and nothing else, bound by a call of their own.
+    pub dtls: Vec<UdpListener>,
 }
 
 impl ListenerSockets {

@@ -16,6 +16,8 @@ pub enum ConnectionEnd {
     Handshake,
     /// The TLS session broke: a record that does not decrypt, or an alert.
     Session,
+    /// The client has begun another session from the same address and port (RFC 6347 §4.2.8).
+    Replaced,
     /// The client did not read what it was sent.
     Backlog,
     /// The upstream to which it was to go on is not there.

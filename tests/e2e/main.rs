@@ -11,6 +11,9 @@ mod certificates;
 mod client;
 mod coturn_tools;
 mod dialogue;
+mod dtls;
+#[path = "../shard/dtls_link.rs"]
+mod dtls_link;
 mod dual_allocation;
 mod families;
 mod fragments;

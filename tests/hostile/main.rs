@@ -9,6 +9,8 @@ mod access_token;
 mod channel_data;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../fuzz/dtls.rs"]
+mod dtls;
 #[path = "../fuzz/message.rs"]
 mod message;
 #[path = "../fuzz/proxy_header.rs"]
@@ -27,6 +29,8 @@ const CHANNEL_DATA: usize = 200_000;
 const PROXY_HEADERS: usize = 100_000;
 const ACCESS_TOKENS: usize = 30_000;
 const PACKETS: usize = 500_000;
+/// Each of these is several datagrams and, when a cookie is good, a signature.
+const DTLS: usize = 10_000;
 
 #[test]
 fn no_bytes_hurt_the_message_view() {
@@ -56,11 +60,20 @@ fn no_bytes_hurt_channel_data() {
 #[test]
 fn no_bytes_hurt_the_proxy_header() {
     let seeds = seeds_in(&["proxy_header"]);
-    let mut random = Random(5);
+    let mut random = Random(6);
     for _ in 0..PROXY_HEADERS {
         let mut input = mutate(&seeds, &mut random);
         input.truncate(256);
         proxy_header::target(&input);
+    }
+}
+
+#[test]
+fn no_datagrams_hurt_dtls() {
+    let seeds = seeds_in(&["dtls"]);
+    let mut random = Random(5);
+    for _ in 0..DTLS {
+        dtls::target(&mutate(&seeds, &mut random));
     }
 }
 
