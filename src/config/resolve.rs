@@ -14,6 +14,7 @@ use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::oauth::check_oauth;
+use super::process::check_process;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
@@ -85,6 +86,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
         drain,
         control: control(draft.control),
+        process: check_process(draft.process, report),
+        files: draft.files,
         metrics,
         log,
         streams,

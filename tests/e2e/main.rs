@@ -8,6 +8,7 @@
 
 mod browsers;
 mod client;
+mod confined;
 mod coturn_tools;
 mod dialogue;
 mod dual_allocation;
