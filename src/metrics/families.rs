@@ -3,8 +3,8 @@
 use prometheus::proto::MetricType;
 
 use crate::turn::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily, Reason,
-    RequestMethod, ResultCode, Source, Transport,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily,
+    PeerRefusal, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -97,6 +97,8 @@ fn requests() -> Vec<Family> {
             ),
         counter("turnstone_auth_failures_total", "Requests that failed authentication, by reason; no_credentials is every client's ordinary first request.")
             .by("reason", AuthFailure::ALL, AuthFailure::label, Counter::AuthFailures),
+        counter("turnstone_refused_peers_total", "Peers that a request named and that may not be relayed to, by reason.")
+            .by("reason", PeerRefusal::ALL, PeerRefusal::label, Counter::RefusedPeers),
     ]
 }
 

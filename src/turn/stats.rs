@@ -2,6 +2,7 @@
 
 use super::five_tuple::{Family, Transport};
 use super::outcome::Reason;
+use super::peer_refusal::PeerRefusal;
 
 /// Which way relayed data travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,8 @@ pub enum Counter {
     Requests(RequestMethod, ResultCode),
     /// Failed authentications.
     AuthFailures(AuthFailure),
+    /// Peers that a request named and the gate refused.
+    RefusedPeers(PeerRefusal),
     /// Allocations ever made, by client transport and relay family.
     AllocationsCreated(Transport, Family),
     /// Allocations alive, a gauge.
@@ -300,7 +303,8 @@ const PARKED: usize = ANSWERED + 1;
 const DROPPED: usize = PARKED + 1;
 const REQUESTS: usize = DROPPED + Reason::ALL.len();
 const AUTH_FAILURES: usize = REQUESTS + RequestMethod::ALL.len() * ResultCode::ALL.len();
-const ALLOCATIONS_CREATED: usize = AUTH_FAILURES + AuthFailure::ALL.len();
+const REFUSED_PEERS: usize = AUTH_FAILURES + AuthFailure::ALL.len();
+const ALLOCATIONS_CREATED: usize = REFUSED_PEERS + PeerRefusal::ALL.len();
 const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
 const PERMISSIONS: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
@@ -330,6 +334,7 @@ impl Counter {
                 REQUESTS + method as usize * ResultCode::ALL.len() + code.place()
             }
             Self::AuthFailures(failure) => AUTH_FAILURES + failure as usize,
+            Self::RefusedPeers(why) => REFUSED_PEERS + why as usize,
             Self::AllocationsCreated(transport, family) => {
                 ALLOCATIONS_CREATED + transport as usize * Family::ALL.len() + family as usize
             }
