@@ -132,7 +132,10 @@ fn s6_spoofed_sources_leave_memory_flat_and_cost_a_good_client_nothing() {
         grown < 4096,
         "{grown} bytes are kept of {SOURCES} strangers"
     );
-    assert!(at_first > 0 && counting::calls() > 0, "the allocator counts");
+    assert!(
+        at_first > 0 && counting::calls() > 0,
+        "the allocator counts"
+    );
     let newcomer = udp("198.18.0.77:5000");
     world.allocate(newcomer);
     assert!(world.server.has_allocation(&newcomer));

@@ -7,6 +7,7 @@
 )]
 
 mod browsers;
+mod chaos;
 mod client;
 mod confined;
 mod coturn_tools;
