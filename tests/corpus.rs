@@ -9,8 +9,18 @@ use std::path::Path;
 mod access_token;
 #[path = "fuzz/channel_data.rs"]
 mod channel_data;
+#[path = "common/mod.rs"]
+mod common;
+#[path = "fuzz/config.rs"]
+mod config;
+#[path = "fuzz/framing.rs"]
+mod framing;
 #[path = "fuzz/message.rs"]
 mod message;
+#[path = "fuzz/probe.rs"]
+mod probe;
+#[path = "fuzz/server.rs"]
+mod server;
 
 fn replay(folder: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,6 +42,26 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn streams_in_pieces() {
+    replay("framing", framing::target);
+}
+
+#[test]
+fn configuration_files() {
+    replay("config", config::target);
+}
+
+#[test]
+fn answers_to_a_probe() {
+    replay("probe", probe::target);
+}
+
+#[test]
+fn sequences_of_packets_and_time() {
+    replay("server", server::target);
 }
 
 #[test]

@@ -128,6 +128,7 @@ const VALUES: &[Value] = &[
         "nat_discovery.alternate_address",
         "nat_discovery.alternate_port"
     ),
+    live!(mobility, "mobility.enabled"),
     live!(rfc3489, "compatibility.rfc3489"),
     live!(channels, "compatibility.rfc5766_channels"),
     fixed!(metrics, "metrics.listen"),

@@ -80,6 +80,7 @@ pub(super) struct Draft {
     pub(super) idle_after: Key<Duration>,
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
+    pub(super) mobility: Key<bool>,
     pub(super) rfc3489: Key<bool>,
     pub(super) rfc5766_channels: Key<bool>,
     pub(super) redirect: DraftRedirect,

@@ -103,6 +103,8 @@ pub struct Config {
     pub software: Option<String>,
     /// The four addresses of NAT behaviour discovery (RFC 5780), if it is on.
     pub nat_discovery: Option<NatDiscovery>,
+    /// Whether allocations may move with their clients (RFC 8016).
+    pub mobility: bool,
     /// Whether clients of RFC 3489 get a Binding response.
     pub rfc3489: bool,
     /// The channel numbers that clients may bind.
@@ -306,6 +308,7 @@ impl fmt::Debug for Config {
             .field("buffers", &self.buffers)
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)
+            .field("mobility", &self.mobility)
             .field("rfc3489", &self.rfc3489)
             .field("channels", &self.channels)
             .field("alternates", &self.alternates)

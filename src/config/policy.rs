@@ -36,6 +36,7 @@ impl Config {
             limits: self.limits,
             bandwidth: self.bandwidth,
             nat_discovery: self.nat_discovery,
+            mobility: self.mobility,
             rfc3489: self.rfc3489,
             channels: self.channels,
             admission: match self.alternates {

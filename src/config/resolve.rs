@@ -94,6 +94,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         buffers,
         software: check_software(draft.software, report),
         nat_discovery,
+        mobility: or(&draft.mobility, false),
         rfc3489: or(&draft.rfc3489, true),
         channels: channels(&draft.rfc5766_channels),
         alternates,

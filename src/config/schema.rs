@@ -74,6 +74,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("buffers", &["listener", "relay"]),
     ("nat_discovery", &["alternate_address", "alternate_port"]),
+    ("mobility", &["enabled"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("drain", &["limit", "stop_limit"]),
@@ -249,6 +250,7 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.alternate_address =
         discovery.parsed("alternate_address", parse_alternate_address, report);
     draft.alternate_port = discovery.number("alternate_port", 1..=U16, report);
+    draft.mobility = open(root, "mobility", report).boolean("enabled", report);
     draft.redirect = read_redirect(&open(root, "redirect", report), report);
     let compatibility = open(root, "compatibility", report);
     draft.rfc3489 = compatibility.boolean("rfc3489", report);

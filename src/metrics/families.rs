@@ -124,6 +124,11 @@ fn allocations() -> Vec<Family> {
             AllocationEnd::label,
             Counter::AllocationsEnded,
         ),
+        counter(
+            "turnstone_allocations_moved_total",
+            "Moves of allocations to another five-tuple of their client.",
+        )
+        .one(Counter::AllocationsMoved),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
         gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::event_loop::{Intake, Shard};
 use super::flush::reason;
+use super::mailbox::Message as Mailed;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
@@ -53,6 +54,11 @@ impl Route {
 impl Shard {
     /// Queues what the core decided, and does what it asks for.
     pub(super) fn follow(&mut self, route: Route) {
+        self.queue(route);
+        self.drain();
+    }
+
+    fn queue(&mut self, route: Route) {
         match route {
             Route::ToPeer(from, peer, span) => self.queue_to_peer(from, peer, span),
             Route::ToPeerUnfragmented(from, peer, span) => {
@@ -61,7 +67,6 @@ impl Shard {
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
             Route::Heard | Route::Dropped => {}
         }
-        self.drain();
     }
 
     fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
@@ -143,6 +148,11 @@ impl Shard {
                 Action::OpenRelay { key, local } => self.provide(key, local, Self::bind_relay),
                 Action::OpenPair { key, local } => self.provide(key, local, Self::bind_pair),
                 Action::OpenReserved { key, local } => self.provide(key, local, Self::take_held),
+                Action::HoldRelay { key, local } => self.hold_relay(key, local),
+                Action::Post { shard, letter } => {
+                    self.mail.send(shard.into(), Mailed::Letter(letter));
+                }
+                Action::HandleParked { client } => self.handle_parked(client),
                 Action::DropReserved { local } => drop(self.held.take(local)),
                 Action::CloseRelay { key, family } => {
                     // What it still has to send goes first.
@@ -199,6 +209,30 @@ impl Shard {
         self.bind_relay(key, local)?;
         self.held.hold(above, next);
         Ok(())
+    }
+
+    /// Another shard shall have the socket: nothing is read here any more.
+    fn hold_relay(&mut self, key: AllocationKey, local: SocketAddr) {
+        // What it still has to send goes first.
+        self.flush();
+        let Some(socket) = self.relays.take(key, Family::of(local.ip())) else {
+            return;
+        };
+        if let Err(error) = self.poller.remove(&socket) {
+            tracing::debug!(shard = self.index, %error, "cannot let go of a relay socket");
+        }
+        self.held.hold(local, socket);
+    }
+
+    fn handle_parked(&mut self, client: FiveTuple) {
+        let Some(packet) = self.server.take_parked(&client) else {
+            return;
+        };
+        self.reserve();
+        let verdict = self.server.handle_parked(self.now, client, &packet);
+        let route = Route::of(&verdict, |payload| self.buffers.copy(&[payload]));
+        self.queue(route);
+        self.queue_responses();
     }
 
     fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {

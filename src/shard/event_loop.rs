@@ -8,7 +8,7 @@ use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
 use super::held::HeldSockets;
-use super::mailbox::{Mailbox, Message};
+use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
@@ -51,6 +51,7 @@ pub(super) struct Shard {
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
     pub(super) held: Arc<HeldSockets>,
+    pub(super) mail: Arc<Mail>,
     pub(super) connections: Connections,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
@@ -86,6 +87,7 @@ impl Shard {
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
             held: setup.held,
+            mail: setup.mail,
             connections: Connections::new(setup.streams),
             doomed: Vec::new(),
             buffers: Buffers::default(),
@@ -149,6 +151,10 @@ impl Shard {
             match message {
                 Message::SetPolicy(policy) => {
                     self.server.handle_event(self.now, Event::Policy(policy));
+                    self.drain();
+                }
+                Message::Letter(letter) => {
+                    self.server.handle_event(self.now, Event::Letter(letter));
                     self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),

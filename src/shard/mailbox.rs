@@ -7,12 +7,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::StreamLimits;
 use crate::net::Waker;
 use crate::transport::TlsServer;
-use crate::turn::Policy;
+use crate::turn::{Letter, Policy};
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    /// From the core of another shard.
+    Letter(Letter),
     SetStreams(StreamLimits),
     SetTls(TlsServer),
     Stop,

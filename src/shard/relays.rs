@@ -80,6 +80,13 @@ impl Relays {
         slot.as_mut().filter(|relay| relay.key == key)
     }
 
+    /// Takes the socket out, if it is open.
+    pub(super) fn take(&mut self, key: AllocationKey, family: Family) -> Option<UdpSocket> {
+        self.get(key, family)?;
+        let slot = self.families[family as usize].get_mut(index(key))?;
+        slot.take().map(|relay| relay.socket)
+    }
+
     /// Closes the socket, if it is open.
     pub(super) fn remove(&mut self, key: AllocationKey, family: Family) {
         if self.get(key, family).is_some() {

@@ -88,6 +88,8 @@ types! {
     OTHER_ADDRESS = 0x802C;
     /// RFC 7635 §6.1.
     THIRD_PARTY_AUTHORIZATION = 0x802E;
+    /// RFC 8016 §4.
+    MOBILITY_TICKET = 0x8030;
 }
 
 impl AttributeType {

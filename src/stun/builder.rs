@@ -39,15 +39,16 @@ impl<'b> MessageBuilder<'b> {
         }
     }
 
-    /// Starts a Binding response to a client of RFC 3489: what stands in the place of the magic cookie
+    /// Starts a response to a client of RFC 3489: what stands in the place of the magic cookie
     /// belongs to its transaction id. No attribute may be XORed and none may protect the message.
     pub fn classic(
         buffer: &'b mut Vec<u8>,
         class: Class,
+        method: Method,
         transaction: ClassicTransactionId,
     ) -> Self {
         let [c0, c1, c2, c3, rest @ ..] = transaction.0;
-        let builder = Self::new(buffer, class, Method::BINDING, TransactionId(rest));
+        let builder = Self::new(buffer, class, method, TransactionId(rest));
         builder.buffer[4..8].copy_from_slice(&[c0, c1, c2, c3]);
         builder
     }

@@ -1,19 +1,17 @@
-//! Binding requests of clients that know no magic cookie (RFC 3489 §11, RFC 5389 §12.2).
+//! Requests of clients that know no magic cookie (RFC 3489 §11, RFC 5389 §12.2).
 
 use super::attribute::{AttributeType, Attributes, read_attribute};
-use super::header::HEADER_LENGTH;
-
-/// A Binding request: the only message of RFC 3489 that anybody answers to.
-const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
+use super::header::{Class, HEADER_LENGTH, Method, decode_type};
 
 /// The transaction id of RFC 3489, 128 bits: its first four bytes became the magic cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClassicTransactionId(pub [u8; 16]);
 
-/// A Binding request of RFC 3489 whose structure was found right.
+/// A request of RFC 3489 whose structure was found right.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassicRequest<'a> {
     bytes: &'a [u8],
+    method: Method,
 }
 
 impl<'a> ClassicRequest<'a> {
@@ -22,14 +20,21 @@ impl<'a> ClassicRequest<'a> {
         let header = bytes.first_chunk::<HEADER_LENGTH>()?;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let is_whole = bytes.len() == HEADER_LENGTH + length && length.is_multiple_of(4);
-        if header[..2] != BINDING_REQUEST || !is_whole {
+        let bits = u16::from_be_bytes([header[0], header[1]]);
+        let (class, method) = decode_type(bits);
+        if bits & 0xC000 != 0 || class != Class::Request || !is_whole {
             return None;
         }
         let mut offset = HEADER_LENGTH;
         while offset < bytes.len() {
             (_, offset) = read_attribute(bytes, offset).ok()?;
         }
-        Some(Self { bytes })
+        Some(Self { bytes, method })
+    }
+
+    /// Its method; Binding is the only one that anybody serves.
+    pub fn method(&self) -> Method {
+        self.method
     }
 
     /// Its transaction id.
@@ -66,14 +71,15 @@ mod tests {
     const PLAIN: &[u8] = b"\0\x01\0\x00abcdefghijklmnop";
 
     #[test]
-    fn a_binding_request_is_read_and_nothing_else() {
+    fn a_request_is_read_and_nothing_else() {
         let request = ClassicRequest::parse(PLAIN).expect("a request");
         assert_eq!(
             request.transaction(),
             ClassicTransactionId(*b"abcdefghijklmnop")
         );
+        assert_eq!(request.method(), Method::BINDING);
         assert_eq!(request.unsupported(), None);
-        for (place, value) in [(0, 1), (1, 2), (1, 0x11), (3, 1), (3, 4)] {
+        for (place, value) in [(0, 1), (0, 0x40), (0, 0x80), (1, 0x11), (3, 1), (3, 4)] {
             let mut bytes = PLAIN.to_vec();
             bytes[place] = value;
             assert!(ClassicRequest::parse(&bytes).is_none(), "{bytes:02x?}");

@@ -108,6 +108,11 @@ impl<'a> Message<'a> {
         TransactionId(id)
     }
 
+    /// The whole message.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Whether the message says nothing: no attribute but perhaps FINGERPRINT.
     pub fn is_bare(&self) -> bool {
         self.end == HEADER_LENGTH && self.sha1.is_none() && self.sha256.is_none()

@@ -9,6 +9,7 @@ use super::allocation_key::AllocationKey;
 use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
+use super::mobility::MobileId;
 use super::owner::Owner;
 use super::permission::Permissions;
 use super::relay::{Relay, Relays};
@@ -30,6 +31,8 @@ pub(super) struct Origin {
     pub(super) neighbour: Neighbour,
     /// The family that was asked for too and could not be had.
     pub(super) missing: Option<Missing>,
+    /// A ticket was asked for (RFC 8016 §3.1).
+    pub(super) mobile: bool,
 }
 
 /// The port above the relayed transport address (RFC 8656 §7.2 step 8).
@@ -67,6 +70,8 @@ pub(super) enum State {
     Opening,
     /// It relays.
     Live,
+    /// It comes from another shard, with its relay sockets.
+    Arriving,
 }
 
 /// One allocation.
@@ -88,6 +93,8 @@ pub(super) struct Allocation {
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
     pub(super) meter: AllocationMeter,
+    /// What its tickets know it by, if it has one.
+    pub(super) mobile: Option<MobileId>,
 }
 
 impl Allocation {
@@ -190,6 +197,15 @@ impl Allocations {
         self.by_client.insert(allocation.client, key);
         slot.allocation = Some(Box::new(allocation));
         key
+    }
+
+    /// Gives an allocation to `client`, whose five-tuple has none; returns the one that it had.
+    pub(super) fn rename(&mut self, key: AllocationKey, client: FiveTuple) -> Option<FiveTuple> {
+        let allocation = self.get_mut(key)?;
+        let old = std::mem::replace(&mut allocation.client, client);
+        self.by_client.remove(&old);
+        self.by_client.insert(client, key);
+        Some(old)
     }
 
     pub(super) fn remove(&mut self, key: AllocationKey) -> Option<Box<Allocation>> {

@@ -1,6 +1,5 @@
 //! The long-term credential mechanism (RFC 8489 §9.2.4), and access tokens in its place (RFC 7635 §7).
 
-use super::allocation::Allocation;
 use super::oauth::OAuth;
 use super::owner::{Owner, Proof};
 use super::policy::Policy;
@@ -66,12 +65,12 @@ impl Claim<'_> {
 }
 
 /// Checks, in the order of RFC 8489 §9.2.4, that the request was signed by a user we know. The user of
-/// the five-tuple's own `allocation` may go on with the key that made it.
+/// the five-tuple's own allocation, its `owner`, may go on with the key that made it.
 pub(super) fn authenticate(
     message: &Message<'_>,
     now: Now,
     policy: &Policy,
-    allocation: Option<&Allocation>,
+    owner: Option<&Owner>,
     nonce_is_valid: impl FnOnce(&[u8]) -> bool,
 ) -> Result<Authenticated, Failure> {
     let integrity = integrity(message)?;
@@ -100,7 +99,7 @@ pub(super) fn authenticate(
     let token = |oauth| Some((oauth, value(AttributeType::ACCESS_TOKEN)?));
     let owner = match policy.oauth.as_ref().and_then(token) {
         Some((oauth, token)) => find_bearer(message, &claim, now, oauth, token)?,
-        None => known_owner(message, &claim, allocation)
+        None => known_owner(message, &claim, owner)
             .map_or_else(|| find_owner(message, &claim, now, policy), Ok)?,
     };
     if !nonce_is_valid(nonce) {
@@ -135,14 +134,10 @@ fn username<'a>(message: &Message<'a>, policy: &'a Policy) -> Result<&'a str, Fa
     user.or_else(key_id).ok_or(UNKNOWN_USER)
 }
 
-/// Who made `allocation`, when the request is signed with the same key. Clients send their access token
+/// The `owner` of the allocation, when the request is signed with the same key. Clients send their access token
 /// with Allocate and Refresh only (RFC 7635 §9).
-fn known_owner(
-    message: &Message<'_>,
-    claim: &Claim<'_>,
-    allocation: Option<&Allocation>,
-) -> Option<Owner> {
-    let owner = &allocation?.owner;
+fn known_owner(message: &Message<'_>, claim: &Claim<'_>, owner: Option<&Owner>) -> Option<Owner> {
+    let owner = owner?;
     let is_chosen = match &owner.proof {
         Proof::Password { key, .. } => claim.password_algorithm == key.algorithm(),
         Proof::Token(_) => true,

@@ -60,6 +60,7 @@ impl Server {
             .relay(Family::of(peer.ip()))
             .ok_or(Reason::InvalidSend)?;
         let peer = self.destination(allocation, peer, now.instant)?;
+        let is_whole = message.has(AttributeType::DONT_FRAGMENT) && heeds_dont_fragment(from, peer);
         self.admit(now, key, Direction::ToPeer, data.value.len())?;
         let verdict = self.relay_to_peer(key, peer, data.value);
         Ok(match verdict {
@@ -67,7 +68,7 @@ impl Server {
                 from,
                 peer,
                 payload,
-            } if message.has(AttributeType::DONT_FRAGMENT) => Verdict::ToPeerUnfragmented {
+            } if is_whole => Verdict::ToPeerUnfragmented {
                 from,
                 peer,
                 payload,
@@ -179,6 +180,12 @@ impl Server {
         self.stats
             .add(Counter::RelayedBytes(direction), payload.len() as u64);
     }
+}
+
+/// Whether DONT-FRAGMENT means anything between the client of `five_tuple` and `peer`: from UDP to UDP it
+/// MUST be ignored as soon as one side is IPv6 (RFC 8656 §13).
+fn heeds_dont_fragment(five_tuple: &FiveTuple, peer: SocketAddr) -> bool {
+    five_tuple.transport.is_stream() || (five_tuple.client.is_ipv4() && peer.is_ipv4())
 }
 
 /// How many zero bytes bring `length` to a multiple of four.

@@ -4,19 +4,25 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::allocation::{Allocation, Neighbour};
 use super::allocation_key::AllocationKey;
+use super::exchange::Action;
 use super::five_tuple::{Family, FiveTuple, Transport};
 use super::peer_filter::Scope;
 use super::relay::Relay;
-use super::server::{Action, Server};
+use super::server::Server;
 use super::stats::{AllocationEnd, Counter};
 use crate::stun::ChannelNumber;
 use crate::time::Instant;
 
 impl Server {
-    /// Ends the allocation of a client whose connection is gone.
+    /// Ends the allocation of a client whose connection is gone. A mobile one outlives it: its client may
+    /// come back with the ticket for as long as it lasts.
     pub(super) fn client_gone(&mut self, client: &FiveTuple) {
+        self.await_no_more(client);
         if let Some(key) = self.allocations.key(client) {
-            self.end(key, AllocationEnd::ClientGone);
+            let allocation = self.allocations.get(key);
+            if allocation.is_some_and(|allocation| allocation.mobile.is_none()) {
+                self.end(key, AllocationEnd::ClientGone);
+            }
         }
     }
 
@@ -31,6 +37,9 @@ impl Server {
         self.release_quota(&allocation);
         self.detach_meter(&mut allocation.meter);
         self.prune_deadlines();
+        if let Some(id) = allocation.mobile {
+            self.shared.mobility.end(id);
+        }
         if !allocation.is_live() {
             return;
         }
@@ -51,6 +60,9 @@ impl Server {
         };
         let permissions = allocation.permissions.remove_family(family);
         let channels = allocation.channels.remove_family(family);
+        if let Some(id) = allocation.mobile {
+            self.shared.mobility.end_family(id, family);
+        }
         allocation.expires = allocation.relays.last_expiry();
         let transport = allocation.client.transport;
         self.actions.push_back(Action::CloseRelay { key, family });
@@ -87,7 +99,7 @@ impl Server {
         self.stats.subtract(Counter::RelayPorts, 1);
     }
 
-    fn prune_deadlines(&mut self) {
+    pub(super) fn prune_deadlines(&mut self) {
         let allocations = &self.allocations;
         self.deadlines.prune(allocations.len(), |at, key| {
             let allocation = allocations.get(key);
@@ -116,7 +128,23 @@ impl Server {
         let relays = allocation.relays.iter_mut().filter(is_meant);
         relays.for_each(|relay| relay.expires = expires);
         allocation.expires = allocation.relays.last_expiry();
+        if let Some(id) = allocation.mobile {
+            self.shared.mobility.set_until(id, family, expires);
+        }
         self.schedule(key, expires);
+    }
+
+    /// Lets an allocation end when its ticket says: at any shard it may have been refreshed.
+    pub(super) fn adopt_expiry(&mut self, key: AllocationKey, until: [Option<Instant>; 2]) {
+        let Some(allocation) = self.allocations.get_mut(key) else {
+            return;
+        };
+        for relay in allocation.relays.iter_mut() {
+            relay.expires = until[relay.family() as usize].unwrap_or(Instant::ZERO);
+        }
+        allocation.expires = allocation.relays.last_expiry();
+        let next = allocation.next_expiry();
+        self.schedule(key, next);
     }
 
     /// Installs or refreshes a permission that passed every check.
@@ -169,12 +197,20 @@ impl Server {
 
     /// Ends what has expired of the allocation whose deadline `at` has come.
     pub(super) fn expire(&mut self, now: Instant, at: Instant, key: AllocationKey) {
-        let Some(allocation) = self.allocations.get_mut(key) else {
+        let Some(allocation) = self.allocations.get(key) else {
             return;
         };
         if allocation.scheduled != at {
             return;
         }
+        let is_due = allocation.relays.first_expiry() <= now;
+        if let Some(id) = allocation.mobile.filter(|_| is_due) {
+            let until = self.shared.mobility.expire(id, now);
+            self.adopt_expiry(key, until);
+        }
+        let Some(allocation) = self.allocations.get(key) else {
+            return;
+        };
         if allocation.expires <= now {
             return self.end(key, AllocationEnd::Expired);
         }

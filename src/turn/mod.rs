@@ -8,17 +8,22 @@ mod access_token;
 mod allocation;
 mod allocation_key;
 mod auth;
+mod awaited;
 mod bandwidth;
 mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod exchange;
 mod five_tuple;
 mod icmp;
 mod icmp_report;
 mod keys;
+mod letter;
 mod life;
 mod live_relays;
+mod mobility;
+mod moving;
 mod nat_discovery;
 mod network;
 mod nonce;
@@ -44,15 +49,18 @@ mod reservation;
 mod security;
 mod server;
 mod stats;
+mod ticket;
 
 pub use access_token::{
     AccessToken, KeyError, MacKey, TOKEN_NONCE, TokenAlgorithm, TokenError, TokenKey,
 };
 pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
+pub use exchange::{Action, Event};
 pub use five_tuple::{Family, FiveTuple, Transport};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
+pub use letter::Letter;
 pub use nat_discovery::NatDiscovery;
 pub use network::{Network, NetworkError};
 pub use oauth::OAuth;
@@ -63,7 +71,7 @@ pub use peer_refusal::PeerRefusal;
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use redirect::{Admission, Alternates};
 pub use security::Security;
-pub use server::{Action, Event, Server, Setup, Shared};
+pub use server::{Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, RequestMethod,
     ResultCode, SLOTS, Source, Stats,

@@ -2,12 +2,13 @@
 
 use super::allocation::{Allocation, Neighbour, State};
 use super::allocation_key::AllocationKey;
+use super::exchange::Action;
 use super::five_tuple::Family;
 use super::ports::Parity;
 use super::relay::{MAX_TRIES, Relay, Socket};
 use super::reply::{Missing, Refusal};
 use super::reservation::{HELD, Reservation, Token};
-use super::server::{Action, Server};
+use super::server::Server;
 use super::stats::Counter;
 use crate::time::{Instant, Now};
 
@@ -20,10 +21,15 @@ impl Server {
         if allocation.is_live() {
             return;
         }
+        let is_arriving = allocation.state == State::Arriving;
         if let Some(relay) = allocation.relays.get_mut(family) {
             relay.socket = Socket::Open;
         }
-        self.begin(now, key);
+        if !is_arriving {
+            self.begin(now, key);
+        } else if allocation.relays.are_open() {
+            self.land(key);
+        }
     }
 
     /// When all sockets are bound the allocation begins to live and its client learns of it.
@@ -53,6 +59,7 @@ impl Server {
             );
         }
         self.reserve_neighbour(now.instant, key);
+        self.issue_ticket(key);
         self.set_expiry(key, None, now.instant + lifetime);
         self.answer_allocate(key);
     }
@@ -69,6 +76,9 @@ impl Server {
         let Some(allocation) = self.allocations.get(key) else {
             return;
         };
+        if allocation.state == State::Arriving {
+            return self.lose(key);
+        }
         let neighbour = allocation.origin.neighbour;
         let Some(failed) = allocation.relays.get(family).copied() else {
             return;

@@ -37,6 +37,8 @@ pub struct Policy {
     pub limits: Limits,
     /// How many bits a second are relayed at most.
     pub bandwidth: Bandwidth,
+    /// Whether allocations may move with their clients (RFC 8016).
+    pub mobility: bool,
     /// NAT behaviour discovery (RFC 5780), if the server has a second address.
     pub nat_discovery: Option<NatDiscovery>,
     /// Whether Binding requests without the magic cookie are answered (RFC 3489, RFC 5389 §12.2).

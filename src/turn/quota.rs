@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::five_tuple::FiveTuple;
 use super::owner::Person;
 use super::policy::Limits;
+use super::reservation::Account;
 
 /// Why an allocation may not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,16 @@ impl Quota {
         counts.total = counts.total.saturating_sub(1);
         release(&mut counts.people, person);
         release(&mut counts.sources, &source_prefix(source));
+    }
+
+    /// Counts the allocation of `account` at the source of `client`, whatever the limit: it is there
+    /// already.
+    pub(super) fn follow(&self, account: &mut Account, client: &FiveTuple) {
+        let new = client.client.ip();
+        let old = std::mem::replace(&mut account.source, new);
+        let mut counts = self.lock();
+        release(&mut counts.sources, &source_prefix(old));
+        *counts.sources.entry(source_prefix(new)).or_default() += 1;
     }
 
     /// Whether nothing is counted.

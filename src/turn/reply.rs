@@ -8,6 +8,7 @@ use super::five_tuple::{Family, FiveTuple};
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
+use super::ticket::Ticket;
 use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
@@ -19,6 +20,7 @@ pub(super) enum Refusal {
     BadRequest,
     Unauthenticated,
     Forbidden,
+    MobilityForbidden,
     UnknownAttributes(Vec<AttributeType>),
     AllocationMismatch,
     StaleNonce,
@@ -38,6 +40,7 @@ impl Refusal {
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated => (401, "Unauthenticated"),
             Self::Forbidden => (403, "Forbidden"),
+            Self::MobilityForbidden => (405, "Mobility Forbidden"),
             Self::UnknownAttributes(_) => (420, "Unknown Attribute"),
             Self::AllocationMismatch => (437, "Allocation Mismatch"),
             Self::StaleNonce => (438, "Stale Nonce"),
@@ -79,9 +82,13 @@ pub(super) enum Success {
         lifetime: Duration,
         token: Option<Token>,
         missing: Option<Missing>,
+        ticket: Option<Ticket>,
     },
-    /// Refresh (RFC 8656 §8.2).
-    Refreshed { lifetime: Duration },
+    /// Refresh (RFC 8656 §8.2), with a ticket (RFC 8016 §3.2).
+    Refreshed {
+        lifetime: Duration,
+        ticket: Option<Ticket>,
+    },
     /// CreatePermission and ChannelBind require nothing.
     Done,
 }
@@ -179,6 +186,7 @@ impl Reply {
                 lifetime,
                 token,
                 missing,
+                ticket,
             } => {
                 for relayed in relayed.into_iter().flatten() {
                     builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, relayed);
@@ -192,9 +200,11 @@ impl Reply {
                 if let Some(missing) = missing {
                     missing.write(&mut builder);
                 }
+                write_ticket(&mut builder, ticket);
             }
-            Success::Refreshed { lifetime } => {
+            Success::Refreshed { lifetime, ticket } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
+                write_ticket(&mut builder, ticket);
             }
             Success::Done => {}
         }
@@ -240,6 +250,12 @@ impl Reply {
         if self.fingerprint {
             builder.fingerprint();
         }
+    }
+}
+
+fn write_ticket(builder: &mut MessageBuilder<'_>, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        builder.attribute(AttributeType::MOBILITY_TICKET, ticket.as_bytes());
     }
 }
 

@@ -1,17 +1,20 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
+use super::awaited::AwaitedClients;
 use super::bandwidth::{Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
-use super::five_tuple::{Family, FiveTuple, Transport};
-use super::icmp::Icmp;
+use super::exchange::{Action, Event};
+use super::five_tuple::{FiveTuple, Transport};
 use super::live_relays::LiveRelays;
+use super::mobility::Mobility;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
 use super::policy::Policy;
@@ -32,13 +35,18 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    pub(super) mobility: Mobility,
     pub(super) meters: SharedMeters,
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota, nothing is reserved and nobody is measured.
+    /// Whether no allocation is counted against any quota, nothing is reserved, nobody is measured and no
+    /// ticket is good for anything.
     pub fn is_idle(&self) -> bool {
-        self.quota.is_empty() && self.reservations.is_empty() && self.meters.is_idle()
+        self.quota.is_empty()
+            && self.reservations.is_empty()
+            && self.meters.is_idle()
+            && self.mobility.is_empty()
     }
 }
 
@@ -59,90 +67,14 @@ pub struct Setup {
     pub shared: Arc<Shared>,
 }
 
-/// What the server asks its owner to do. Drained with [`Server::poll_action`] after each `handle_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Bind a UDP socket to `local` and answer with [`Event::RelayOpened`] or [`Event::RelayFailed`].
-    OpenRelay {
-        /// For which allocation.
-        key: AllocationKey,
-        /// The local address and port to bind.
-        local: SocketAddr,
-    },
-    /// Bind two UDP sockets, to `local` and to the port above it, or none; answer as to `OpenRelay`. The
-    /// second one is held, unread, until `OpenReserved` or `DropReserved` names it.
-    OpenPair {
-        /// For which allocation.
-        key: AllocationKey,
-        /// The local address and even port to bind.
-        local: SocketAddr,
-    },
-    /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
-    /// allocation; answer as to `OpenRelay`.
-    OpenReserved {
-        /// For which allocation.
-        key: AllocationKey,
-        /// What the held socket is bound to.
-        local: SocketAddr,
-    },
-    /// Close the socket that is held at `local`; no event follows.
-    DropReserved {
-        /// What the held socket is bound to.
-        local: SocketAddr,
-    },
-    /// Close the allocation's relay socket of `family`; no event follows.
-    CloseRelay {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Which of its sockets.
-        family: Family,
-    },
-}
-
-/// What happened outside.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The relay socket is bound.
-    RelayOpened {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Of which family.
-        family: Family,
-    },
-    /// The relay socket could not be opened.
-    RelayFailed {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Of which family.
-        family: Family,
-        /// Another port may do (it was in use); otherwise no port will.
-        retry: bool,
-    },
-    /// The client's connection closed: its allocation ends.
-    ClientGone {
-        /// The connection.
-        client: FiveTuple,
-    },
-    /// A datagram of the allocation met an ICMP error.
-    Icmp {
-        /// Of which allocation.
-        key: AllocationKey,
-        /// Where the datagram was going.
-        peer: SocketAddr,
-        /// The error.
-        error: Icmp,
-    },
-    /// A new snapshot of the operator's decisions.
-    Policy(Arc<Policy>),
-}
-
 /// The rules of STUN and TURN for the clients of one shard.
-#[derive(Debug)]
 pub struct Server {
+    pub(super) shard: u16,
     pub(super) shards: u16,
     pub(super) policy: Arc<Policy>,
     pub(super) shared: Arc<Shared>,
     pub(super) allocations: Allocations,
+    pub(super) awaited: AwaitedClients,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
     /// The reservations that this shard made, by the time at which they end.
@@ -160,14 +92,26 @@ pub struct Server {
     pub(super) head: Vec<u8>,
 }
 
+impl fmt::Debug for Server {
+    /// What clients are told, tickets and all, is theirs (requirement S21).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("shard", &self.shard)
+            .field("allocations", &self.allocations)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
     /// A server without clients.
     pub fn new(setup: Setup) -> Self {
         let mut random = Random::new(setup.seed);
         let shards = setup.shards.max(1);
         Self {
+            shard: setup.shard,
             shards,
             allocations: Allocations::new(random.next_u64()),
+            awaited: AwaitedClients::new(random.next_u64()),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
             reserved: VecDeque::new(),
@@ -193,12 +137,44 @@ impl Server {
         packet: &'p [u8],
     ) -> Verdict<'p> {
         self.count_received(source(from.transport), packet);
-        let verdict = match classify(packet) {
+        let verdict = match self.decide(now, from, packet) {
+            Err(Reason::NoAllocation) if !self.awaited.is_empty() => {
+                self.hear_packet(now, from, packet)
+            }
+            verdict => verdict,
+        };
+        self.settle(verdict)
+    }
+
+    /// The next packet of `client` that waited for its allocation.
+    pub fn take_parked(&mut self, client: &FiveTuple) -> Option<Box<[u8]>> {
+        self.parked_packet(client)
+    }
+
+    /// Handles a packet that [`take_parked`](Self::take_parked) returned.
+    pub fn handle_parked<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Verdict<'p> {
+        // It has another outcome now.
+        self.stats.subtract(Counter::Parked, 1);
+        let verdict = self.decide(now, from, packet);
+        self.settle(verdict)
+    }
+
+    pub(super) fn decide<'p>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        packet: &'p [u8],
+    ) -> Result<Verdict<'p>, Reason> {
+        match classify(packet) {
             Kind::ChannelData => self.handle_channel_data(now, &from, packet, ChannelData::parse),
             Kind::Stun => self.handle_stun(now, from, packet),
             Kind::Other => self.handle_other(now, &from, packet),
-        };
-        self.settle(verdict)
+        }
     }
 
     /// Handles one datagram that `peer` sent to the allocation's relay socket.
@@ -223,6 +199,11 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
+            Event::Letter(letter) => {
+                // An owner that wakes late must not show.
+                self.handle_timeout(now);
+                self.letter(now, letter);
+            }
             Event::Policy(policy) => self.set_policy(policy),
         }
     }
@@ -254,9 +235,9 @@ impl Server {
         self.deadlines.next()
     }
 
-    /// Whether `client` has an allocation, live or being opened.
+    /// Whether `client` has an allocation, live or being opened, or one that awaits it (RFC 8016).
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
-        self.allocations.key(client).is_some()
+        self.allocations.key(client).is_some() || self.is_awaited(client)
     }
 
     /// The counters.

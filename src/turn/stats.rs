@@ -79,6 +79,8 @@ pub enum AllocationEnd {
     Deleted,
     /// The client's connection closed.
     ClientGone,
+    /// It was to move to another shard, which could not take its sockets.
+    Lost,
 }
 
 /// Why a stream connection closed.
@@ -157,6 +159,8 @@ pub enum Counter {
     Allocations(Transport, Family),
     /// Allocations ended.
     AllocationsEnded(AllocationEnd),
+    /// Moves of allocations to another five-tuple of their client (RFC 8016).
+    AllocationsMoved,
     /// Permissions alive, a gauge.
     Permissions,
     /// Channels bound, a gauge.
@@ -219,7 +223,12 @@ labels! {
         WrongPassword => "wrong_password",
         OtherUser => "other_user",
     }
-    AllocationEnd { Expired => "expired", Deleted => "deleted", ClientGone => "client_gone" }
+    AllocationEnd {
+        Expired => "expired",
+        Deleted => "deleted",
+        ClientGone => "client_gone",
+        Lost => "lost",
+    }
     HandshakeFailure {
         NotTls => "not_tls",
         Version => "version",
@@ -254,6 +263,7 @@ impl ResultCode {
         Self(400),
         Self(401),
         Self(403),
+        Self(405),
         Self(420),
         Self(437),
         Self(438),
@@ -307,7 +317,8 @@ const REFUSED_PEERS: usize = AUTH_FAILURES + AuthFailure::ALL.len();
 const ALLOCATIONS_CREATED: usize = REFUSED_PEERS + PeerRefusal::ALL.len();
 const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
-const PERMISSIONS: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
+const ALLOCATIONS_MOVED: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
+const PERMISSIONS: usize = ALLOCATIONS_MOVED + 1;
 const CHANNELS: usize = PERMISSIONS + 1;
 const RELAY_PORTS: usize = CHANNELS + 1;
 const RELAY_FAILURES: usize = RELAY_PORTS + 1;
@@ -342,6 +353,7 @@ impl Counter {
                 ALLOCATIONS + transport as usize * Family::ALL.len() + family as usize
             }
             Self::AllocationsEnded(end) => ALLOCATIONS_ENDED + end as usize,
+            Self::AllocationsMoved => ALLOCATIONS_MOVED,
             Self::Permissions => PERMISSIONS,
             Self::Channels => CHANNELS,
             Self::RelayPorts => RELAY_PORTS,

@@ -37,6 +37,7 @@ pub fn policy() -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        mobility: false,
         oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,

@@ -1,6 +1,6 @@
 //! A server of the pure core on virtual time, its sockets played by the test.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Policy, Server, Setup, Shared, Verdict,
+    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Letter, Policy, Server, Setup, Shared,
+    Verdict,
 };
 
 use super::{
@@ -29,6 +30,10 @@ pub struct World {
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
     transactions: u64,
+    /// Letters to other shards that are not delivered yet.
+    letters: VecDeque<(u16, Letter)>,
+    /// What came out of packets that had been parked.
+    late: Vec<Out>,
 }
 
 pub type Retry = bool;
@@ -93,6 +98,8 @@ impl World {
             bind: Ok(()),
             refused: None,
             transactions: 0,
+            letters: VecDeque::new(),
+            late: Vec::new(),
         }
     }
 
@@ -124,33 +131,50 @@ impl World {
         let _ = self.drain();
     }
 
+    /// Carries the letters of the shards of a group; what came out of packets that waited for them.
+    pub fn deliver(group: &mut [Self]) -> Vec<Out> {
+        while Self::deliver_one(group) {}
+        let late = group.iter_mut().flat_map(|world| world.late.drain(..));
+        late.collect()
+    }
+
+    /// Carries one letter; false when there is none.
+    pub fn deliver_one(group: &mut [Self]) -> bool {
+        let mut writers = group.iter_mut();
+        let Some((to, letter)) = writers.find_map(|world| world.letters.pop_front()) else {
+            return false;
+        };
+        let world = &mut group[usize::from(to)];
+        world.server.handle_event(world.now, Event::Letter(letter));
+        let out = world.drain();
+        world.late.extend(out);
+        true
+    }
+
     /// A packet from a client, and what comes out.
     pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
         let out = match self.server.handle_client(self.now, from, packet) {
-            Verdict::ToPeer {
-                from,
-                peer,
-                payload,
-            }
-            | Verdict::ToPeerUnfragmented {
-                from,
-                peer,
-                payload,
-            } => {
-                let relay = self
-                    .relays
-                    .iter()
-                    .find(|(address, key)| **key == from && address.is_ipv4() == peer.is_ipv4());
-                let from = *relay.expect("an open relay socket").0;
-                Out::ToPeer {
-                    from,
-                    peer,
-                    payload: payload.to_vec(),
-                }
+            verdict @ (Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }) => {
+                to_peer(&self.relays, verdict)
             }
             other => to_client(other),
         };
         self.drain().unwrap_or(out)
+    }
+
+    fn handle_parked(&mut self, client: FiveTuple) {
+        let Some(packet) = self.server.take_parked(&client) else {
+            return;
+        };
+        let verdict = self.server.handle_parked(self.now, client, &packet);
+        if matches!(
+            verdict,
+            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }
+        ) {
+            self.late.push(to_peer(&self.relays, verdict));
+        }
+        let response = self.response();
+        self.late.extend(response);
     }
 
     /// A datagram from `peer` to the relay socket bound at `relay`, and what comes out.
@@ -172,10 +196,11 @@ impl World {
     fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::OpenRelay { key, local } => self.open(key, local, self.bind),
+                Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
                 Action::OpenPair { key, local } => {
-                    self.open(key, local, self.bind);
-                    if self.bind.is_ok() {
+                    let bind = self.bind_to(local);
+                    self.open(key, local, bind);
+                    if bind.is_ok() {
                         let above = SocketAddr::new(local.ip(), local.port() + 1);
                         let is_new = self.held().insert(above);
                         assert!(is_new && !self.relays.contains_key(&above), "bound twice");
@@ -188,12 +213,22 @@ impl World {
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
                 }
+                Action::HoldRelay { key, local } => {
+                    assert_eq!(self.relays.remove(&local), Some(key), "not open");
+                    assert!(self.held().insert(local), "{local} is held twice");
+                }
+                Action::Post { shard, letter } => self.letters.push_back((shard, letter)),
+                Action::HandleParked { client } => self.handle_parked(client),
                 Action::CloseRelay { key, family } => {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
                 }
             }
         }
+        self.response()
+    }
+
+    fn response(&mut self) -> Option<Out> {
         let (to, message) = self.server.poll_response()?;
         Some(Out::ToClient {
             to,
@@ -206,10 +241,16 @@ impl World {
         self.held.lock().expect("no panic")
     }
 
+    /// What binding a socket to `local` ends in.
+    fn bind_to(&self, local: SocketAddr) -> Result<(), Retry> {
+        match self.refused == Some(Family::of(local.ip())) {
+            true => Err(false),
+            false => self.bind,
+        }
+    }
+
     fn open(&mut self, key: AllocationKey, local: SocketAddr, bind: Result<(), Retry>) {
         let family = Family::of(local.ip());
-        let is_refused = self.refused == Some(family);
-        let bind = if is_refused { Err(false) } else { bind };
         let event = match bind {
             Ok(()) => {
                 assert!(
@@ -304,6 +345,30 @@ impl World {
         let mut id = [0; 12];
         id[4..].copy_from_slice(&(self.transactions + 2).to_be_bytes());
         xor_peer_address(peer, TransactionId(id))
+    }
+}
+
+fn to_peer(relays: &BTreeMap<SocketAddr, AllocationKey>, verdict: Verdict<'_>) -> Out {
+    let (Verdict::ToPeer {
+        from,
+        peer,
+        payload,
+    }
+    | Verdict::ToPeerUnfragmented {
+        from,
+        peer,
+        payload,
+    }) = verdict
+    else {
+        panic!("a client's packet went to a client")
+    };
+    let relay = relays
+        .iter()
+        .find(|(address, key)| **key == from && address.is_ipv4() == peer.is_ipv4());
+    Out::ToPeer {
+        from: *relay.expect("an open relay socket").0,
+        peer,
+        payload: payload.to_vec(),
     }
 }
 

@@ -205,6 +205,9 @@ const CASES: &[(&str, &str, Check)] = &[
         "[server]\nlisten = [\"192.0.2.10:3478\"]\n[nat_discovery]\nalternate_address = \"192.0.2.11\"\nalternate_port = 9",
         |c| four(c).contains(&at("192.0.2.10:9")),
     ),
+    ("mobility.enabled", "[mobility]\nenabled = true", |c| {
+        policy(c).mobility
+    }),
     (
         "redirect.servers",
         "[redirect]\nservers = [\"198.51.100.7:3478\"]",

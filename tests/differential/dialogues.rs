@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method};
+use turnstone::turn::Icmp;
 
 use crate::common::random::Random;
 use crate::common::{
-    Login, Response, address, channel_data, channel_number, lifetime, requested_family,
-    requested_transport, send_indication, xor_peer_address,
+    Login, Response, additional_family, address, channel_data, channel_number, even_port, lifetime,
+    requested_family, requested_transport, send_indication, xor_peer_address,
 };
 use crate::other_server::{Ours, Outcome, Theirs, TurnParty, transaction};
 
@@ -82,6 +83,8 @@ enum Step {
     Send(&'static str, &'static [u8]),
     Channel(u16, &'static [u8]),
     Peer(&'static str, &'static [u8]),
+    /// An ICMP error of this type and code, with an MTU, about a datagram to the peer.
+    Icmp(&'static str, u8, u8, u32),
     Pass(u64),
 }
 
@@ -121,6 +124,14 @@ impl Step {
                     .0
             }
             Self::Peer(peer, data) => with.server.peer_sends(client(), address(peer), data),
+            Self::Icmp(peer, kind, code, mtu) => {
+                let error = Icmp {
+                    kind: *kind,
+                    code: *code,
+                    mtu: *mtu,
+                };
+                with.server.meets_icmp(client(), address(peer), error)
+            }
             Self::Pass(seconds) => {
                 // Not whole seconds: at the very end of a lifetime the two may differ.
                 with.server
@@ -243,6 +254,84 @@ fn things_live_equally_long() {
         Step::Channel(0x4000, b"long gone"),
         Step::Signed(Method::REFRESH, vec![]),
     ]);
+    play(&steps, &[]);
+}
+
+const V6_PEER: &str = "[2001:db8:1::1]:9000";
+
+/// RFC 8656 §7.2, §8: both families in one allocation, refreshed and ended each by itself.
+#[test]
+fn a_dual_allocation_goes_alike() {
+    let transport = vec![requested_transport(17)];
+    let both = vec![requested_transport(17), additional_family(2)];
+    let end = |family| vec![requested_family(family), lifetime(0)];
+    let steps = [
+        Step::Unsigned(Method::ALLOCATE, transport),
+        Step::Signed(Method::ALLOCATE, both.clone()),
+        Step::Signed(Method::ALLOCATE, both),
+        Step::Permit(vec![PEER, V6_PEER]),
+        Step::Send(PEER, b"to IPv4"),
+        Step::Send(V6_PEER, b"to IPv6"),
+        Step::Bind(0x4000, PEER),
+        Step::Bind(0x4001, V6_PEER),
+        Step::Channel(0x4000, b"to IPv4"),
+        Step::Channel(0x4001, b"to IPv6"),
+        Step::Peer(PEER, b"from IPv4"),
+        Step::Peer(V6_PEER, b"from IPv6"),
+        Step::Signed(Method::REFRESH, vec![requested_family(1), lifetime(1200)]),
+        Step::Signed(Method::REFRESH, end(2)),
+        Step::Channel(0x4000, b"IPv4 is left"),
+        Step::Channel(0x4001, b"IPv6 is not"),
+        Step::Permit(vec![V6_PEER]),
+        Step::Signed(Method::REFRESH, vec![requested_family(2)]),
+        Step::Signed(Method::REFRESH, vec![]),
+        Step::Signed(Method::REFRESH, vec![lifetime(0)]),
+        Step::Signed(Method::REFRESH, vec![]),
+    ];
+    play(&steps, &[]);
+}
+
+/// RFC 8656 §7.2: attributes that do not go together.
+#[test]
+fn contradictions_in_an_allocate_are_refused_alike() {
+    let token = (AttributeType::RESERVATION_TOKEN, vec![7; 8]);
+    let cases = [
+        vec![requested_family(1), additional_family(2)],
+        vec![additional_family(1)],
+        vec![even_port(true), additional_family(2)],
+        vec![token.clone(), requested_family(2)],
+        vec![token.clone(), additional_family(2)],
+        vec![token, even_port(false)],
+        vec![requested_family(3)],
+    ];
+    let mut steps = allocate();
+    steps.pop();
+    for mut attributes in cases {
+        attributes.insert(0, requested_transport(17));
+        steps.push(Step::Signed(Method::ALLOCATE, attributes));
+    }
+    let why = "RFC 8656 §7.2 step 7: an unknown family is not supported";
+    play(&steps, &[(7, Outcome::Answer(Some(400)), why)]);
+}
+
+/// RFC 8656 §11.5, §18.13: which ICMP errors are told, and how.
+#[test]
+fn icmp_errors_are_told_alike() {
+    let mut steps = allocate();
+    steps.push(Step::Icmp(PEER, 3, 3, 0));
+    steps.push(Step::Permit(vec![PEER]));
+    for kind in [0, 3, 4, 5, 8, 11, 12] {
+        for code in [0, 1, 3, 4, 13] {
+            steps.push(Step::Icmp(PEER, kind, code, 0));
+            // The rate of reports is bounded; theirs is not.
+            steps.push(Step::Pass(1));
+        }
+    }
+    steps.push(Step::Icmp(PEER, 3, 4, 1300));
+    steps.push(Step::Icmp("198.51.100.1:1", 3, 3, 0));
+    steps.push(Step::Icmp(OTHER, 3, 3, 0));
+    steps.push(Step::Pass(300));
+    steps.push(Step::Icmp(PEER, 3, 3, 0));
     play(&steps, &[]);
 }
 

@@ -12,6 +12,7 @@ mod inputs;
 mod mutations;
 mod other_server;
 mod plan;
+mod security;
 mod writers;
 
 use common::random::Random;

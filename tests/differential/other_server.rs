@@ -1,14 +1,17 @@
 //! Two servers that answer to the same words: ours in its world, and `turn-server-proto`'s.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turn_server_proto::api::{TurnServerApi, TurnServerPollRet};
 use turn_server_proto::server::TurnServer;
 use turn_server_proto::stun::agent::Transmit;
-use turn_types::{Instant, TransportType};
-use turnstone::stun::{Class, Kind, Message, TransactionId, classify};
+use turn_types::{AddressFamily, Instant, TransportType};
+use turnstone::stun::{
+    AttributeType, Class, Kind, Message, PasswordAlgorithm, TransactionId, classify,
+};
+use turnstone::turn::{Family, Icmp, Policy, Security, StoredKey};
 
 use crate::common::{Out, PASSWORD, REALM, Response, USER, World, address, policy, udp};
 
@@ -35,6 +38,8 @@ pub(crate) trait TurnParty {
     fn client_sends(&mut self, client: SocketAddr, packet: &[u8]) -> (Outcome, Option<Response>);
     fn peer_sends(&mut self, client: SocketAddr, peer: SocketAddr, data: &[u8]) -> Outcome;
     fn pass(&mut self, time: Duration);
+    /// A datagram from the client's relayed address to `peer` meets `error`.
+    fn meets_icmp(&mut self, client: SocketAddr, peer: SocketAddr, error: Icmp) -> Outcome;
 }
 
 /// What a message to the client amounts to.
@@ -49,21 +54,55 @@ fn read(message: Vec<u8>) -> (Outcome, Option<Response>) {
     (Outcome::Answer(response.code()), Some(response))
 }
 
+/// The relayed addresses of clients by family.
+type Relays = BTreeMap<(SocketAddr, Family), SocketAddr>;
+
 pub(crate) struct Ours {
     world: World,
-    relays: BTreeMap<SocketAddr, SocketAddr>,
+    relays: Relays,
 }
 
 impl Ours {
     pub(crate) fn new() -> Self {
-        let relays = BTreeMap::new();
+        Self::with(policy())
+    }
+
+    /// With everything that RFC 8489 adds.
+    pub(crate) fn modern() -> Self {
         let mut policy = policy();
+        let both = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
+        policy.security = Security::new(&both, true);
+        for (name, password) in [(USER, PASSWORD), ("bob", "builder")] {
+            let key = StoredKey::derive(PasswordAlgorithm::Sha256, name, REALM, password);
+            policy.credentials.add_user(name, key);
+        }
+        Self::with(policy)
+    }
+
+    fn with(mut policy: Policy) -> Self {
         policy.lifetimes.nonce = NONCE;
         Self {
             world: World::new(policy),
-            relays,
+            relays: Relays::new(),
         }
     }
+
+    /// The open relay socket of `client` that sends to `peer`.
+    fn relay(&self, client: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
+        let relay = self.relays.get(&(client, Family::of(peer.ip())));
+        let is_open = |relay: &&SocketAddr| self.world.relays.contains_key(relay);
+        relay.filter(is_open).copied()
+    }
+}
+
+/// The relayed addresses that a response names.
+fn relayed(response: &Response) -> Vec<SocketAddr> {
+    let message = response.message();
+    let attributes = message.attributes();
+    let relayed = attributes.filter(|a| a.kind == AttributeType::XOR_RELAYED_ADDRESS);
+    relayed
+        .filter_map(|attribute| message.xor_address(&attribute).ok())
+        .collect()
 }
 
 impl TurnParty for Ours {
@@ -72,11 +111,10 @@ impl TurnParty for Ours {
             Out::ToPeer { peer, payload, .. } => (Outcome::ToPeer(peer, payload), None),
             Out::ToClient { message, .. } => {
                 let (outcome, response) = read(message);
-                let relayed = turnstone::stun::AttributeType::XOR_RELAYED_ADDRESS;
-                let relay = response
-                    .as_ref()
-                    .and_then(|response| response.xor_address(relayed));
-                self.relays.extend(relay.map(|relay| (client, relay)));
+                for relay in response.iter().flat_map(relayed) {
+                    let family = Family::of(relay.ip());
+                    self.relays.insert((client, family), relay);
+                }
                 (outcome, response)
             }
             Out::Nothing => (Outcome::Nothing, None),
@@ -84,11 +122,7 @@ impl TurnParty for Ours {
     }
 
     fn peer_sends(&mut self, client: SocketAddr, peer: SocketAddr, data: &[u8]) -> Outcome {
-        let relay = self
-            .relays
-            .get(&client)
-            .filter(|relay| self.world.relays.contains_key(relay));
-        let Some(relay) = relay.copied() else {
+        let Some(relay) = self.relay(client, peer) else {
             return Outcome::Nothing;
         };
         match self.world.peer_sends(relay, peer, data) {
@@ -100,12 +134,22 @@ impl TurnParty for Ours {
     fn pass(&mut self, time: Duration) {
         self.world.pass(time);
     }
+
+    fn meets_icmp(&mut self, client: SocketAddr, peer: SocketAddr, error: Icmp) -> Outcome {
+        match self.relay(client, peer) {
+            Some(relay) => match self.world.meets_icmp(relay, peer, error) {
+                Out::ToClient { message, .. } => read(message).0,
+                Out::ToPeer { .. } | Out::Nothing => Outcome::Nothing,
+            },
+            None => Outcome::Nothing,
+        }
+    }
 }
 
 pub(crate) struct Theirs {
     server: TurnServer,
     now: Instant,
-    relays: BTreeMap<SocketAddr, SocketAddr>,
+    relays: Relays,
     ports: u16,
 }
 
@@ -119,9 +163,14 @@ impl Theirs {
         Self {
             server,
             now: Instant::ZERO,
-            relays: BTreeMap::new(),
+            relays: Relays::new(),
             ports: 50_000,
         }
+    }
+
+    /// It offers everything that RFC 8489 adds anyway.
+    pub(crate) fn modern() -> Self {
+        Self::new()
     }
 
     /// Opens the sockets that the server asks for; the response that follows.
@@ -136,11 +185,12 @@ impl Theirs {
         {
             self.ports += 1;
             let ip = match family {
-                turn_types::AddressFamily::IPV4 => "192.0.2.10",
-                turn_types::AddressFamily::IPV6 => "2001:db8::10",
+                AddressFamily::IPV4 => "192.0.2.10",
+                AddressFamily::IPV6 => "2001:db8::10",
             };
             let relay = SocketAddr::new(ip.parse().unwrap(), self.ports);
-            self.relays.insert(client_addr, relay);
+            let key = (client_addr, Family::of(relay.ip()));
+            self.relays.insert(key, relay);
             let now = self.now;
             self.server.allocated_socket(
                 transport,
@@ -185,7 +235,8 @@ impl TurnParty for Theirs {
     }
 
     fn peer_sends(&mut self, client: SocketAddr, peer: SocketAddr, data: &[u8]) -> Outcome {
-        let Some(relay) = self.relays.get(&client).copied() else {
+        let key = (client, Family::of(peer.ip()));
+        let Some(relay) = self.relays.get(&key).copied() else {
             return Outcome::Nothing;
         };
         match self.receive(peer, relay, data) {
@@ -198,6 +249,40 @@ impl TurnParty for Theirs {
         self.now += time;
         assert_eq!(self.open_sockets(), None, "a response out of nowhere");
     }
+
+    fn meets_icmp(&mut self, client: SocketAddr, peer: SocketAddr, error: Icmp) -> Outcome {
+        let key = (client, Family::of(peer.ip()));
+        let Some(relay) = self.relays.get(&key).copied() else {
+            return Outcome::Nothing;
+        };
+        let (family, packet) = icmp_packet(relay, peer, error);
+        match self.server.recv_icmp(family, packet, self.now) {
+            Some(transmit) => read(transmit.data).0,
+            None => Outcome::Nothing,
+        }
+    }
+}
+
+/// The ICMP message about a datagram from `relay` to `peer`, checksums left out.
+fn icmp_packet(relay: SocketAddr, peer: SocketAddr, error: Icmp) -> (AddressFamily, Vec<u8>) {
+    let mut packet = vec![error.kind, error.code, 0, 0];
+    packet.extend_from_slice(&error.mtu.to_be_bytes());
+    let family = match (relay.ip(), peer.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            packet.extend_from_slice(&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+            packet.extend_from_slice(&[from.octets(), to.octets()].concat());
+            AddressFamily::IPV4
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            packet.extend_from_slice(&[0x60, 0, 0, 0, 0, 8, 17, 64]);
+            packet.extend_from_slice(&[from.octets(), to.octets()].concat());
+            AddressFamily::IPV6
+        }
+        _ => panic!("a relay does not send to the other family"),
+    };
+    let udp = [relay.port(), peer.port(), 8, 0];
+    packet.extend(udp.iter().flat_map(|field| field.to_be_bytes()));
+    (family, packet)
 }
 
 /// A transaction id that is the same for both servers.

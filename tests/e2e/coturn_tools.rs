@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
 
-const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
+pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[test]
 fn uclient_binds_channels_over_udp() {
@@ -226,12 +226,12 @@ fn crosses(test: &str, here: &str, there: &str, flags: &str) {
     server.stop();
 }
 
-fn account() -> String {
+pub(crate) fn account() -> String {
     format!("-u {USER} -w {PASSWORD}")
 }
 
 /// What a run of `turnutils_uclient` counted.
-struct Tally {
+pub(crate) struct Tally {
     sent: u32,
     received: u32,
     lost: u32,
@@ -240,7 +240,7 @@ struct Tally {
 
 impl Tally {
     /// Runs it with `flags`: 5 clients, 20 messages each, unless they say otherwise.
-    fn of(server: &Server, flags: &str) -> Self {
+    pub(crate) fn of(server: &Server, flags: &str) -> Self {
         Self::at(server.address(), flags)
     }
 
@@ -262,7 +262,7 @@ impl Tally {
     }
 
     /// All of `messages` arrived, and came back.
-    fn check(&self, messages: u32) {
+    pub(crate) fn check(&self, messages: u32) {
         let expected = (messages, messages, 0);
         let counted = (self.sent, self.received, self.lost);
         assert_eq!(counted, expected, "{}", self.output);
@@ -277,13 +277,13 @@ fn last_number(output: &str, label: &str) -> u32 {
 }
 
 /// `turnutils_peer`, which sends everything back.
-struct Peer {
+pub(crate) struct Peer {
     address: SocketAddr,
     _running: Running,
 }
 
 impl Peer {
-    fn at(ip: &str) -> Self {
+    pub(crate) fn at(ip: &str) -> Self {
         let address = SocketAddr::new(ip.parse().unwrap(), free_port());
         let mut command = Command::new("turnutils_peer");
         command.args(["-L", ip, "-p", &address.port().to_string()]);
@@ -302,7 +302,7 @@ impl Peer {
         }
     }
 
-    fn flags(&self) -> String {
+    pub(crate) fn flags(&self) -> String {
         format!("-e {} -r {}", self.address.ip(), self.address.port())
     }
 }

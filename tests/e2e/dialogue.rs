@@ -82,6 +82,23 @@ impl Dialogue {
         }
     }
 
+    /// The socket of a client over UDP.
+    pub(crate) fn datagrams(&self) -> Option<&UdpSocket> {
+        match &self.transport {
+            Transport::Udp(socket) => Some(socket),
+            Transport::Tcp(_) => None,
+        }
+    }
+
+    /// Where the server listens.
+    pub(crate) fn server(&self) -> SocketAddr {
+        match &self.transport {
+            Transport::Udp(socket) => socket.peer_addr(),
+            Transport::Tcp(stream) => stream.peer_addr(),
+        }
+        .unwrap()
+    }
+
     /// From now on signs as the holder of an access token.
     pub(crate) fn bear(&mut self, bearer: Bearer) {
         self.bearer = Some(bearer);

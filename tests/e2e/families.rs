@@ -73,7 +73,7 @@ pub(crate) fn talks(client: &mut Dialogue, channel: u16, relayed: SocketAddr, pe
     assert_eq!(client.receive().unwrap(), header_and_payload);
 }
 
-fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(crate) fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let mut buffer = [0; 2048];
     let (length, from) = peer.recv_from(&mut buffer).unwrap();

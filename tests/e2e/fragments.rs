@@ -7,6 +7,7 @@ use std::time::Duration;
 use stun::attributes::AttrType;
 use stun::message::{CLASS_INDICATION, METHOD_SEND, MessageType, Setter};
 use turn::proto::data::Data;
+use turn::proto::reqfamily::{REQUESTED_FAMILY_IPV6, RequestedAddressFamily};
 
 use super::dialogue::{Dialogue, message, peer_address};
 use super::metrics::Metrics;
@@ -49,7 +50,13 @@ fn a_datagram_that_may_not_be_fragmented_is_sent_whole_or_not_at_all() {
     server.stop();
 }
 
-fn send(client: &mut Dialogue, peer: SocketAddr, whole: bool, length: usize) {
+/// REQUESTED-ADDRESS-FAMILY for relaying to `peer`.
+pub(crate) fn family_of(peer: SocketAddr) -> Option<RequestedAddressFamily> {
+    peer.is_ipv6().then_some(REQUESTED_FAMILY_IPV6)
+}
+
+/// Sends `length` bytes to `peer`, with DONT-FRAGMENT if they are to stay `whole`.
+pub(crate) fn send(client: &mut Dialogue, peer: SocketAddr, whole: bool, length: usize) {
     let kind = MessageType::new(METHOD_SEND, CLASS_INDICATION);
     let mut attributes: Vec<Box<dyn Setter>> = vec![
         Box::new(peer_address(peer)),

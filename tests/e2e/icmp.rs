@@ -68,7 +68,7 @@ fn a_closed_port_keeps_nothing_from_an_open_one() {
     server.stop();
 }
 
-fn told(bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
+pub(crate) fn told(bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
     let mut message = Message::new();
     message.raw = bytes.to_vec();
     message.decode().unwrap();

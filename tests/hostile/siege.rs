@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turnstone::stun::{AttributeType, Method, TransactionId};
+use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::UnixTime;
 use turnstone::turn::{
     Admission, Alternates, Counter, Direction, Family, FiveTuple, Policy, Reason, RequestMethod,
@@ -13,8 +13,8 @@ use turnstone::turn::{
 use crate::common::random::Random;
 use crate::common::token::{NORTH, SERVER, UNION, north_key, oauth, seal_at, union_key};
 use crate::common::{
-    Login, World, address, channel_data, channel_number, lifetime, policy, requested_family,
-    requested_transport, send_indication, tcp, udp, xor_peer_address,
+    Login, Out, Response, World, address, channel_data, channel_number, lifetime, policy,
+    requested_family, requested_transport, send_indication, tcp, udp, xor_peer_address,
 };
 use crate::inputs::{mutate, seeds};
 
@@ -37,6 +37,8 @@ pub(crate) struct Siege {
     nonces: Vec<Vec<u8>>,
     /// Packets that came in, to be mutated later.
     seeds: Vec<Vec<u8>>,
+    /// Tickets that clients were given, the last ones.
+    tickets: Vec<Vec<u8>>,
     steps: u64,
 }
 
@@ -48,7 +50,12 @@ impl Siege {
             "203.0.113.2:1",
             "[2001:db8:2::1]:1",
         ];
-        let clients = names.map(udp).into_iter().chain(names.map(tcp)).collect();
+        let dtls = FiveTuple {
+            transport: Transport::Dtls,
+            ..udp("203.0.113.3:1")
+        };
+        let clients = names.map(udp).into_iter().chain(names.map(tcp));
+        let clients = clients.chain([dtls]).collect();
         let peers = [
             "198.51.100.1:1",
             "198.51.100.1:2",
@@ -68,6 +75,7 @@ impl Siege {
             peers: peers.map(address).to_vec(),
             nonces: Vec::new(),
             seeds: seeds(),
+            tickets: vec![Vec::new()],
             steps: 0,
         }
     }
@@ -111,7 +119,9 @@ impl Siege {
                     1 => Admission::Closed,
                     _ => Admission::Open,
                 };
-                self.world.swap_policy(narrow(admission));
+                let mut policy = narrow(admission);
+                policy.mobility = !self.random.once_in(8);
+                self.world.swap_policy(policy);
             }
             3 => self.world.bind = Err(self.random.once_in(2)),
             _ => self.world.bind = Ok(()),
@@ -135,6 +145,7 @@ impl Siege {
     fn client_sends(&mut self) {
         let who = self.random.below(self.clients.len());
         let packet = match self.random.below(8) {
+            0 if self.random.once_in(20) => keep_alive(),
             0 => self.random.bytes(60),
             1 | 2 => mutate(&self.seeds, &mut self.random),
             3 => self.channel_data(),
@@ -145,7 +156,27 @@ impl Siege {
             let place = self.random.below(self.seeds.len());
             self.seeds[place].clone_from(&packet);
         }
-        let _ = self.world.send(self.clients[who], &packet);
+        if let Out::ToClient { message, .. } = self.world.send(self.clients[who], &packet) {
+            self.note_ticket(&Response(message));
+        }
+    }
+
+    fn note_ticket(&mut self, response: &Response) {
+        if let Some(ticket) = response.value(AttributeType::MOBILITY_TICKET) {
+            self.tickets.push(ticket);
+            if self.tickets.len() > 8 {
+                self.tickets.remove(0);
+            }
+        }
+    }
+
+    /// Nothing, a ticket that is or was good, or one that looks like it.
+    fn ticket(&mut self) -> (AttributeType, Vec<u8>) {
+        let mut ticket = self.random.pick(&self.tickets).clone();
+        if self.random.once_in(4) {
+            ticket = self.random.bytes(40);
+        }
+        (AttributeType::MOBILITY_TICKET, ticket)
     }
 
     fn channel_data(&mut self) -> Vec<u8> {
@@ -199,8 +230,15 @@ impl Siege {
     fn fitting(&mut self, method: Method, id: TransactionId) -> Vec<(AttributeType, Vec<u8>)> {
         let peer = xor_peer_address(*self.random.pick(&self.peers), id);
         match method {
+            Method::ALLOCATE if self.random.once_in(4) => {
+                vec![
+                    requested_transport(17),
+                    (AttributeType::MOBILITY_TICKET, Vec::new()),
+                ]
+            }
             Method::ALLOCATE => vec![requested_transport(17)],
-            Method::REFRESH if self.random.once_in(8) => vec![lifetime(0)],
+            Method::REFRESH if self.random.once_in(4) => vec![lifetime(0)],
+            Method::REFRESH if self.random.once_in(2) => vec![self.ticket()],
             Method::CREATE_PERMISSION => vec![peer],
             Method::CHANNEL_BIND => {
                 vec![
@@ -213,7 +251,8 @@ impl Siege {
     }
 
     fn attribute(&mut self, id: TransactionId) -> (AttributeType, Vec<u8>) {
-        match self.random.below(10) {
+        match self.random.below(11) {
+            10 => self.ticket(),
             0 | 1 => requested_family(1 + self.random.byte() % 3),
             2 => lifetime(u32::from_be_bytes(self.random.array())),
             3 => channel_number(self.random.u16()),
@@ -274,18 +313,28 @@ impl Siege {
             relayed(Direction::ToClient),
         ];
         for counter in often {
-            assert!(stats.get(counter) > self.steps / 100, "{counter:?}");
+            let count = stats.get(counter);
+            assert!(count > self.steps / 100, "{count} {counter:?}");
         }
-        let never = ResultCode::error(500);
-        for code in ResultCode::ALL.iter().filter(|code| **code != never) {
+        for code in ResultCode::ALL {
             let methods = RequestMethod::ALL.iter();
             let requests = methods.map(|method| stats.get(Counter::Requests(*method, *code)));
             assert!(requests.sum::<u64>() > 0, "no {}", code.label());
         }
+        let moved = stats.get(Counter::AllocationsMoved);
+        assert!(moved > self.steps / 20_000, "{moved} moves");
         for reason in &Reason::ALL[..12] {
             assert!(stats.get(Counter::Dropped(*reason)) > 0, "no {reason:?}");
         }
     }
+}
+
+/// A Binding indication.
+fn keep_alive() -> Vec<u8> {
+    let mut message = Vec::new();
+    let id = TransactionId(*b"keep-me-open");
+    MessageBuilder::new(&mut message, Class::Indication, Method::BINDING, id);
+    message
 }
 
 /// Little of everything; one alternate server.
@@ -295,6 +344,7 @@ fn narrow(admission: Admission) -> Policy {
     policy.limits.channels_per_allocation = LIMIT;
     policy.limits.allocations_per_user = 3;
     policy.oauth = Some(oauth());
+    policy.mobility = true;
     policy.relay.ports = 50_000..=50_011;
     policy.alternates = Alternates::new(&[address("198.51.100.7:3478")], &[], None);
     policy.admission = admission;

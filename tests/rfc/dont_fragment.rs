@@ -3,7 +3,10 @@
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::turn::{Counter, Direction, Reason, Verdict};
 
-use crate::common::{World, channel_data, requested_transport, send_indication};
+use crate::common::{
+    Login, World, additional_family, address, channel_data, requested_transport, send_indication,
+    tcp, udp,
+};
 use crate::dialogue::{assert_dropped, client, code, peer, world};
 
 /// A world whose usual client has allocated with DONT-FRAGMENT and may send to the usual peer.
@@ -67,11 +70,44 @@ fn what_does_not_ask_for_it_may_be_fragmented() {
     }
 }
 
+/// RFC 8656 §13.1 to §13.3: MUST be ignored from UDP to UDP as soon as IPv6 is on one side; §14, §15: it
+/// is heeded between IPv4 and IPv4, and for clients over TCP.
+#[test]
+fn dont_fragment_is_ignored_where_udp_is_relayed_from_or_to_ipv6() {
+    let peers = [
+        address("198.51.100.1:9000"),
+        address("[2001:db8:1::1]:9000"),
+    ];
+    let (v4, v6) = ("203.0.113.7:4000", "[2001:db8:2::1]:4000");
+    for (from, heeded) in [
+        (udp(v4), [true, false]),
+        (udp(v6), [false, false]),
+        (tcp(v4), [true, true]),
+        (tcp(v6), [true, true]),
+    ] {
+        let mut world = world();
+        let both = [requested_transport(17), additional_family(2)];
+        let allocated = world.ask(&Login::alice(), from, Method::ALLOCATE, &both);
+        assert_eq!(allocated.code(), None);
+        for (peer, heeded) in peers.into_iter().zip(heeded) {
+            assert_eq!(world.permit(from, peer).code(), None);
+            let packet = send(peer, b"data");
+            let verdict = world.server.handle_client(world.now, from, &packet);
+            let is_whole = matches!(verdict, Verdict::ToPeerUnfragmented { .. });
+            let is_sent = is_whole || matches!(verdict, Verdict::ToPeer { .. });
+            assert!(
+                is_sent && is_whole == heeded,
+                "{from:?} to {peer}: {verdict:?}"
+            );
+        }
+    }
+}
+
 /// RFC 8656 §11.2: it takes a permission like any other.
 #[test]
 fn a_send_with_dont_fragment_needs_a_permission() {
     let mut world = permitted();
-    let stranger = crate::common::address("198.51.100.99:9");
+    let stranger = address("198.51.100.99:9");
     assert_dropped(&mut world, &send(stranger, b"data"), Reason::NoPermission);
 }
 

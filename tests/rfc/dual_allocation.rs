@@ -57,6 +57,20 @@ fn address_error(answer: &Response) -> Option<(u8, u16, String)> {
     ))
 }
 
+/// RFC 8656 §18.11, §18.6: the reserved bits are ignored.
+#[test]
+fn the_reserved_bits_of_the_additional_family_are_ignored() {
+    let attributes = [
+        requested_transport(17),
+        (
+            AttributeType::ADDITIONAL_ADDRESS_FAMILY,
+            vec![2, 0xFF, 0xFF, 0xFF],
+        ),
+    ];
+    let answer = ask(&mut world(), Method::ALLOCATE, &attributes);
+    assert_eq!((answer.code(), relayed(&answer).len()), (None, 2));
+}
+
 /// RFC 8656 §7.2 step 9: one IPv4 and one IPv6 address in two attributes.
 #[test]
 fn an_additional_family_gives_an_address_of_each() {

@@ -129,6 +129,24 @@ fn every_error_to_an_authenticated_request_is_signed() {
     }
 }
 
+/// RFC 8489 §9.2.4: responses SHOULD NOT name the user, and only challenges the realm; §10: only a
+/// redirection names another server.
+#[test]
+fn errors_carry_nothing_that_is_not_theirs() {
+    for (code, _, response) in every_error() {
+        let has = |kind| response.value(kind).is_some();
+        assert!(!has(AttributeType::USERNAME) && !has(AttributeType::USERHASH));
+        assert_eq!(
+            has(AttributeType::REALM),
+            matches!(code, 401 | 438),
+            "{code}"
+        );
+        assert_eq!(has(AttributeType::ALTERNATE_SERVER), code == 300, "{code}");
+        assert!(!has(AttributeType::ALTERNATE_DOMAIN));
+        assert!(!has(AttributeType::XOR_RELAYED_ADDRESS) && !has(AttributeType::LIFETIME));
+    }
+}
+
 /// RFC 8489 §14.13: UNKNOWN-ATTRIBUTES is present only with 420.
 #[test]
 fn only_420_lists_unknown_attributes() {

@@ -107,6 +107,15 @@ fn only_too_large_datagrams_are_told_the_mtu() {
     }
 }
 
+/// RFC 8656 §12.5: in a Data indication even if a channel is bound to the peer.
+#[test]
+fn an_error_of_a_channels_peer_is_told_in_a_data_indication() {
+    let (mut world, relay) = allocated();
+    assert_eq!(world.bind_channel(client(), 0x4000, peer()).code(), None);
+    let (told, value) = report(meets(&mut world, relay, peer(), PORT_UNREACHABLE));
+    assert_eq!((told, value[2]), (peer(), 3));
+}
+
 /// RFC 8656 §11.5: the permission is for the address, whatever the port.
 #[test]
 fn the_port_is_not_compared() {

@@ -6,7 +6,7 @@ use turnstone::stun::{Algorithm, AttributeType, Class, MessageBuilder, Method, P
 use turnstone::turn::{Credentials, Policy, Security, StoredKey};
 
 use crate::common::{
-    Login, PASSWORD, REALM, Response, USER, World, policy, requested_transport, udp,
+    Login, Out, PASSWORD, REALM, Response, USER, World, policy, requested_transport, udp,
 };
 
 const SHA256: &[u8] = &[0, 2, 0, 0];
@@ -295,6 +295,90 @@ fn a_stale_nonce_is_answered_with_the_list() {
         stale.value(AttributeType::PASSWORD_ALGORITHMS),
         Some(BOTH.into())
     );
+}
+
+/// RFC 8489 §9.2.4: whoever is not known or signs wrongly gets the list, the realm and a nonce, and no
+/// name; and a request that is no good gets none of them.
+#[test]
+fn every_401_is_a_whole_challenge_and_a_400_is_none() {
+    let unknown = Signer {
+        name: (AttributeType::USERNAME, b"mallory".into()),
+        ..Signer::sha256()
+    };
+    let hidden = Signer {
+        name: (AttributeType::USERHASH, vec![7; 32]),
+        ..Signer::sha256()
+    };
+    let wrong = Signer {
+        key: Signer::md5().key,
+        ..Signer::sha256()
+    };
+    let bid_down = Signer {
+        list: Some(MD5.into()),
+        ..Signer::sha256()
+    };
+    let parts = [
+        AttributeType::REALM,
+        AttributeType::NONCE,
+        AttributeType::PASSWORD_ALGORITHMS,
+    ];
+    let names = [AttributeType::USERNAME, AttributeType::USERHASH];
+    for (signer, code) in [(unknown, 401), (hidden, 401), (wrong, 401), (bid_down, 400)] {
+        let response = signer.allocate(&mut world());
+        assert_eq!(response.code(), Some(code));
+        let is_there = |kind: &AttributeType| response.value(*kind).is_some();
+        assert!(
+            parts.iter().all(|kind| is_there(kind) == (code == 401)),
+            "{code}"
+        );
+        assert!(!names.iter().any(is_there));
+        assert!(!is_there(&AttributeType::MESSAGE_INTEGRITY_SHA256));
+    }
+}
+
+/// RFC 8489 §9.2.4: of two integrities the one by SHA-256 counts, and a right one by SHA-1 does not make
+/// up for it.
+#[test]
+fn with_both_integrities_that_by_sha256_counts() {
+    let signer = Signer::sha256();
+    let wrong = Signer::md5().key;
+    for (sha1, sha256, code) in [
+        (&signer.key, &signer.key, None),
+        (&wrong, &signer.key, None),
+        (&signer.key, &wrong, Some(401)),
+    ] {
+        let mut world = world();
+        let from = udp("203.0.113.7:4000");
+        let nonce = world.nonce(from);
+        let id = world.transaction();
+        let mut request = Vec::new();
+        MessageBuilder::new(&mut request, Class::Request, Method::ALLOCATE, id)
+            .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+            .attribute(AttributeType::USERNAME, USER.as_bytes())
+            .attribute(AttributeType::REALM, REALM.as_bytes())
+            .attribute(AttributeType::NONCE, &nonce)
+            .attribute(AttributeType::PASSWORD_ALGORITHMS, BOTH)
+            .attribute(AttributeType::PASSWORD_ALGORITHM, SHA256)
+            .integrity(Algorithm::Sha1, sha1.as_bytes())
+            .integrity(Algorithm::Sha256, sha256.as_bytes());
+        let response = world.send(from, &request).response();
+        assert_eq!(response.code(), code);
+    }
+}
+
+/// RFC 8489 §14.6: at least 16 bytes, at most 32, in steps of four; anything else is no message.
+#[test]
+fn a_sha256_of_another_length_is_discarded() {
+    for length in [0, 4, 12, 15, 17, 18, 30, 33, 36, 64] {
+        let mut world = world();
+        let id = world.transaction();
+        let mut request = Vec::new();
+        MessageBuilder::new(&mut request, Class::Request, Method::ALLOCATE, id)
+            .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+            .attribute(AttributeType::MESSAGE_INTEGRITY_SHA256, &vec![7; length]);
+        let out = world.send(udp("203.0.113.7:4000"), &request);
+        assert_eq!(out, Out::Nothing, "{length} bytes");
+    }
 }
 
 /// RFC 8489 §14.4: SHA-256 of `username ":" realm` in place of the name.

@@ -1,6 +1,6 @@
 //! Clients of RFC 3489: no magic cookie, 16 bytes of transaction id (RFC 5389 §12.2).
 
-use turnstone::turn::Reason;
+use turnstone::turn::{FiveTuple, Reason, Transport};
 
 use crate::common::{Out, World, tcp, udp};
 use crate::dialogue::{assert_dropped, client, dropped, world, world_with};
@@ -76,6 +76,28 @@ fn nothing_but_a_binding_request_is_served() {
     let mut world = on();
     let out = world.send(tcp("203.0.113.7:4000"), &classic(0x0001, &[]));
     assert_eq!(out, Out::Nothing);
+}
+
+/// RFC 8489 §11: over DTLS all requests without the magic cookie MUST generate a 500 and indications MUST
+/// be ignored, whatever the switch.
+#[test]
+fn over_dtls_every_request_without_cookie_gets_a_server_error() {
+    let from = FiveTuple {
+        transport: Transport::Dtls,
+        ..client()
+    };
+    for mut world in [on(), world()] {
+        for (request, response) in [(0x0001, 0x0111), (0x0002, 0x0112), (0x0003, 0x0113)] {
+            let Out::ToClient { to, message } = world.send(from, &classic(request, &[])) else {
+                panic!("no answer");
+            };
+            let error = [&[0, 9, 0, 16, 0, 0, 5, 0][..], b"Server Error"].concat();
+            assert_eq!((to, message), (from, classic(response, &error)));
+        }
+        for bits in [0x0011, 0x0017, 0x0101, 0x0111] {
+            assert_eq!(world.send(from, &classic(bits, &[])), Out::Nothing);
+        }
+    }
 }
 
 /// The switch.

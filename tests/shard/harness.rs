@@ -25,6 +25,7 @@ pub struct Options {
     pub shards: usize,
     pub streams: StreamLimits,
     pub relay_ports: std::ops::RangeInclusive<u16>,
+    pub mobility: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
 }
@@ -36,6 +37,7 @@ impl Default for Options {
             shards: 1,
             streams: StreamLimits::default(),
             relay_ports: 20_000..=60_999,
+            mobility: false,
             on_start: || {},
         }
     }
@@ -145,6 +147,7 @@ pub fn policy(options: &Options) -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        mobility: options.mobility,
         oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,

@@ -3,4 +3,5 @@
 mod client;
 mod datagrams;
 mod harness;
+mod mobility;
 mod streams;

@@ -314,6 +314,7 @@ fn policy() -> Policy {
         limits: Limits::default(),
         bandwidth: Bandwidth::default(),
         nat_discovery: None,
+        mobility: false,
         oauth: None,
         rfc3489: false,
         channels: ChannelRange::Rfc8656,

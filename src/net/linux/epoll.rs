@@ -122,6 +122,14 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, descriptor, token, interest)
     }
 
+    /// Watches `descriptor` no longer; events that were already collected may still name its token.
+    ///
+    /// # Errors
+    /// The descriptor is not in the set.
+    pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, descriptor, 0, Interest::Nothing)
+    }
+
     fn control(
         &self,
         operation: c_int,

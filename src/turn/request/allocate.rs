@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Handled, Request, asked};
+use crate::stun::AttributeType;
 use crate::time::Instant;
 use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
+use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
@@ -19,7 +21,7 @@ use crate::turn::redirect::Admission;
 use crate::turn::relay::{Relay, Relays, Socket};
 use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
-use crate::turn::server::{Action, Server};
+use crate::turn::server::Server;
 
 /// What an allocation gets: its relays, still to be bound, and what belongs to them.
 struct Grant {
@@ -49,6 +51,7 @@ impl Server {
         }
         check_client(&request.from)?;
         asked::check_transport(request.message)?;
+        asked::mobility(request.message, self.policy.mobility)?;
         let account = Account::new(user.owner(), request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, account, token);
@@ -257,6 +260,7 @@ impl Server {
             lifetime,
             neighbour,
             missing: grant.missing,
+            mobile: message.has(AttributeType::MOBILITY_TICKET),
         };
         let locals = grant.relays.each(Relay::bind_address);
         let key = self.allocations.insert(Allocation {
@@ -271,6 +275,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            mobile: None,
             meter: AllocationMeter::default(),
         });
         for local in locals.into_iter().flatten() {
@@ -284,7 +289,7 @@ impl Server {
 }
 
 /// A client at the end of an automatic tunnel could make packets loop through it (RFC 8656 §21.4).
-fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
+pub(super) fn check_client(from: &FiveTuple) -> Result<(), Refusal> {
     if is_tunnelled(from.client.ip()) {
         Err(Refusal::Forbidden)
     } else {

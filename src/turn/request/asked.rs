@@ -37,6 +37,15 @@ pub(super) fn reservation_token(message: &Message<'_>) -> Result<Option<Token>, 
     Ok(Some(Token(token)))
 }
 
+/// MOBILITY-TICKET, empty, asks for a ticket (RFC 8016 §3.1).
+pub(super) fn mobility(message: &Message<'_>, offered: bool) -> Result<(), Refusal> {
+    match message.attribute(AttributeType::MOBILITY_TICKET) {
+        Some(attribute) if !attribute.value.is_empty() => Err(Refusal::BadRequest),
+        Some(_) if !offered => Err(Refusal::MobilityForbidden),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Step 6 and the request's half of step 7: IPv4 unless the request says otherwise.
 pub(super) fn family(message: &Message<'_>) -> Result<Family, Refusal> {
     let requested = super::requested_family(message)?;

@@ -1,9 +1,7 @@
 //! Binding (RFC 8489 §3), NAT behaviour discovery (RFC 5780 §6) and clients of RFC 3489.
 
 use super::{Request, check_known};
-use crate::stun::{
-    AttributeType, Class, ClassicRequest, ClassicTransactionId, Message, MessageBuilder,
-};
+use crate::stun::{AttributeType, Class, ClassicRequest, Message, MessageBuilder, Method};
 use crate::time::Now;
 use crate::turn::comprehension::unknown_required;
 use crate::turn::five_tuple::{FiveTuple, Transport};
@@ -117,19 +115,30 @@ impl Server {
         Ok(reply)
     }
 
-    /// Answers a Binding request without the magic cookie, if that is wanted (RFC 5389 §12.2).
+    /// Answers a Binding request without the magic cookie, if that is wanted (RFC 5389 §12.2). All such
+    /// requests are counted as Binding.
     pub(in crate::turn) fn handle_classic<'p>(
         &mut self,
         now: Now,
         from: FiveTuple,
         packet: &'p [u8],
     ) -> Result<Verdict<'p>, Reason> {
-        let is_wanted = self.policy.rfc3489 && from.transport == Transport::Udp;
-        let request = ClassicRequest::parse(packet).filter(|_| is_wanted);
-        let request = request.ok_or(Reason::Malformed)?;
-        let unsupported = request.unsupported();
-        write_classic(&mut self.response, request.transaction(), from, unsupported);
-        let result = unsupported.map_or(ResultCode::SUCCESS, |_| ResultCode::error(420));
+        let request = ClassicRequest::parse(packet).ok_or(Reason::Malformed)?;
+        let result = match from.transport {
+            Transport::Udp if self.policy.rfc3489 && request.method() == Method::BINDING => {
+                let unsupported = request.unsupported();
+                write_classic(&mut self.response, &request, from, unsupported);
+                unsupported.map_or(ResultCode::SUCCESS, |_| ResultCode::error(420))
+            }
+            // Over DTLS every request of that kind is invalid, and told so (RFC 8489 §11).
+            Transport::Dtls => {
+                let (method, transaction) = (request.method(), request.transaction());
+                MessageBuilder::classic(&mut self.response, Class::Error, method, transaction)
+                    .error_code(500, "Server Error");
+                ResultCode::error(500)
+            }
+            _ => return Err(Reason::Malformed),
+        };
         let reply = Reply::to_classic(from);
         Ok(self.answer_unauthenticated(now, &reply, result))
     }
@@ -160,19 +169,20 @@ fn bounded(asked: usize) -> usize {
 
 fn write_classic(
     buffer: &mut Vec<u8>,
-    transaction: ClassicTransactionId,
+    request: &ClassicRequest<'_>,
     from: FiveTuple,
     unsupported: Option<AttributeType>,
 ) {
+    let (method, transaction) = (request.method(), request.transaction());
     match unsupported {
         None => {
-            MessageBuilder::classic(buffer, Class::Success, transaction)
+            MessageBuilder::classic(buffer, Class::Success, method, transaction)
                 .address(AttributeType::MAPPED_ADDRESS, from.client);
         }
         Some(kind) => {
             let (code, phrase) = Refusal::UnknownAttributes(Vec::new()).code();
             // RFC 3489 §11.2.10: an even number of them, by repeating one.
-            MessageBuilder::classic(buffer, Class::Error, transaction)
+            MessageBuilder::classic(buffer, Class::Error, method, transaction)
                 .error_code(code, phrase)
                 .unknown_attributes(&[kind, kind]);
         }

@@ -6,6 +6,7 @@ mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
+mod resume;
 
 use std::time::Duration;
 
@@ -83,7 +84,9 @@ impl Server {
     fn authenticate(&self, request: &Request<'_, '_>) -> Result<Authenticated, Failure> {
         let Request { now, from, message } = request;
         let allocation = self.allocation_of(from).map(|(_, allocation)| allocation);
-        authenticate(message, *now, &self.policy, allocation, |nonce| {
+        let owner = allocation.map(|allocation| &allocation.owner);
+        let owner = owner.or_else(|| self.awaited_owner(from));
+        authenticate(message, *now, &self.policy, owner, |nonce| {
             let lifetime = self.policy.lifetimes.nonce;
             self.nonces
                 .is_valid(nonce, from.client, now.instant, lifetime)
@@ -97,6 +100,9 @@ impl Server {
         user: Authenticated,
     ) -> Verdict<'p> {
         let signature = user.signature();
+        if let Some(verdict) = self.await_allocation(request, reply, &user) {
+            return verdict;
+        }
         let handled =
             check_known(request.message, &self.policy).and_then(|()| match reply.method {
                 RequestMethod::Allocate => self.handle_allocate(request, user),
@@ -240,6 +246,9 @@ impl Server {
                 Neighbour::None | Neighbour::Wanted => None,
             },
             missing: origin.missing,
+            ticket: allocation
+                .mobile
+                .and_then(|id| self.shared.mobility.ticket(id)),
         };
         let signature = allocation.signature();
         self.succeed(&reply, success, &signature)

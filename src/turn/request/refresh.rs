@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Handled, Request, allocate};
+use crate::stun::AttributeType;
 use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::reply::{Refusal, Success};
@@ -15,6 +16,9 @@ impl Server {
         request: &Request<'_, '_>,
         user: &Authenticated,
     ) -> Result<Handled, Refusal> {
+        if let Some(ticket) = request.message.attribute(AttributeType::MOBILITY_TICKET) {
+            return self.handle_resume(request, user, &ticket);
+        }
         let key = self.own_allocation(request, user)?;
         let family = super::requested_family(request.message)?;
         let allocation = self.allocation(key)?;
@@ -34,18 +38,22 @@ impl Server {
             }
             return Ok(Handled::Answer(Success::Refreshed {
                 lifetime: Duration::ZERO,
+                ticket: None,
             }));
         }
         self.check_credential(request, user)?;
         let lifetime = allocate::lifetime(request, user, &self.policy.lifetimes)?;
         self.renew(key, user);
         self.set_expiry(key, family, request.now.instant + lifetime);
-        Ok(Handled::Answer(Success::Refreshed { lifetime }))
+        Ok(Handled::Answer(Success::Refreshed {
+            lifetime,
+            ticket: None,
+        }))
     }
 
     /// A credential that has expired or was withdrawn keeps its allocation, but not past its lifetime
     /// (S12).
-    fn check_credential(
+    pub(super) fn check_credential(
         &mut self,
         request: &Request<'_, '_>,
         user: &Authenticated,
@@ -70,6 +78,9 @@ impl Server {
         let allocation = self.allocations.get_mut(key);
         if let Some(allocation) = allocation.filter(|_| user.owner().has_token()) {
             allocation.owner = user.owner().clone();
+            if let Some(id) = allocation.mobile {
+                self.shared.mobility.set_owner(id, user.owner().clone());
+            }
         }
     }
 }

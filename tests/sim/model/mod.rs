@@ -1,17 +1,21 @@
 //! Requirement S16: whatever sequence of requests, time and events comes, each answer is the one that a
 //! simple table predicts, and in the end all is back where it began.
 
+mod allocate;
+mod extra;
 mod request;
+mod signing;
 mod table;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turnstone::stun::{AttributeType, HEADER_LENGTH, Method};
+use turnstone::stun::{HEADER_LENGTH, Method, PasswordAlgorithm};
 use turnstone::time::Instant;
 use turnstone::turn::{
-    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Transport,
+    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Security, Transport,
 };
 
 use crate::common::{
@@ -21,15 +25,19 @@ use crate::coverage::{Coverage, answers};
 use crate::properties::Property;
 use crate::rng::Rng;
 use crate::seeds::each_seed;
-use request::{Body, Request, Signature, clients};
+use allocate::{FIRST_PORT, Granted, Sockets};
+use request::{Body, Request, Signature, Value, clients};
 use table::{Answer, Table};
 
 const PORTS: u16 = 4;
 const NONCE: Duration = Duration::from_secs(12);
+/// Ways to sign and things to get, each of which must succeed in some run.
+const SUCCESSES: usize = 9;
 
 #[test]
 fn every_answer_is_the_one_that_the_table_predicts() {
     let coverage = Coverage::new();
+    let seen = RefCell::new(BTreeSet::new());
     let runs = each_seed(400, |rng| {
         let mut run = Run::new();
         for _ in 0..250 {
@@ -37,8 +45,10 @@ fn every_answer_is_the_one_that_the_table_predicts() {
         }
         run.end();
         coverage.add(run.world.server.stats());
+        seen.borrow_mut().extend(run.seen);
     });
     if runs >= 400 {
+        assert_eq!(seen.borrow().len(), SUCCESSES, "{seen:?}");
         coverage.check(&every_answer());
     }
 }
@@ -84,17 +94,19 @@ struct Run {
     nonces: BTreeMap<SocketAddr, (Instant, Vec<u8>)>,
     /// The Allocate requests that succeeded, with their answers and the age of their nonce.
     allocated: Vec<(FiveTuple, Vec<u8>, Response, Instant)>,
+    /// What succeeded.
+    seen: BTreeSet<&'static str>,
 }
 
 impl Run {
     fn new() -> Self {
         let policy = short_policy();
-        let ports = usize::from(PORTS);
         Self {
-            table: Table::new(policy.lifetimes, policy.limits, ports),
+            table: Table::new(policy.lifetimes, policy.limits),
             world: World::new(policy),
             nonces: BTreeMap::new(),
             allocated: Vec::new(),
+            seen: BTreeSet::new(),
         }
     }
 
@@ -121,7 +133,7 @@ impl Run {
     }
 
     fn request(&mut self, rng: &mut Rng) {
-        let request = Request::random(rng, &self.table.relays());
+        let request = Request::random(rng, &self.table.relays(), &self.table.tokens);
         let (since, nonce) = self.nonce(&request);
         let id = self.world.transaction();
         let message = request.encode(id, &nonce);
@@ -130,30 +142,78 @@ impl Run {
             1 => Err(false),
             _ => Ok(()),
         };
+        self.world.refused = match rng.below(20) {
+            0 => Some(Family::V4),
+            1 => Some(Family::V6),
+            _ => None,
+        };
         let is_bare = message.len() == HEADER_LENGTH && request.body != Body::Binding;
         if is_bare && !request.from.transport.is_stream() {
             // No client sends that; answering only helps a reflector (S7).
             return assert_eq!(self.world.send(request.from, &message), Out::Nothing);
         }
-        let (now, bind) = (self.world.now, self.world.bind);
+        let now = self.world.now;
+        let sockets = Sockets {
+            bind: self.world.bind,
+            refused: self.world.refused,
+        };
         let is_good = now.instant.since(since) < NONCE
             && !matches!(
                 request.signature,
                 Signature::ForgedNonce | Signature::ForeignNonce
             );
-        let expected = self.table.answer(now, &request, is_good, bind);
+        let expected = self.table.answer(now, &request, is_good, sockets);
         let response = self.world.send(request.from, &message).response();
         let answer = answer_in(&response);
         Property::AnswersArePredicted.holds(answer == expected, || {
             format!("{answer:?} instead of {expected:?} to {request:?}")
         });
+        if answer.is_ok() && request.body != Body::Binding {
+            self.check_integrity(&request, &response);
+        }
         if matches!(request.body, Body::Allocate { .. }) && answer.is_ok() {
-            let relayed = response.xor_address(AttributeType::XOR_RELAYED_ADDRESS);
-            let relayed = relayed.expect("a relayed address");
-            self.table.relayed(&request.from, relayed);
+            let granted = self.table.granted(now.instant, &request.from, &response);
+            self.note(&granted, &request.body);
             self.allocated.retain(|(from, ..)| *from != request.from);
             let entry = (request.from, message, response, since);
             self.allocated.push(entry);
+        }
+    }
+
+    /// A response is signed as its request was.
+    fn check_integrity(&mut self, request: &Request, response: &Response) {
+        let (dialect, message) = (request.dialect, response.message());
+        let key = dialect.key(&request.login);
+        let checked = message.check_integrity(dialect.response_integrity(), key.as_bytes());
+        Property::AnswersArePredicted.holds(checked.is_ok(), || {
+            format!("{request:?} is answered without its integrity")
+        });
+        if dialect.hides_name {
+            self.seen.insert("a hidden name");
+        }
+        self.seen.insert(match dialect.choice {
+            None => "a client of RFC 5389",
+            Some(PasswordAlgorithm::Md5) => "MD5 by choice",
+            Some(PasswordAlgorithm::Sha256) => "SHA-256",
+        });
+    }
+
+    fn note(&mut self, granted: &Granted, body: &Body) {
+        let Body::Allocate { extra, .. } = body else {
+            return;
+        };
+        if extra.additional != Value::Missing {
+            self.seen.insert(match granted.missing {
+                None => "both families",
+                Some(Family::V4) => "IPv6 of both",
+                Some(Family::V6) => "IPv4 of both",
+            });
+        }
+        if granted.reserves {
+            self.seen.insert("a reservation");
+        }
+        if granted.redeemed.is_some() {
+            self.seen.insert("a token redeemed");
         }
     }
 
@@ -180,10 +240,8 @@ impl Run {
     /// A request that made a live allocation gets the same answer again (S14), and nobody else does.
     fn retransmit(&mut self, rng: &mut Rng) {
         let table = &self.table;
-        self.allocated.retain(|(from, _, response, _)| {
-            let relayed = response.xor_address(AttributeType::XOR_RELAYED_ADDRESS);
-            table.relay_of(from) == relayed
-        });
+        self.allocated
+            .retain(|(from, _, response, _)| table.relays_of(from) == allocate::relayed(response));
         if self.allocated.is_empty() {
             return;
         }
@@ -237,7 +295,7 @@ impl Run {
             format!("gauges {gauges:?}, table {census:?}")
         });
         let idle = self.world.shared.is_idle();
-        Property::GaugesTellTheTruth.holds(idle == (census.0 == 0), || "the quota".into());
+        Property::GaugesTellTheTruth.holds(idle == self.table.is_idle(), || "the quota".into());
     }
 
     /// Everything expires, and every port can be taken again.
@@ -252,6 +310,7 @@ impl Run {
         hold(world.shared.is_idle(), "quota is taken");
         hold(world.server.poll_timeout().is_none(), "deadlines are left");
         world.bind = Ok(());
+        world.refused = None;
         let mut generous = short_policy();
         generous.limits = Limits::default();
         world.swap_policy(generous);
@@ -294,6 +353,16 @@ fn short_policy() -> Policy {
         channels_per_allocation: 2,
         ..Limits::default()
     };
-    policy.relay.ports = 50_000..=50_000 + PORTS - 1;
+    policy.relay.ports = FIRST_PORT..=FIRST_PORT + PORTS - 1;
+    let both = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
+    policy.security = Security::new(&both, true);
+    for login in [Login::alice(), Login::bob()] {
+        let key = signing::Dialect {
+            choice: Some(PasswordAlgorithm::Sha256),
+            ..signing::Dialect::RFC_5389
+        };
+        let key = key.key(&login);
+        policy.credentials.add_user(&login.username, key);
+    }
     policy
 }

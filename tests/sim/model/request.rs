@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::turn::{Family, FiveTuple};
 
+use super::extra::Extra;
+use super::signing::Dialect;
 use crate::common::{
-    Login, REALM, START, address, channel_number, lifetime, requested_transport, tcp, udp,
-    xor_peer_address,
+    Login, REALM, START, address, channel_number, even_port, lifetime, requested_transport, tcp,
+    udp, xor_peer_address,
 };
 use crate::rng::Rng;
 
@@ -37,6 +39,8 @@ pub(super) enum Signature {
     /// With a nonce that is no one's, or another client's.
     ForgedNonce,
     ForeignNonce,
+    /// With another list of password algorithms than the server's.
+    ShortList,
 }
 
 /// What a request asks for.
@@ -47,6 +51,7 @@ pub(super) enum Body {
         transport: Value<u8>,
         family: Value<u8>,
         lifetime: Value<u32>,
+        extra: Extra,
     },
     Refresh {
         family: Value<u8>,
@@ -64,6 +69,7 @@ pub(super) enum Body {
 pub(super) struct Request {
     pub(super) from: FiveTuple,
     pub(super) login: Login,
+    pub(super) dialect: Dialect,
     pub(super) signature: Signature,
     /// With a comprehension-required attribute that nobody knows.
     pub(super) has_unknown: bool,
@@ -119,8 +125,8 @@ fn peers(relays: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 impl Request {
-    /// A request of some client while `relays` are alive.
-    pub(super) fn random(rng: &mut Rng, relays: &[SocketAddr]) -> Self {
+    /// A request of some client while `relays` are alive and `tokens` were given out.
+    pub(super) fn random(rng: &mut Rng, relays: &[SocketAddr], tokens: &[Vec<u8>]) -> Self {
         let clients = clients();
         let from = rng.pick(&clients);
         // A client mostly uses the same login, so that its requests mostly get through.
@@ -130,12 +136,14 @@ impl Request {
         } else {
             rng.below(4)
         };
+        let dialect = Dialect::random(rng);
         Self {
             from,
             login: logins()[login].clone(),
-            signature: signature(rng),
+            dialect,
+            signature: signature(rng, dialect),
             has_unknown: rng.chance(3),
-            body: Body::random(rng, relays),
+            body: Body::random(rng, relays, tokens),
         }
     }
 
@@ -172,7 +180,12 @@ impl Request {
         };
         match self.body {
             Body::Binding => unsigned(id, self.method(), &attributes),
-            _ => login.sign(id, self.method(), &attributes, nonce),
+            _ => {
+                let shortens = self.signature == Signature::ShortList;
+                let head = (id, self.method());
+                self.dialect
+                    .sign(&login, head, &attributes, nonce, shortens)
+            }
         }
     }
 
@@ -193,11 +206,16 @@ impl Request {
     }
 }
 
-fn signature(rng: &mut Rng) -> Signature {
+fn signature(rng: &mut Rng, dialect: Dialect) -> Signature {
     if rng.chance(88) {
         return Signature::Right;
     }
+    let short_list = match dialect.choice {
+        Some(_) => Signature::ShortList,
+        None => Signature::Right,
+    };
     rng.pick(&[
+        short_list,
         Signature::Missing,
         Signature::Incomplete,
         Signature::WrongPassword,
@@ -210,7 +228,7 @@ fn signature(rng: &mut Rng) -> Signature {
 }
 
 impl Body {
-    fn random(rng: &mut Rng, relays: &[SocketAddr]) -> Self {
+    fn random(rng: &mut Rng, relays: &[SocketAddr], tokens: &[Vec<u8>]) -> Self {
         let mut peers = peers(relays);
         if rng.chance(60) {
             // Few peers, so that bindings are refreshed, renewed and in each other's way.
@@ -219,19 +237,25 @@ impl Body {
         let is_faulty = rng.chance(15);
         match rng.below(20) {
             0 => Self::Binding,
-            1..=6 => Self::allocate(rng, is_faulty),
+            1..=6 => Self::allocate(rng, tokens, is_faulty),
             7..=9 => Self::refresh(rng, is_faulty),
             10..=14 => Self::create_permission(rng, &peers, is_faulty),
             _ => Self::channel_bind(rng, &peers, is_faulty),
         }
     }
 
-    fn allocate(rng: &mut Rng, is_faulty: bool) -> Self {
+    fn allocate(rng: &mut Rng, tokens: &[Vec<u8>], is_faulty: bool) -> Self {
         let mut transport = Value::Is(17);
         let mut family = rng.pick(&[Value::Missing, Value::Missing, Value::Is(1), Value::Is(2)]);
         let mut lifetime = lifetime_of(rng);
-        match rng.below(3) {
+        let mut extra = Extra::random(rng, tokens);
+        if extra.additional != Value::Missing || extra.token.is_some() {
+            family = Value::Missing;
+        }
+        match rng.below(5) {
             _ if !is_faulty => {}
+            3 => extra.contradict(rng),
+            4 => family = Value::Is(1),
             0 => transport = rng.pick(&[Value::Missing, Value::Malformed, Value::Is(6)]),
             1 => family = rng.pick(&[Value::Malformed, Value::Is(3)]),
             _ => lifetime = Value::Malformed,
@@ -240,15 +264,17 @@ impl Body {
             transport,
             family,
             lifetime,
+            extra,
         }
     }
 
     fn refresh(rng: &mut Rng, is_faulty: bool) -> Self {
-        let mut family = Value::Missing;
+        let all = Value::Missing;
+        let mut family = rng.pick(&[all, all, all, all, all, Value::Is(1), Value::Is(2)]);
         let mut lifetime = lifetime_of(rng);
         match rng.below(2) {
             _ if !is_faulty => {}
-            0 => family = rng.pick(&[Value::Malformed, Value::Is(1), Value::Is(2), Value::Is(3)]),
+            0 => family = rng.pick(&[Value::Malformed, Value::Is(3)]),
             _ => lifetime = Value::Malformed,
         }
         Self::Refresh { family, lifetime }
@@ -292,12 +318,23 @@ impl Body {
                 transport,
                 family,
                 lifetime: seconds,
+                extra,
             } => vec![
                 transport.attribute(AttributeType::REQUESTED_TRANSPORT, |protocol| {
                     requested_transport(protocol).1
                 }),
                 family.attribute(family_kind, families),
                 seconds.attribute(AttributeType::LIFETIME, |seconds| lifetime(seconds).1),
+                extra
+                    .additional
+                    .attribute(AttributeType::ADDITIONAL_ADDRESS_FAMILY, families),
+                extra
+                    .even_port
+                    .attribute(AttributeType::EVEN_PORT, |reserve| even_port(reserve).1),
+                extra
+                    .token
+                    .clone()
+                    .map(|token| (AttributeType::RESERVATION_TOKEN, token)),
             ],
             Self::Refresh {
                 family,
@@ -322,7 +359,7 @@ impl Body {
 }
 
 impl<T: Copy> Value<T> {
-    fn attribute(
+    pub(super) fn attribute(
         self,
         kind: AttributeType,
         encode: impl Fn(T) -> Vec<u8>,

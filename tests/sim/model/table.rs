@@ -4,93 +4,111 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use turnstone::stun::PasswordAlgorithm;
 use turnstone::time::{Instant, Now, UnixTime};
 use turnstone::turn::{Family, FiveTuple, Lifetimes, Limits, expiry_of};
 
+use super::allocate::{Granted, Reservation, Sockets};
 use super::request::{Body, Request, Signature, Value, family_of};
 
 /// The lifetime in a success response, if it has one; or the error code.
 pub(super) type Answer = Result<Option<u32>, u16>;
 
-/// What binding a relay socket would end in.
-pub(super) type Bind = Result<(), bool>;
-
 #[derive(Debug)]
-struct Entry {
-    username: String,
-    family: Family,
-    relayed: Option<SocketAddr>,
-    expires: Instant,
-    permissions: BTreeMap<IpAddr, Instant>,
-    channels: BTreeMap<u16, (SocketAddr, Instant)>,
+pub(super) struct Entry {
+    pub(super) username: String,
+    /// Of the key that made it.
+    pub(super) algorithm: PasswordAlgorithm,
+    pub(super) relays: BTreeMap<Family, Relay>,
+    pub(super) granted: Granted,
+    pub(super) permissions: BTreeMap<IpAddr, Instant>,
+    pub(super) channels: BTreeMap<u16, (SocketAddr, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relay {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) expires: Instant,
+}
+
+impl Entry {
+    /// Forgets the families of which `is_over` holds, with what belongs to them.
+    fn end(&mut self, is_over: impl Fn(Family, &Relay) -> bool) {
+        self.relays.retain(|family, relay| !is_over(*family, relay));
+        let relays = &self.relays;
+        let stays = |ip: IpAddr| relays.contains_key(&Family::of(ip));
+        self.permissions.retain(|ip, _| stays(*ip));
+        self.channels.retain(|_, (peer, _)| stays(peer.ip()));
+    }
 }
 
 /// All allocations.
 #[derive(Debug)]
 pub(super) struct Table {
-    entries: Vec<(FiveTuple, Entry)>,
+    pub(super) entries: Vec<(FiveTuple, Entry)>,
+    pub(super) reservations: Vec<Reservation>,
+    /// All that were ever given out.
+    pub(super) tokens: Vec<Vec<u8>>,
     lifetimes: Lifetimes,
-    limits: Limits,
-    ports: usize,
+    pub(super) limits: Limits,
     /// Addresses of relays, now or earlier; none of another family is on them.
-    seen: BTreeSet<IpAddr>,
+    pub(super) seen: BTreeSet<IpAddr>,
 }
 
 impl Table {
-    pub(super) fn new(lifetimes: Lifetimes, limits: Limits, ports: usize) -> Self {
+    pub(super) fn new(lifetimes: Lifetimes, limits: Limits) -> Self {
         Self {
             entries: Vec::new(),
+            reservations: Vec::new(),
+            tokens: Vec::new(),
             lifetimes,
             limits,
-            ports,
             seen: BTreeSet::new(),
         }
     }
 
     /// Forgets what has expired at `now`.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.entries.retain(|(_, entry)| entry.expires > now);
+        self.reservations.retain(|held| held.expires > now);
         for (_, entry) in &mut self.entries {
+            entry.end(|_, relay| relay.expires <= now);
             entry.permissions.retain(|_, until| *until > now);
             entry.channels.retain(|_, (_, until)| *until > now);
         }
+        self.entries.retain(|(_, entry)| !entry.relays.is_empty());
     }
 
     pub(super) fn remove(&mut self, client: &FiveTuple) {
         self.entries.retain(|(known, _)| known != client);
     }
 
-    /// Learns which relayed address `client` got.
-    pub(super) fn relayed(&mut self, client: &FiveTuple, relayed: SocketAddr) {
-        assert!(
-            !self.relays().contains(&relayed),
-            "{relayed} is given twice"
-        );
-        self.seen.insert(relayed.ip());
-        if let Some(entry) = self.entry(client) {
-            assert_eq!(Family::of(relayed.ip()), entry.family, "as requested");
-            entry.relayed = Some(relayed);
-        }
-    }
-
     pub(super) fn relays(&self) -> Vec<SocketAddr> {
         let entries = self.entries.iter();
-        entries.filter_map(|(_, entry)| entry.relayed).collect()
+        let relays = entries.flat_map(|(_, entry)| entry.relays.values());
+        relays.filter_map(|relay| relay.address).collect()
     }
 
-    pub(super) fn relay_of(&self, client: &FiveTuple) -> Option<SocketAddr> {
-        self.get(client)?.relayed
+    /// The relayed addresses of `client`, IPv4 first.
+    pub(super) fn relays_of(&self, client: &FiveTuple) -> Vec<SocketAddr> {
+        let entry = self.get(client).into_iter();
+        let relays = entry.flat_map(|entry| entry.relays.values());
+        relays.filter_map(|relay| relay.address).collect()
+    }
+
+    /// Whether nothing is counted against any quota.
+    pub(super) fn is_idle(&self) -> bool {
+        self.entries.is_empty() && self.reservations.is_empty()
     }
 
     pub(super) fn owner_of(&self, client: &FiveTuple) -> Option<&str> {
         self.get(client).map(|entry| &*entry.username)
     }
 
-    /// How many allocations, permissions and channels there are.
+    /// How many relays, permissions and channels there are.
     pub(super) fn census(&self) -> (usize, usize, usize) {
         let entries = || self.entries.iter().map(|(_, entry)| entry);
         (
-            self.entries.len(),
+            entries().map(|entry| entry.relays.len()).sum(),
             entries().map(|entry| entry.permissions.len()).sum(),
             entries().map(|entry| entry.channels.len()).sum(),
         )
@@ -102,7 +120,7 @@ impl Table {
         now: Now,
         request: &Request,
         nonce_is_good: bool,
-        bind: Bind,
+        sockets: Sockets,
     ) -> Answer {
         if request.body != Body::Binding {
             self.authenticate(now.unix, request, nonce_is_good)?;
@@ -114,11 +132,11 @@ impl Table {
                 transport,
                 family,
                 lifetime,
+                extra,
             } => {
                 check(self.entry(&request.from).is_none(), 437)?;
-                let family = allocate_family(*transport, *family)?;
-                let seconds = self.lifetime(*lifetime)?;
-                self.allocate(now.instant, request, family, seconds, bind)
+                let basics = (*transport, *family, *lifetime);
+                self.answer_allocate(now.instant, request, basics, extra, sockets)
             }
             Body::Refresh { family, lifetime } => self.refresh(now, request, *family, *lifetime),
             Body::CreatePermission(peers) => self.permit(now.instant, request, peers),
@@ -128,54 +146,29 @@ impl Table {
 
     fn authenticate(&mut self, unix: UnixTime, request: &Request, nonce: bool) -> Result<(), u16> {
         match request.signature {
-            Signature::Incomplete => return Err(400),
+            Signature::Incomplete | Signature::ShortList => return Err(400),
             Signature::Missing
             | Signature::WrongPassword
             | Signature::UnknownUser
             | Signature::OtherRealm => return Err(401),
             _ => {}
         }
+        let dialect = request.dialect;
+        let is_found = !dialect.hides_name || expiry_of(&request.login.username).is_none();
+        check(is_found, 401)?;
+        // Behind a nonce that is not ours there is no list of ours, and MD5 is what everybody knows.
+        let is_forged = request.signature == Signature::ForgedNonce;
+        check(
+            !is_forged || dialect.algorithm() == PasswordAlgorithm::Md5,
+            401,
+        )?;
         // The owner of an allocation goes on with the key that made it.
         let username = &request.login.username;
-        let is_owner = self
-            .entry(&request.from)
-            .is_some_and(|entry| entry.username == *username);
+        let is_owner = self.entry(&request.from).is_some_and(|entry| {
+            entry.username == *username && entry.algorithm == dialect.algorithm()
+        });
         check(is_owner || !is_over(username, unix), 401)?;
         check(nonce, 438)
-    }
-
-    fn allocate(
-        &mut self,
-        now: Instant,
-        request: &Request,
-        family: Family,
-        seconds: u32,
-        bind: Bind,
-    ) -> Answer {
-        let limits = self.limits;
-        let (from, username) = (request.from, &request.login.username);
-        let count = |is_like: &dyn Fn(&FiveTuple, &Entry) -> bool| {
-            let like = self.entries.iter().filter(|(c, entry)| is_like(c, entry));
-            u32::try_from(like.count()).expect("few")
-        };
-        let person = |name: &str| name.split_once(':').map_or(name, |(_, p)| p).to_owned();
-        check(count(&|_, _| true) < limits.allocations, 508)?;
-        let of_user = count(&|_, entry| person(&entry.username) == person(username));
-        let of_source = count(&|c, _| source(c.client.ip()) == source(from.client.ip()));
-        let within = of_user < limits.allocations_per_user;
-        check(within && of_source < limits.allocations_per_source, 486)?;
-        let taken = count(&|_, entry| entry.family == family);
-        check((taken as usize) < self.ports && bind.is_ok(), 508)?;
-        let entry = Entry {
-            username: username.clone(),
-            family,
-            relayed: None,
-            expires: now + Duration::from_secs(seconds.into()),
-            permissions: BTreeMap::new(),
-            channels: BTreeMap::new(),
-        };
-        self.entries.push((from, entry));
-        Ok(Some(seconds))
     }
 
     fn refresh(
@@ -185,20 +178,27 @@ impl Table {
         family: Value<u8>,
         lifetime: Value<u32>,
     ) -> Answer {
-        let own = self.own(request)?.family;
-        match family {
-            Value::Missing => {}
+        let own = &self.own(request)?.relays;
+        let family = match family {
+            Value::Missing => None,
             Value::Malformed => return Err(400),
-            Value::Is(value) => check(family_of(value) == Some(own), 443)?,
-        }
+            Value::Is(value) => {
+                let family = family_of(value).filter(|family| own.contains_key(family));
+                Some(family.ok_or(443_u16)?)
+            }
+        };
+        let is_meant = |other: Family| family.is_none_or(|family| family == other);
         if lifetime == Value::Is(0) {
-            self.remove(&request.from);
+            self.own(request)?.end(|family, _| is_meant(family));
+            self.entries.retain(|(_, entry)| !entry.relays.is_empty());
             return Ok(Some(0));
         }
         let seconds = self.lifetime(lifetime)?;
         check(!is_over(&request.login.username, now.unix), 401)?;
-        let entry = self.own(request)?;
-        entry.expires = now.instant + Duration::from_secs(seconds.into());
+        let relays = &mut self.own(request)?.relays;
+        for (_, relay) in relays.iter_mut().filter(|(family, _)| is_meant(**family)) {
+            relay.expires = now.instant + Duration::from_secs(seconds.into());
+        }
         Ok(Some(seconds))
     }
 
@@ -251,9 +251,10 @@ impl Table {
     }
 
     fn check_peers_allowed(&mut self, request: &Request, peers: &[SocketAddr]) -> Result<(), u16> {
-        let family = self.own(request)?.family;
+        let relays = &self.own(request)?.relays;
         let mut ips = peers.iter().map(SocketAddr::ip);
-        check(ips.clone().all(|ip| Family::of(ip) == family), 443)?;
+        let is_served = |ip| relays.contains_key(&Family::of(ip));
+        check(ips.clone().all(is_served), 443)?;
         check(ips.all(|ip| is_allowed(ip) || self.seen.contains(&ip)), 403)
     }
 
@@ -278,14 +279,14 @@ impl Table {
         Some(entry)
     }
 
-    fn entry(&mut self, client: &FiveTuple) -> Option<&mut Entry> {
+    pub(super) fn entry(&mut self, client: &FiveTuple) -> Option<&mut Entry> {
         let mut entries = self.entries.iter_mut();
         let (_, entry) = entries.find(|(known, _)| known == client)?;
         Some(entry)
     }
 
     /// Between default and maximum (RFC 8656 §7.2).
-    fn lifetime(&self, asked: Value<u32>) -> Result<u32, u16> {
+    pub(super) fn lifetime(&self, asked: Value<u32>) -> Result<u32, u16> {
         let seconds = |lifetime: Duration| u32::try_from(lifetime.as_secs()).expect("short");
         let least = seconds(self.lifetimes.allocation);
         match asked {
@@ -296,23 +297,14 @@ impl Table {
     }
 }
 
-fn check(condition: bool, code: u16) -> Result<(), u16> {
+pub(super) fn check(condition: bool, code: u16) -> Result<(), u16> {
     if condition { Ok(()) } else { Err(code) }
 }
 
-fn is<T>(value: Value<T>) -> Result<T, u16> {
+pub(super) fn is<T>(value: Value<T>) -> Result<T, u16> {
     match value {
         Value::Is(value) => Ok(value),
         Value::Missing | Value::Malformed => Err(400),
-    }
-}
-
-fn allocate_family(transport: Value<u8>, family: Value<u8>) -> Result<Family, u16> {
-    check(is(transport)? == 17, 442)?;
-    match family {
-        Value::Malformed => Err(400),
-        Value::Missing => Ok(Family::V4),
-        Value::Is(value) => family_of(value).ok_or(440),
     }
 }
 
@@ -324,12 +316,4 @@ fn is_over(username: &str, unix: UnixTime) -> bool {
 fn is_allowed(ip: IpAddr) -> bool {
     let text = ip.to_string();
     text.starts_with("198.51.100.") || text.starts_with("2001:db8:1:")
-}
-
-/// What counts as one source: an IPv4 address or a /64.
-fn source(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(v4) => v4.octets().into(),
-        IpAddr::V6(v6) => v6.octets()[..8].into(),
-    }
 }

@@ -292,6 +292,9 @@ impl Shards {
             }
             Action::OpenRelay { key, local } => self.bind(now, shard, key, local),
             // The simulated clients ask for one address each; tests/rfc has pairs and several shards.
+            Action::HoldRelay { .. } | Action::Post { .. } | Action::HandleParked { .. } => {
+                panic!("nobody asked for a ticket")
+            }
             Action::OpenPair { .. } | Action::OpenReserved { .. } | Action::DropReserved { .. } => {
                 panic!("nobody asked for a reservation")
             }

@@ -1,0 +1,110 @@
+//! What the server asks its owner to do, and what its owner tells it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::allocation_key::AllocationKey;
+use super::five_tuple::{Family, FiveTuple};
+use super::icmp::Icmp;
+use super::letter::Letter;
+use super::policy::Policy;
+
+/// What the server asks its owner to do. Drained with [`Server::poll_action`](super::Server::poll_action) after each `handle_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Bind a UDP socket to `local` and answer with [`Event::RelayOpened`] or [`Event::RelayFailed`].
+    OpenRelay {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and port to bind.
+        local: SocketAddr,
+    },
+    /// Bind two UDP sockets, to `local` and to the port above it, or none; answer as to `OpenRelay`. The
+    /// second one is held, unread, until `OpenReserved` or `DropReserved` names it.
+    OpenPair {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and even port to bind.
+        local: SocketAddr,
+    },
+    /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
+    /// allocation; answer as to `OpenRelay`.
+    OpenReserved {
+        /// For which allocation.
+        key: AllocationKey,
+        /// What the held socket is bound to.
+        local: SocketAddr,
+    },
+    /// Hold the allocation's relay socket at `local`, unread, for any shard of the process; no event
+    /// follows.
+    HoldRelay {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// What the socket is bound to.
+        local: SocketAddr,
+    },
+    /// Close the socket that is held at `local`; no event follows.
+    DropReserved {
+        /// What the held socket is bound to.
+        local: SocketAddr,
+    },
+    /// Close the allocation's relay socket of `family`; no event follows.
+    CloseRelay {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which of its sockets.
+        family: Family,
+    },
+    /// Give the letter to the server of another shard, as [`Event::Letter`].
+    Post {
+        /// Which shard.
+        shard: u16,
+        /// The letter.
+        letter: Letter,
+    },
+    /// Call [`Server::take_parked`](super::Server::take_parked) and, when there is a packet,
+    /// [`Server::handle_parked`](super::Server::handle_parked).
+    HandleParked {
+        /// Whose packet.
+        client: FiveTuple,
+    },
+}
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The relay socket is bound.
+    RelayOpened {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Of which family.
+        family: Family,
+    },
+    /// The relay socket could not be opened.
+    RelayFailed {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Of which family.
+        family: Family,
+        /// Another port may do (it was in use); otherwise no port will.
+        retry: bool,
+    },
+    /// The client's connection closed: its allocation ends.
+    ClientGone {
+        /// The connection.
+        client: FiveTuple,
+    },
+    /// A datagram of the allocation met an ICMP error.
+    Icmp {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Where the datagram was going.
+        peer: SocketAddr,
+        /// The error.
+        error: Icmp,
+    },
+    /// The server of another shard says this.
+    Letter(Letter),
+    /// A new snapshot of the operator's decisions.
+    Policy(Arc<Policy>),
+}
