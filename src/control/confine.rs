@@ -169,7 +169,7 @@ mod tests {
         }
         std::fs::write(at("archive/secret"), "x")?;
         std::os::unix::fs::symlink("../archive/secret", at("live/secret"))?;
-        let found = directories(&[at("live/secret"), "turnserver.toml".into()]);
+        let found = directories(&[at("live/secret"), "no-such-file.toml".into()]);
         let archive = at("archive").canonicalize()?;
         assert_eq!(found, BTreeSet::from([at("live"), archive, ".".into()]));
         Ok(())
