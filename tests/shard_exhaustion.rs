@@ -6,6 +6,7 @@ mod client;
 mod harness;
 
 use std::fs::File;
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ use turnstone::turn::Counter;
 /// Opens files until there is no descriptor left.
 fn exhaust() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+/// Class and number of the error code.
+fn code(response: &[u8]) -> [u8; 2] {
+    let message = Message::parse(response).expect("a message");
+    let code = message.attribute(AttributeType::ERROR_CODE);
+    let code = code.expect("an error").value;
+    [code[2], code[3]]
 }
 
 #[test]
@@ -32,19 +41,24 @@ fn no_descriptor_left() {
     let peer = peer(relayed.ip());
     client.bind(0x4000, peer.local_addr().expect("an address"));
     let mut second = Client::udp(shards.v4());
-    shards.wait_for(Counter::RelayPorts, 1);
+    let mut control = Client::tcp(shards.v4());
+    let tcp_relay = control.allocate_tcp();
+    control.permit(tcp_relay);
+    shards.wait_for(Counter::RelayPorts, 2);
     let mut files = exhaust();
-    // One for the waiting client; none is left to accept it with.
+    // One for the waiting client, one for a peer; none is left to accept them with.
     files.pop();
     let mut waiting = Client::tcp(shards.v4());
+    files.pop();
+    let _visitor = TcpStream::connect(tcp_relay).expect("a listener");
     let response = second.request(Method::ALLOCATE, |request| {
         request.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
     });
-    let message = Message::parse(&response).expect("a message");
-    let code = message
-        .attribute(AttributeType::ERROR_CODE)
-        .expect("an error");
-    assert_eq!(code.value[2..4], [5, 8]);
+    assert_eq!(code(&response), [5, 8]);
+    let response = control.request(Method::CONNECT, |request| {
+        request.xor_address(AttributeType::XOR_PEER_ADDRESS, relayed);
+    });
+    assert_eq!(code(&response), [4, 47]);
 
     client.send_data(0x4000, b"media goes on");
     assert_eq!(peer.recv(&mut [0; 32]).expect("a datagram"), 13);
@@ -63,6 +77,9 @@ fn no_descriptor_left() {
 
     drop(files);
     waiting.ping();
+    let attempt = control.receive();
+    let attempt = Message::parse(&attempt).expect("a message");
+    assert_eq!(attempt.method(), Method::CONNECTION_ATTEMPT);
     second.allocate();
     shards.stop();
 }

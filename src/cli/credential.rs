@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::CredentialArgs;
 use super::{Failure, oauth, output, utc};
 use crate::config::{Config, Login, Overrides};
-use crate::credentials::{Reach, TimeLimited, authority, ice_servers};
+use crate::credentials::{Offer, Reach, TimeLimited, authority, ice_servers};
 use crate::net;
 use crate::time::UnixTime;
 use crate::turn::{Family, SharedSecret};
@@ -34,14 +34,20 @@ pub(super) fn credential(args: &CredentialArgs) -> Result<(), Failure> {
     let file = file(args);
     let config = load(file.as_deref())?;
     // Where the file is, there is the server.
-    let hosts = || hosts(args.host.as_deref(), &config, file.is_some());
+    let hosts = hosts(args.host.as_deref(), &config, file.is_some())?;
+    let tls_hosts = tls_hosts(args.host.as_deref(), &config);
+    let offer = Offer {
+        hosts: &hosts,
+        udp: config.udp,
+        tcp: config.tcp,
+        tls_hosts: &tls_hosts,
+    };
     output::say(&if args.oauth {
         let bearer = oauth::mint(args, &config, utc::now())?;
-        let ice = ice_servers(&hosts()?, config.udp, config.tcp, bearer.username(), "");
-        bearer.render(ice, args.json)
+        bearer.render(ice_servers(offer, bearer.username(), ""), args.json)
     } else {
         let credential = find(args, &config, utc::now())?;
-        render(&credential, &hosts()?, &config, args.json)
+        render(&credential, offer, args.json)
     })
 }
 
@@ -152,6 +158,20 @@ fn hosts(host: Option<&str>, config: &Config, here: bool) -> Result<Vec<String>,
         .collect())
 }
 
+/// Where clients reach the server over TLS: at `host` if there is a certificate for it, otherwise at a
+/// host that there is one for.
+fn tls_hosts(host: Option<&str>, config: &Config) -> Vec<String> {
+    let Some(port) = config.tls.listen.first().map(SocketAddr::port) else {
+        return Vec::new();
+    };
+    let bare = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    let named = bare.filter(|name| config.tls.covers(name));
+    let host = named.map(str::to_owned).or_else(|| config.tls.host());
+    host.map(|host| authority(&host, port))
+        .into_iter()
+        .collect()
+}
+
 fn addresses(config: &Config, here: bool) -> Vec<SocketAddr> {
     let usual = |family| here.then(|| net::default_source(family)).flatten();
     let reach = Reach {
@@ -186,9 +206,9 @@ fn host_flag(text: &str, port: u16) -> Result<String, Failure> {
     }
 }
 
-fn render(credential: &Credential, hosts: &[String], config: &Config, as_json: bool) -> String {
+fn render(credential: &Credential, offer: Offer<'_>, as_json: bool) -> String {
     let (username, password) = (&credential.username, &credential.password);
-    let mut ice = ice_servers(hosts, config.udp, config.tcp, username, password);
+    let mut ice = ice_servers(offer, username, password);
     if as_json {
         ice["username"] = json!(username);
         ice["password"] = json!(password);
@@ -238,12 +258,7 @@ mod tests {
             let Ok(credential) = with_secret(name) else {
                 panic!("{name:?} was refused");
             };
-            let text = render(
-                &credential,
-                &["h:1".to_owned()],
-                &nothing_configured(),
-                true,
-            );
+            let text = render(&credential, Offer::default(), true);
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             let username = format!("1700003600:{name}");
             assert_eq!(value["username"], json!(username));
@@ -255,12 +270,7 @@ mod tests {
     #[test]
     fn a_name_does_not_tear_its_line() {
         let credential = with_secret("a\nb\u{1b}[2J").unwrap_or_else(|why| panic!("{why}"));
-        let text = render(
-            &credential,
-            &["h:1".to_owned()],
-            &nothing_configured(),
-            false,
-        );
+        let text = render(&credential, Offer::default(), false);
         let before_json = text.lines().take_while(|line| !line.is_empty()).count();
         assert_eq!(before_json, 3);
         assert!(!text.contains('\u{1b}'));

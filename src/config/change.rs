@@ -53,6 +53,17 @@ const VALUES: &[Value] = &[
     fixed!(listen, "server.listen"),
     fixed!(udp, "server.udp"),
     fixed!(tcp, "server.tcp"),
+    Value {
+        keys: &["tls.listen"],
+        is_same: |one, other| one.tls.listen == other.tls.listen,
+        keep: Some(keep_tls_listen),
+    },
+    live!(
+        tls.certificates,
+        "tls.certificates",
+        "tls.certificates.chain",
+        "tls.certificates.key"
+    ),
     fixed!(workers, "server.workers"),
     live!(software, "server.software"),
     live!(realm, "auth.realm"),
@@ -79,6 +90,7 @@ const VALUES: &[Value] = &[
     fixed!(relay.ports, "relay.ports"),
     live!(relay.ipv4, "relay.ipv4"),
     live!(relay.ipv6, "relay.ipv6"),
+    live!(relay.tcp, "relay.tcp"),
     live!(rules, "peers.allow", "peers.deny"),
     live!(lifetimes.allocation, "lifetimes.allocation"),
     live!(lifetimes.allocation_max, "lifetimes.allocation_max"),
@@ -100,6 +112,10 @@ const VALUES: &[Value] = &[
         "limits.channels_per_allocation"
     ),
     live!(
+        limits.peer_connections_per_allocation,
+        "limits.peer_connections_per_allocation"
+    ),
+    live!(
         limits.reflection_bytes_per_second,
         "limits.reflection_bytes_per_second"
     ),
@@ -118,7 +134,9 @@ const VALUES: &[Value] = &[
         streams.connections_per_source,
         "streams.connections_per_source"
     ),
+    live!(streams.handshakes, "streams.handshakes"),
     live!(streams.backlog_bytes, "streams.backlog_bytes"),
+    live!(streams.pipe_bytes, "streams.pipe_bytes"),
     live!(streams.silent_after, "streams.silent_after"),
     live!(streams.idle_after, "streams.idle_after"),
     fixed!(buffers.listener, "buffers.listener"),
@@ -139,6 +157,16 @@ const VALUES: &[Value] = &[
     live!(log.level, "log.level"),
     fixed!(log.format, "log.format"),
 ];
+
+/// Certificates alone neither switch TLS on nor off.
+fn keep_tls_listen(new: &mut Config, running: &Config) {
+    let switches = running.tls.listen.is_empty() != new.tls.listen.is_empty();
+    new.tls.listen.clone_from(&running.tls.listen);
+    if switches {
+        let certificates = &running.tls.certificates;
+        new.tls.certificates.clone_from(certificates);
+    }
+}
 
 impl Config {
     /// Turns this configuration, which was read anew, into the one that the server of `running` goes on

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::Spot;
+use super::tls::DraftCertificate;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
 use crate::turn::{External, Rule, TokenAlgorithm};
@@ -46,6 +47,8 @@ pub(super) struct Draft {
     pub(super) listen: Option<List<SocketAddr>>,
     pub(super) udp: Key<bool>,
     pub(super) tcp: Key<bool>,
+    pub(super) tls_listen: Option<List<SocketAddr>>,
+    pub(super) certificates: Vec<DraftCertificate>,
     pub(super) workers: Key<u16>,
     pub(super) software: Key<String>,
     pub(super) realm: Key<String>,
@@ -68,6 +71,7 @@ pub(super) struct Draft {
     pub(super) ports: Key<RangeInclusive<u16>>,
     pub(super) ipv4: Key<bool>,
     pub(super) ipv6: Key<bool>,
+    pub(super) relay_tcp: Key<bool>,
     pub(super) external: Option<List<External>>,
     pub(super) rules: Vec<Located<Rule>>,
     pub(super) metrics: Key<Option<SocketAddr>>,
@@ -75,7 +79,9 @@ pub(super) struct Draft {
     pub(super) format: Key<LogFormat>,
     pub(super) connections: Key<u32>,
     pub(super) connections_per_source: Key<u32>,
+    pub(super) handshakes: Key<u32>,
     pub(super) backlog_bytes: Key<usize>,
+    pub(super) pipe_bytes: Key<usize>,
     pub(super) silent_after: Key<Duration>,
     pub(super) idle_after: Key<Duration>,
     pub(super) alternate_address: Key<IpAddr>,
@@ -106,6 +112,7 @@ pub(super) struct DraftLimits {
     pub(super) allocations_per_source: Key<u32>,
     pub(super) permissions_per_allocation: Key<u16>,
     pub(super) channels_per_allocation: Key<u16>,
+    pub(super) peer_connections_per_allocation: Key<u16>,
     pub(super) reflection_bytes_per_second: Key<u32>,
 }
 

@@ -109,7 +109,8 @@ pub(super) fn read_text(path: &Path) -> Result<String, (Option<usize>, String)> 
     })
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+/// What is in `path`, or what is wrong.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     if path.is_dir() {
         return Err("is a directory; name a file in it".to_owned());
     }

@@ -71,6 +71,10 @@ pub(super) fn check_limits(draft: &DraftLimits, report: &mut Report) -> Limits {
             &draft.channels_per_allocation,
             default.channels_per_allocation,
         ),
+        peer_connections_per_allocation: or(
+            &draft.peer_connections_per_allocation,
+            default.peer_connections_per_allocation,
+        ),
         reflection_bytes_per_second: or(
             &draft.reflection_bytes_per_second,
             default.reflection_bytes_per_second,

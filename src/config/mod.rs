@@ -20,6 +20,7 @@ mod report;
 mod resolve;
 mod schema;
 mod security;
+mod tls;
 mod units;
 mod user;
 
@@ -37,6 +38,7 @@ pub use policy::HostFacts;
 pub use process::Process;
 pub use report::{Place, Problem, Report, Severity};
 pub use schema::keys;
+pub use tls::{CertificateFiles, CertificateProblem, Tls, TlsCertificate};
 pub use tracing::Level;
 pub use units::parse_duration;
 pub use user::{Login, PlainUser, User};
@@ -55,10 +57,12 @@ pub const DEFAULT_REALM: &str = "turnstone";
 pub struct Config {
     /// Where clients are served, without duplicates; never empty.
     pub listen: Vec<SocketAddr>,
-    /// Whether clients are served over UDP. `udp` or `tcp` is true.
+    /// Whether clients are served over UDP. `udp` or `tcp` is true, or `tls` is on.
     pub udp: bool,
     /// Whether clients are served over TCP.
     pub tcp: bool,
+    /// Where clients are served over TLS, and with which certificates.
+    pub tls: Tls,
     /// Shards, one thread each, 1 to 1024; as many as there are cores when not configured.
     pub workers: NonZeroU16,
     /// The realm of every user, 1 to 127 characters.
@@ -128,6 +132,10 @@ pub struct Relay {
     pub ipv4: bool,
     /// Whether IPv6 relayed addresses are offered.
     pub ipv6: bool,
+    /// Whether clients over TCP and TLS get TCP allocations (RFC 6062). Off unless asked for: browsers
+    /// never use them, and everybody who holds a credential could make the host a TCP proxy to the
+    /// whole Internet.
+    pub tcp: bool,
 }
 
 /// What is logged, and how.
@@ -173,8 +181,12 @@ pub struct Streams {
     pub connections: u32,
     /// Connections of one source address (IPv6: one /64) at a time.
     pub connections_per_source: u32,
+    /// TLS handshakes of the whole server that are going on at a time.
+    pub handshakes: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader before its sender must wait.
+    pub pipe_bytes: usize,
     /// A new connection without a valid message, or one with half a message, is closed after this.
     pub silent_after: Duration,
     /// A connection without an allocation that sends nothing for so long is closed.
@@ -186,7 +198,9 @@ impl Default for Streams {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 << 10,
+            pipe_bytes: 64 << 10,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
         }
@@ -287,6 +301,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("udp", &self.udp)
             .field("tcp", &self.tcp)
+            .field("tls", &self.tls)
             .field("workers", &self.workers)
             .field("realm", &self.realm)
             .field("users", &self.users.len())

@@ -66,6 +66,7 @@ impl Config {
             v6: self.relay_source(Family::V6, self.relay.ipv6, host.default_v6),
             external: self.external.clone(),
             ports: self.relay.ports.clone(),
+            tcp: self.relay.tcp,
         }
     }
 

@@ -169,6 +169,11 @@ impl Report {
         self.problems.iter().any(is_there)
     }
 
+    /// Whether something was found at the key `key` itself.
+    pub(super) fn speaks_of_key(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         self.errors() > 0
     }

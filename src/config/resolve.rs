@@ -18,7 +18,8 @@ use super::process::check_process;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams};
+use super::tls::check_tls;
+use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams, Tls};
 use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
@@ -51,6 +52,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         ports: check_ports(draft.ports, workers, report),
         ipv4: or(&draft.ipv4, true),
         ipv6: or(&draft.ipv6, true),
+        tcp: or(&draft.relay_tcp, false),
     };
     check_families(&relay, &draft.ipv4, &draft.ipv6, report);
     let discovers = discovery.address.is_some();
@@ -58,7 +60,11 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let nat_discovery = check_nat_discovery(&discovery, &listen, udp, &external, report);
     let mut endpoints = listen.clone();
     endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
-    let metrics = check_metrics(draft.metrics, &endpoints, tcp, report);
+    let plain = if tcp { &endpoints[..] } else { &[] };
+    let tls = check_tls(draft.tls_listen, draft.certificates, plain, report);
+    let over_tcp = [plain, &tls.listen].concat();
+    let metrics = check_metrics(draft.metrics, &over_tcp, report);
+    endpoints.extend(&tls.listen);
     let alternates = check_redirect(draft.redirect, &endpoints, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
     let security = check_security(
@@ -72,6 +78,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         listen,
         udp,
         tcp,
+        files: files(draft.files, &tls),
+        tls,
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
         users,
@@ -87,7 +95,6 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         drain,
         control: control(draft.control),
         process: check_process(draft.process, report),
-        files: draft.files,
         metrics,
         log,
         streams,
@@ -116,6 +123,15 @@ fn drain(draft: &Draft) -> Drain {
     }
 }
 
+/// Those that were `read`, and those of certificates.
+fn files(mut read: Vec<PathBuf>, tls: &Tls) -> Vec<PathBuf> {
+    for certificate in &tls.certificates {
+        let files = &certificate.files;
+        read.extend([files.chain.clone(), files.key.clone()]);
+    }
+    read
+}
+
 /// Under systemd the socket is in the directory that the unit made for us.
 fn control(written: Key<String>) -> Option<PathBuf> {
     let directory = || std::env::var_os("RUNTIME_DIRECTORY").filter(|path| !path.is_empty());
@@ -134,7 +150,9 @@ fn streams(draft: &Draft) -> Streams {
             &draft.connections_per_source,
             default.connections_per_source,
         ),
+        handshakes: or(&draft.handshakes, default.handshakes),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        pipe_bytes: or(&draft.pipe_bytes, default.pipe_bytes),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),
     }
@@ -164,7 +182,8 @@ fn channels(rfc5766: &Key<bool>) -> ChannelRange {
 
 fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
     let (udp, tcp) = (or(&draft.udp, true), or(&draft.tcp, true));
-    if let (false, false, Some(written)) = (udp, tcp, draft.udp.as_ref()) {
+    let with_tls = !draft.certificates.is_empty();
+    if let (false, false, false, Some(written)) = (udp, tcp, with_tls, draft.udp.as_ref()) {
         report.error(
             &written.spot,
             "neither UDP nor TCP is served; set udp or tcp to true",
@@ -211,8 +230,7 @@ pub(super) fn distinct<T: Copy + Eq + Hash + fmt::Display>(
 
 fn check_metrics(
     metrics: Key<Option<SocketAddr>>,
-    listen: &[SocketAddr],
-    tcp: bool,
+    over_tcp: &[SocketAddr],
     report: &mut Report,
 ) -> Option<SocketAddr> {
     let default = Some(SocketAddr::from(DEFAULT_METRICS));
@@ -220,7 +238,7 @@ fn check_metrics(
         return default;
     };
     let endpoint = value?;
-    if tcp && listen.iter().any(|listen| overlap(*listen, endpoint)) {
+    if over_tcp.iter().any(|listen| overlap(*listen, endpoint)) {
         report.error(
             &spot,
             format_args!("{endpoint} is where clients are served over TCP; take another port"),
@@ -237,7 +255,7 @@ fn check_metrics(
 }
 
 /// Whether both cannot be bound at once.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_family = a.is_ipv4() == b.is_ipv4();
     let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && same_family && same_address

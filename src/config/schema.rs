@@ -17,12 +17,16 @@ use super::reader::Section;
 use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
+use super::tls::DraftCertificate;
 use super::units::parse_ports;
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `auth.users` and `auth.oauth_keys` are arrays of tables.
+/// Every section with its keys; `tls.certificates`, `auth.users` and `auth.oauth_keys` are arrays of
+/// tables.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
+    ("tls", &["listen", "certificates"]),
+    ("tls.certificates", &["chain", "key"]),
     (
         "auth",
         &[
@@ -38,7 +42,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("auth.users", &["name", "password", "key", "key_sha256"]),
     ("auth.oauth_keys", &["id", "key", "algorithm"]),
-    ("relay", &["addresses", "external", "ports", "ipv4", "ipv6"]),
+    (
+        "relay",
+        &["addresses", "external", "ports", "ipv4", "ipv6", "tcp"],
+    ),
     ("peers", &["allow", "deny"]),
     (
         "lifetimes",
@@ -58,6 +65,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "allocations_per_source",
             "permissions_per_allocation",
             "channels_per_allocation",
+            "peer_connections_per_allocation",
             "reflection_bytes_per_second",
         ],
     ),
@@ -67,7 +75,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "connections",
             "connections_per_source",
+            "handshakes",
             "backlog_bytes",
+            "pipe_bytes",
             "silent_after",
             "idle_after",
         ],
@@ -116,6 +126,12 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     let mut found = Report::default();
     refuse_unknown_sections(&root, &mut found);
     read_server(&open(&root, "server", &mut found), draft, &mut found);
+    read_tls(
+        &open(&root, "tls", &mut found),
+        directory,
+        draft,
+        &mut found,
+    );
     read_auth(
         &open(&root, "auth", &mut found),
         directory,
@@ -138,6 +154,24 @@ fn read_server(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.tcp = section.boolean("tcp", report);
     draft.workers = section.number("workers", 1..=1024, report);
     draft.software = section.string("software", report);
+}
+
+fn read_tls(
+    section: &Section<'_>,
+    directory: Option<&Path>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    draft.tls_listen = section.list("listen", parse_endpoint, report);
+    for (spot, certificate) in section.sections("certificates", report) {
+        refuse_unknown_keys(&certificate, "tls.certificates", report);
+        draft.certificates.push(DraftCertificate {
+            spot,
+            chain: certificate.string("chain", report),
+            key: certificate.string("key", report),
+            directory: directory.unwrap_or(Path::new("")).to_owned(),
+        });
+    }
 }
 
 fn read_auth(
@@ -190,6 +224,7 @@ fn read_relay(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.ports = section.parsed("ports", parse_ports, report);
     draft.ipv4 = section.boolean("ipv4", report);
     draft.ipv6 = section.boolean("ipv6", report);
+    draft.relay_tcp = section.boolean("tcp", report);
 }
 
 fn read_peers(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
@@ -217,6 +252,11 @@ fn read_limits(section: &Section<'_>, report: &mut Report) -> DraftLimits {
         allocations_per_source: section.number("allocations_per_source", 1..=U32, report),
         permissions_per_allocation: section.number("permissions_per_allocation", 1..=U16, report),
         channels_per_allocation: section.number("channels_per_allocation", 1..=U16, report),
+        peer_connections_per_allocation: section.number(
+            "peer_connections_per_allocation",
+            1..=U16,
+            report,
+        ),
         reflection_bytes_per_second: section.size(
             "reflection_bytes_per_second",
             KIB..=1024 * MIB,
@@ -237,7 +277,9 @@ fn read_bandwidth(section: &Section<'_>, report: &mut Report) -> DraftBandwidth 
 fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections = section.number("connections", 1..=U32, report);
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
+    draft.handshakes = section.number("handshakes", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
+    draft.pipe_bytes = section.size("pipe_bytes", 4 * KIB..=16 * MIB, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);
 }
@@ -325,7 +367,11 @@ fn refuse_unknown_keys(section: &Section<'_>, name: &str, report: &mut Report) {
 }
 
 fn unknown_key(key: &str, section: &str, known: &[&str]) -> String {
-    let remedy = match (similar(key, known), home_of(key)) {
+    let near = format!("{section}.");
+    let part = SECTIONS.iter().map(|(name, _)| *name);
+    let mut parts = part.filter(|name| name.starts_with(&near) && keys_of(name).contains(&key));
+    let home = parts.next().or_else(|| home_of(key));
+    let remedy = match (similar(key, known), home) {
         (_, Some(home)) => format!("it belongs in [{home}]"),
         (Some(similar), None) => format!("did you mean {similar:?}?"),
         (None, None) => format!("the keys here are {}", known.join(", ")),

@@ -8,23 +8,28 @@ use tracing::info;
 
 use super::VERSION;
 use crate::config::{Config, HostFacts, PlainUser};
-use crate::credentials::{Reach, authority, ice_servers};
+use crate::credentials::{Offer, Reach, authority, ice_servers};
+
+/// Where the server listens, as bound.
+pub(super) struct Listening {
+    /// For clients over UDP and TCP.
+    pub(super) listen: Vec<SocketAddr>,
+    /// For clients over TLS.
+    pub(super) tls: Vec<SocketAddr>,
+    pub(super) metrics: Option<SocketAddr>,
+}
 
 /// Says that the server is ready: with what to paste into an application when a user was made up for
 /// it, otherwise as one line in the log.
-pub(super) fn announce(
-    config: &Config,
-    facts: &HostFacts,
-    listen: &[SocketAddr],
-    metrics: Option<SocketAddr>,
-) {
+pub(super) fn announce(config: &Config, facts: &HostFacts, listening: &Listening) {
     let Some(user) = &config.zero_config_user else {
         let shards = config.workers.get();
+        let metrics = listening.metrics;
         let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
-        info!(shards, %metrics, "ready on {}", places(config, listen));
+        info!(shards, %metrics, "ready on {}", places(config, listening));
         return;
     };
-    let text = banner(config, user, facts, listen, metrics);
+    let text = banner(config, user, facts, listening);
     // Nobody may be reading, which is no reason not to serve.
     let mut stdout = io::stdout().lock();
     let _ = stdout
@@ -32,39 +37,53 @@ pub(super) fn announce(
         .and_then(|()| stdout.flush());
 }
 
-fn banner(
-    config: &Config,
-    user: &PlainUser,
-    facts: &HostFacts,
-    listen: &[SocketAddr],
-    metrics: Option<SocketAddr>,
-) -> String {
-    let hosts = hosts(config, facts, listen);
-    let ice = ice_servers(&hosts, config.udp, config.tcp, &user.name, &user.password);
+fn banner(config: &Config, user: &PlainUser, facts: &HostFacts, listening: &Listening) -> String {
+    let offer = Offer {
+        hosts: &hosts(config, facts, &listening.listen),
+        udp: config.udp,
+        tcp: config.tcp,
+        tls_hosts: &tls_hosts(config, &listening.tls),
+    };
+    let ice = ice_servers(offer, &user.name, &user.password);
     let mut text = format!(
         "Turnstone {VERSION} is listening on {}.\n\
          Paste this into your WebRTC application, as the configuration of RTCPeerConnection:\n\n\
          {ice:#}\n\n\
          The password was made for this run. To keep a user, start with --user NAME:PASSWORD, or write\n\
          one into turnserver.toml and start with --config turnserver.toml.\n",
-        places(config, listen)
+        places(config, listening)
     );
-    if let Some(metrics) = metrics {
+    if let Some(metrics) = listening.metrics {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "Metrics are at http://{metrics}/metrics.");
     }
     text
 }
 
-/// `0.0.0.0:3478 and [::]:3478 (UDP and TCP)`.
-fn places(config: &Config, listen: &[SocketAddr]) -> String {
-    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
-    let protocols = match (config.udp, config.tcp) {
-        (true, true) => "UDP and TCP",
-        (true, false) => "UDP",
-        (false, _) => "TCP",
+/// `0.0.0.0:3478 and [::]:3478 (UDP and TCP), 0.0.0.0:5349 (TLS)`.
+fn places(config: &Config, listening: &Listening) -> String {
+    let join = |addresses: &[SocketAddr], protocols: &str| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("{} ({protocols})", addresses.join(" and "))
     };
-    format!("{} ({protocols})", addresses.join(" and "))
+    let plain = match (config.udp, config.tcp) {
+        (true, true) => Some("UDP and TCP"),
+        (true, false) => Some("UDP"),
+        (false, true) => Some("TCP"),
+        (false, false) => None,
+    };
+    let plain = plain.map(|protocols| join(&listening.listen, protocols));
+    let tls = (!listening.tls.is_empty()).then(|| join(&listening.tls, "TLS"));
+    let places: Vec<String> = plain.into_iter().chain(tls).collect();
+    places.join(", ")
+}
+
+/// Where clients reach the server over TLS: by a name that it has a certificate for.
+fn tls_hosts(config: &Config, tls: &[SocketAddr]) -> Vec<String> {
+    let host = config.tls.host().zip(tls.first());
+    host.map(|(host, address)| authority(&host, address.port()))
+        .into_iter()
+        .collect()
 }
 
 /// Where clients reach the server, best first, as URIs write it. What NAT behaviour discovery listens
@@ -95,8 +114,12 @@ mod tests {
     use super::*;
     use crate::config::Overrides;
 
+    fn config() -> Config {
+        Config::load(None, &Overrides::default()).expect("defaults")
+    }
+
     fn text() -> String {
-        let config = Config::load(None, &Overrides::default()).expect("defaults");
+        let config = config();
         let user = PlainUser {
             name: "turn-abcd".into(),
             password: "long-enough".into(),
@@ -107,8 +130,12 @@ mod tests {
             ..HostFacts::default()
         };
         let listen = ["0.0.0.0:3478", "[::]:3478"].map(|text| text.parse().expect("address"));
-        let metrics = Some(([127, 0, 0, 1], 9641).into());
-        banner(&config, &user, &facts, &listen, metrics)
+        let listening = Listening {
+            listen: listen.to_vec(),
+            tls: Vec::new(),
+            metrics: Some(([127, 0, 0, 1], 9641).into()),
+        };
+        banner(&config, &user, &facts, &listening)
     }
 
     #[test]
@@ -120,6 +147,21 @@ mod tests {
         assert!(text.starts_with(&first), "{text}");
         assert!(text.contains("http://127.0.0.1:9641/metrics"));
         assert!(text.contains("--user NAME:PASSWORD"));
+    }
+
+    #[test]
+    fn each_protocol_has_its_places() {
+        let mut config = config();
+        let at = |port| vec![SocketAddr::from(([192, 0, 2, 1], port))];
+        let listening = Listening {
+            listen: at(3478),
+            tls: at(5349),
+            metrics: None,
+        };
+        let shown = places(&config, &listening);
+        assert_eq!(shown, "192.0.2.1:3478 (UDP and TCP), 192.0.2.1:5349 (TLS)");
+        (config.udp, config.tcp) = (false, false);
+        assert_eq!(places(&config, &listening), "192.0.2.1:5349 (TLS)");
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) enum StartError {
     Landlock(RulesetError),
     /// System calls cannot be put out of reach.
     SystemCalls(io::Error),
+    /// There are no random bytes for the keys of TLS session tickets.
+    Tickets,
     /// A shard's thread or poller could not be made.
     Shard(u16, io::Error),
 }
@@ -103,6 +105,7 @@ impl fmt::Display for StartError {
                 f,
                 "system calls cannot be put out of reach: {error}; set [process] seccomp = false"
             ),
+            Self::Tickets => f.write_str("the system gives no random bytes for TLS"),
             Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
         }
     }

@@ -4,6 +4,7 @@
 //! never wait for it.
 
 mod banner;
+mod certificates;
 mod confine;
 mod error;
 mod facts;

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{self, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits};
+use crate::transport::TlsServer;
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -21,16 +22,18 @@ pub(super) struct Shards<'c> {
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
+    tls: Option<TlsServer>,
     ended: UnboundedSender<u16>,
 }
 
 impl<'c> Shards<'c> {
     /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
-    /// in all; `ended` hears the index of each whose thread ends.
+    /// in all; TLS sessions start from `tls`; `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
         connections: u32,
+        tls: Option<TlsServer>,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -41,6 +44,7 @@ impl<'c> Shards<'c> {
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
+            tls,
             ended,
         })
     }
@@ -86,7 +90,7 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: stream_limits(self.config, self.connections),
-            tls: None,
+            tls: self.tls.clone(),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
             mail,
@@ -117,7 +121,9 @@ pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
     StreamLimits {
         connections: share(connections),
         connections_per_source: share(streams.connections_per_source),
+        handshakes: share(streams.handshakes),
         backlog_bytes: streams.backlog_bytes,
+        pipe_bytes: streams.pipe_bytes,
         silent_after: streams.silent_after,
         idle_after: streams.idle_after,
         channels: config.channels,

@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tracing::{info, warn};
 
+use super::banner::Listening;
+use super::certificates::Certificates;
 use super::confine::confine;
 use super::error::StartError;
 use super::facts::{
@@ -22,7 +24,7 @@ use super::socket::{ControlSocket, Order};
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
-use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup};
+use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup, ListenerSockets};
 use crate::shard::ShardHandle;
 
 /// A server that serves.
@@ -31,6 +33,8 @@ pub(super) struct Running {
     /// The index of each shard whose thread ends.
     pub(super) ended: UnboundedReceiver<u16>,
     pub(super) readiness: Readiness,
+    /// None while TLS is off.
+    pub(super) certificates: Option<Certificates>,
     pub(super) configuration: Configuration,
     pub(super) pages: Vec<Arc<Page>>,
     /// What the server is told on its control socket.
@@ -42,30 +46,37 @@ pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Ru
     let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
     let socket = config.control.as_deref().map(bind_control).transpose()?;
-    let group = bind_clients(&config).map_err(StartError::Bind)?;
+    let bound = bind_clients(&config).map_err(StartError::Bind)?;
     try_relay_addresses(&config)?;
-    let (listen, sockets) = (group.addresses, group.shards);
-    let facts = facts(&listen, http.as_ref()).map_err(StartError::Interfaces)?;
+    let clients = [&bound.listen[..], &bound.tls].concat();
+    let facts = facts(&clients, http.as_ref()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
-    let pages: Vec<Arc<Page>> = sockets.iter().map(|_| Arc::default()).collect();
+    let pages: Vec<Arc<Page>> = bound.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
     let metrics = Arc::new(metrics);
-    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &listen));
+    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
     let confinement = confine(&config, log)?;
 
     let (sender, ended) = unbounded_channel();
     let connections = connections(&config, descriptors);
-    let shards = Shards::new(&config, policy, connections, sender)?.spawn(sockets, &pages)?;
+    let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
+    let tls = certificates.as_ref().map(Certificates::server);
+    let shards = Shards::new(&config, policy, connections, tls, sender)?;
+    let shards = shards.spawn(bound.sockets, &pages)?;
     let readiness = Readiness::default();
     readiness.set(true);
-    let metrics_at = http.and_then(|listener| serve_http(listener, &metrics, readiness.clone()));
+    let listening = Listening {
+        listen: bound.listen,
+        tls: bound.tls,
+        metrics: http.and_then(|listener| serve_http(listener, &metrics, readiness.clone())),
+    };
     warn_of_descriptor_limit(&config, descriptors);
-    banner::announce(&config, &facts, &listen, metrics_at);
+    banner::announce(&config, &facts, &listening);
     let configuration = Configuration {
         config,
         origin,
         listeners: facts.listeners,
-        clients: listen,
+        clients,
         descriptors,
         metrics,
         draining: false,
@@ -75,6 +86,7 @@ pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Ru
         shards,
         ended,
         readiness,
+        certificates,
         configuration,
         pages,
         orders: serve_control(socket),
@@ -123,17 +135,47 @@ pub(super) fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds every address for clients. All IPv6 addresses are none on a host without IPv6.
-fn bind_clients(config: &Config) -> Result<BoundGroup, BindError> {
-    let options = BindOptions {
+/// What is bound for clients.
+struct Bound {
+    listen: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    /// Of each shard.
+    sockets: Vec<ListenerSockets>,
+}
+
+fn bind_clients(config: &Config) -> Result<Bound, BindError> {
+    let plain = BindOptions {
         udp: config.udp,
         tcp: config.tcp,
         receive_buffer: config.buffers.listener,
         send_buffer: config.buffers.listener,
     };
-    let mut listen = config.endpoints();
+    let over_tls = BindOptions {
+        udp: false,
+        tcp: true,
+        ..plain
+    };
+    let shards = config.workers.get().into();
+    let mut group = bind(config.endpoints(), shards, &plain)?;
+    let tls = bind(config.tls.listen.clone(), shards, &over_tls)?;
+    for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
+        sockets.tls = of_tls.tcp;
+    }
+    Ok(Bound {
+        listen: group.addresses,
+        tls: tls.addresses,
+        sockets: group.shards,
+    })
+}
+
+/// Binds `listen` for so many shards. All IPv6 addresses are none on a host without IPv6.
+fn bind(
+    mut listen: Vec<SocketAddr>,
+    shards: usize,
+    options: &BindOptions,
+) -> Result<BoundGroup, BindError> {
     loop {
-        match net::bind_group(&listen, config.workers.get().into(), &options) {
+        match net::bind_group(&listen, shards, options) {
             Err(error) if is_dispensable(&error, &listen) => {
                 info!("this host has no IPv6: not listening on {}", error.address);
                 listen.retain(|address| *address != error.address);

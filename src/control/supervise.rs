@@ -10,11 +10,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
+use super::certificates::Certificates;
 use super::logging::LogGuard;
 use super::notify::Notify;
 use super::socket::{Answer, Command, Order};
 use super::start::Running;
 use crate::shard::ShardHandle;
+use crate::transport::TlsServer;
 use crate::turn::{Counter, Direction, Family, Stats, Transport};
 
 /// How long the shards may take to stop.
@@ -135,6 +137,7 @@ impl Supervisor<'_> {
             select! {
                 wish = signals.next() => if self.grant(wish) { return true; },
                 Some(order) = self.running.orders.recv() => self.obey(order),
+                renewed = changed(self.running.certificates.as_mut()) => self.renew(renewed),
                 Some(index) = self.running.ended.recv() => {
                     error!("worker {index} has died: stopping");
                     return false;
@@ -199,11 +202,34 @@ impl Supervisor<'_> {
         let Running {
             configuration,
             shards,
+            certificates,
             ..
         } = &mut self.running;
         let answer = configuration.reload(shards, self.log);
+        if let (Ok(_), Some(certificates)) = (&answer, certificates) {
+            let renewed = certificates.adopt(&configuration.config.tls);
+            self.renew(renewed);
+        }
         self.notify.ready();
         answer
+    }
+
+    /// New connections start from `server`, if there is a new one.
+    fn renew(&mut self, server: Option<TlsServer>) {
+        let Running {
+            configuration,
+            shards,
+            certificates: Some(certificates),
+            ..
+        } = &mut self.running
+        else {
+            return;
+        };
+        if let Some(server) = server {
+            configuration.config.tls.certificates = certificates.in_use();
+            let each = shards.iter();
+            each.for_each(|shard| shard.set_tls(server.clone()));
+        }
     }
 
     /// Makes no new allocations from now on, and has the server end when none is left, or after `limit`.
@@ -247,6 +273,14 @@ impl Supervisor<'_> {
     fn allocations(&self) -> u64 {
         let pages = self.running.pages.iter();
         pages.map(|page| page.allocations()).sum()
+    }
+}
+
+/// The next look at the certificates' files; never while there are none.
+async fn changed(certificates: Option<&mut Certificates>) -> Option<TlsServer> {
+    match certificates {
+        Some(certificates) => certificates.changed().await,
+        None => std::future::pending().await,
     }
 }
 

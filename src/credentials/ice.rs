@@ -16,26 +16,34 @@ pub fn authority(host: &str, port: u16) -> String {
     }
 }
 
-/// `{"iceServers": [...]}` as `RTCPeerConnection` takes it, for a server that is reached at `hosts`,
-/// each an [`authority`], best first, over UDP and TCP as told.
-pub fn ice_servers(
-    hosts: &[String],
-    udp: bool,
-    tcp: bool,
-    username: &str,
-    password: &str,
-) -> Value {
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offer<'a> {
+    /// Where, each an [`authority`], best first.
+    pub hosts: &'a [String],
+    /// Over UDP.
+    pub udp: bool,
+    /// Over TCP.
+    pub tcp: bool,
+    /// Where over TLS, each an [`authority`] that a certificate of the server names.
+    pub tls_hosts: &'a [String],
+}
+
+/// `{"iceServers": [...]}` as `RTCPeerConnection` takes it, for a server that is reached by `offer`.
+pub fn ice_servers(offer: Offer<'_>, username: &str, password: &str) -> Value {
     let mut urls = Vec::new();
-    for host in hosts {
-        if udp {
+    for host in offer.hosts {
+        if offer.udp {
             urls.push(format!("turn:{host}?transport=udp"));
         }
-        if tcp {
+        if offer.tcp {
             urls.push(format!("turn:{host}?transport=tcp"));
         }
     }
-    if udp {
-        urls.extend(hosts.iter().map(|host| format!("stun:{host}")));
+    let tls_hosts = offer.tls_hosts.iter();
+    urls.extend(tls_hosts.map(|host| format!("turns:{host}?transport=tcp")));
+    if offer.udp {
+        urls.extend(offer.hosts.iter().map(|host| format!("stun:{host}")));
     }
     json!({"iceServers": [{"urls": urls, "username": username, "credential": password}]})
 }
@@ -158,14 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn turn_over_both_transports_then_stun() {
-        let value = ice_servers(&["h:3478".to_owned()], true, true, "u", "p");
+    fn turn_over_each_transport_then_stun() {
+        let offer = Offer {
+            hosts: &["h:3478".to_owned()],
+            udp: true,
+            tcp: true,
+            tls_hosts: &["t:5349".to_owned()],
+        };
+        let value = ice_servers(offer, "u", "p");
         let server = &value["iceServers"][0];
         assert_eq!(
             server["urls"],
             json!([
                 "turn:h:3478?transport=udp",
                 "turn:h:3478?transport=tcp",
+                "turns:t:5349?transport=tcp",
                 "stun:h:3478"
             ])
         );
@@ -178,8 +193,15 @@ mod tests {
     #[test]
     fn a_transport_that_is_off_has_no_url() {
         let hosts = ["h:3478".to_owned()];
-        let urls =
-            |udp, tcp| ice_servers(&hosts, udp, tcp, "u", "p")["iceServers"][0]["urls"].clone();
+        let urls = |udp, tcp| {
+            let offer = Offer {
+                hosts: &hosts,
+                udp,
+                tcp,
+                tls_hosts: &[],
+            };
+            ice_servers(offer, "u", "p")["iceServers"][0]["urls"].clone()
+        };
         assert_eq!(
             urls(true, false),
             json!(["turn:h:3478?transport=udp", "stun:h:3478"])

@@ -7,6 +7,6 @@ mod random;
 mod time_limited;
 
 pub use access_token::MintedToken;
-pub use ice::{Reach, authority, ice_servers};
+pub use ice::{Offer, Reach, authority, ice_servers};
 pub use random::{random_password, random_username};
 pub use time_limited::TimeLimited;

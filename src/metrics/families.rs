@@ -4,7 +4,8 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily,
-    PeerRefusal, Reason, RequestMethod, ResultCode, Source, Transport,
+    HandshakeFailure, PeerEnd, PeerOrigin, PeerRefusal, Reason, RequestMethod, ResultCode, Source,
+    Transport,
 };
 
 /// One metric family.
@@ -147,14 +148,33 @@ fn allocations() -> Vec<Family> {
 
 fn connections() -> Vec<Family> {
     vec![
-        gauge("turnstone_connections", "Stream connections of clients open.")
-            .one(Counter::Connections),
-        counter("turnstone_connections_accepted_total", "Stream connections of clients accepted.")
-            .one(Counter::ConnectionsAccepted),
-        counter("turnstone_connections_closed_total", "Stream connections of clients closed, by reason.")
-            .by("reason", ConnectionEnd::ALL, ConnectionEnd::label, Counter::ConnectionsClosed),
+        gauge("turnstone_connections", "Stream connections of clients open, by transport.")
+            .by("transport", &Transport::STREAMS, transport_label, Counter::Connections),
+        counter("turnstone_connections_accepted_total", "Stream connections of clients accepted, by transport.")
+            .by("transport", &Transport::STREAMS, transport_label, Counter::ConnectionsAccepted),
+        counter("turnstone_connections_closed_total", "Stream connections of clients closed, by transport and reason.")
+            .by_two(
+                ["transport", "reason"],
+                Transport::STREAMS.iter().map(|transport| (*transport, transport_label(*transport).to_owned())),
+                &ConnectionEnd::ALL.iter().map(|end| (*end, end.label().to_owned())).collect::<Vec<_>>(),
+                Counter::ConnectionsClosed,
+            ),
+        counter("turnstone_connection_sent_bytes_total", "Bytes written to stream connections of clients, before encryption, by transport.")
+            .by("transport", &Transport::STREAMS, transport_label, Counter::ConnectionBytes),
+        gauge("turnstone_tls_handshaking", "TLS handshakes going on.")
+            .one(Counter::TlsHandshaking),
+        counter("turnstone_tls_handshakes_total", "TLS handshakes completed.")
+            .one(Counter::TlsHandshakes),
+        counter("turnstone_tls_handshakes_failed_total", "TLS handshakes that failed, by reason.")
+            .by("reason", HandshakeFailure::ALL, HandshakeFailure::label, Counter::TlsHandshakesFailed),
         counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
             .one(Counter::BacklogEvicted),
+        gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
+            .one(Counter::PeerConnections),
+        counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")
+            .by("by", PeerOrigin::ALL, PeerOrigin::label, Counter::PeerConnectionsOpened),
+        counter("turnstone_peer_connections_ended_total", "Connections with peers of TCP allocations ended, by reason.")
+            .by("reason", PeerEnd::ALL, PeerEnd::label, Counter::PeerConnectionsEnded),
     ]
 }
 
@@ -228,7 +248,8 @@ impl Family {
         self,
         counter: impl Fn(Transport, AddressFamily) -> Counter,
     ) -> Self {
-        let transports = Transport::ALL.map(|transport| (transport, transport_label(transport)));
+        let transports =
+            Transport::ALL.map(|transport| (transport, transport_label(transport).to_owned()));
         let families = AddressFamily::ALL.map(|family| (family, family_label(family)));
         self.by_two(
             ["transport", "family"],
@@ -239,14 +260,13 @@ impl Family {
     }
 }
 
-fn transport_label(transport: Transport) -> String {
+fn transport_label(transport: Transport) -> &'static str {
     match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
         Transport::Tls => "tls",
         Transport::Dtls => "dtls",
     }
-    .to_owned()
 }
 
 fn family_label(family: AddressFamily) -> String {

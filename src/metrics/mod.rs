@@ -12,7 +12,7 @@ mod sample;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
 pub use page::Page;
 
@@ -28,6 +28,8 @@ pub use prometheus::Error;
 pub struct Metrics {
     registry: Registry,
     relay_ports_limit: IntGauge,
+    certificate_expiry: IntGaugeVec,
+    certificate_reloads: IntCounterVec,
     reloads: IntCounterVec,
 }
 
@@ -46,8 +48,12 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::new(),
             relay_ports_limit: relay_ports_limit.clone(),
+            certificate_expiry: certificate_expiry()?,
+            certificate_reloads: certificate_reloads()?,
             reloads: reloads()?,
         };
+        metrics.add(metrics.certificate_expiry.clone())?;
+        metrics.add(metrics.certificate_reloads.clone())?;
         metrics.add(shards)?;
         metrics.add(relay_ports_limit)?;
         metrics.add(metrics.reloads.clone())?;
@@ -61,6 +67,27 @@ impl Metrics {
     pub fn set_relay_ports_limit(&self, ports: u64) {
         self.relay_ports_limit
             .set(i64::try_from(ports).unwrap_or(i64::MAX));
+    }
+
+    /// Says for how many seconds certificate `index` of the configuration, from zero, is still good; less
+    /// than zero when it has expired.
+    pub fn set_certificate_expiry(&self, index: usize, seconds: i64) {
+        let label = index.to_string();
+        self.certificate_expiry
+            .with_label_values(&[&label])
+            .set(seconds);
+    }
+
+    /// Forgets certificates that are not configured any more.
+    pub fn forget_certificates(&self) {
+        self.certificate_expiry.reset();
+    }
+
+    /// Counts a certificate whose files changed, and whether they are in use now.
+    pub fn count_certificate_reload(&self, applied: bool) {
+        self.certificate_reloads
+            .with_label_values(&[RELOADS[usize::from(applied)]])
+            .inc();
     }
 
     /// Counts a reload of the configuration.
@@ -84,14 +111,32 @@ fn gauge(name: &str, help: &str) -> Result<IntGauge, Error> {
     IntGauge::with_opts(Opts::new(name, help))
 }
 
+fn certificate_expiry() -> Result<IntGaugeVec, Error> {
+    let options = Opts::new(
+        "turnstone_certificate_expires_in_seconds",
+        "Seconds until a certificate expires, by its place in the configuration, from 0.",
+    );
+    IntGaugeVec::new(options, &["certificate"])
+}
+
+fn certificate_reloads() -> Result<IntCounterVec, Error> {
+    reload_counter(
+        "turnstone_certificate_reloads_total",
+        "Certificates whose files changed, by whether the new ones are in use.",
+    )
+}
+
 const RELOADS: [&str; 2] = ["refused", "applied"];
 
 fn reloads() -> Result<IntCounterVec, Error> {
-    let options = Opts::new(
+    reload_counter(
         "turnstone_configuration_reloads_total",
         "Reloads of the configuration, by result.",
-    );
-    let reloads = IntCounterVec::new(options, &["result"])?;
+    )
+}
+
+fn reload_counter(name: &str, help: &str) -> Result<IntCounterVec, Error> {
+    let reloads = IntCounterVec::new(Opts::new(name, help), &["result"])?;
     for result in RELOADS {
         reloads.with_label_values(&[result]);
     }

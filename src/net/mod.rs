@@ -8,6 +8,7 @@ mod linux;
 mod listen;
 mod relay;
 mod route;
+mod tcp_relay;
 
 pub use buffers::{Buffers, SLOTS, Span};
 pub use clock::Clock;
@@ -24,3 +25,4 @@ pub use listen::{
 };
 pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;
+pub use tcp_relay::{connect_from, connect_outcome, listen_for_peers};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::event_loop::Shard;
-use super::token::Token;
+use super::token::{ConnectionId, Token};
 use super::wire::Session;
 use crate::net::{Fault, Interest};
 use crate::transport::TlsSession;
@@ -38,16 +38,19 @@ impl Shard {
 
     fn admit(&mut self, transport: Transport, stream: TcpStream, client: SocketAddr) {
         let stats = self.server.stats_mut();
-        stats.increment(Counter::ConnectionsAccepted);
+        stats.increment(Counter::ConnectionsAccepted(transport));
         if !self.connections.admits(client.ip()) {
-            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Refused));
+            stats.increment(Counter::ConnectionsClosed(
+                transport,
+                ConnectionEnd::Refused,
+            ));
             return;
         }
-        stats.increment(Counter::Connections);
+        stats.increment(Counter::Connections(transport));
         if self.open(transport, stream, client).is_err() {
             let stats = self.server.stats_mut();
-            stats.subtract(Counter::Connections, 1);
-            stats.increment(Counter::ConnectionsClosed(ConnectionEnd::Closed));
+            stats.subtract(Counter::Connections(transport), 1);
+            stats.increment(Counter::ConnectionsClosed(transport, ConnectionEnd::Closed));
         }
     }
 
@@ -79,7 +82,18 @@ impl Shard {
             return Err(error);
         }
         tracing::debug!(shard = self.index, client = %five_tuple.client, "connection accepted");
+        if transport == Transport::Tls {
+            self.begin_handshake(id);
+        }
         Ok(())
+    }
+
+    /// Too many handshakes at once end the oldest: an honest client needs a few round trips.
+    fn begin_handshake(&mut self, id: ConnectionId) {
+        self.server.stats_mut().increment(Counter::TlsHandshaking);
+        if let Some(oldest) = self.connections.begin_handshake(id) {
+            self.close(oldest, ConnectionEnd::Refused);
+        }
     }
 
     fn session(&self, transport: Transport) -> io::Result<Session> {
@@ -93,7 +107,7 @@ impl Shard {
         }
     }
 
-    fn pause_accepting(&mut self) {
+    pub(super) fn pause_accepting(&mut self) {
         let now = self.now.instant;
         self.acceptors.paused_until = Some(now + PAUSE);
         self.watch_acceptors(Interest::Nothing);
@@ -125,10 +139,16 @@ impl Shard {
                 tracing::debug!(shard = self.index, %error, "cannot watch a listener");
             }
         }
+        for (number, listener) in self.tcp_relays.listeners() {
+            let token = Token::Tcp(number).to_bits();
+            if let Err(error) = self.poller.modify(listener, token, interest) {
+                tracing::debug!(shard = self.index, %error, "cannot watch a relay");
+            }
+        }
     }
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
         _ => address,

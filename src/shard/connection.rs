@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::StreamLimits;
 use super::backlog::Backlog;
+use super::joined::Joined;
 use super::outbox::{Group, Message};
 use super::wire::{Arrival, Session, Wire, Writer};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
 use crate::transport::{Framer, TlsScratch};
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple, HandshakeFailure, Reason, Stats};
 
 /// The most messages that one write takes.
 const SLICES: usize = 32;
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     backlog: Backlog,
     /// The poller was asked to tell when there is room to write.
     awaits_room: bool,
+    /// What it is joined with, once it is a data connection.
+    pub(super) joined: Option<Box<Joined>>,
     opened: Instant,
     heard: Option<Instant>,
     partial_since: Option<Instant>,
@@ -52,6 +55,7 @@ impl Connection {
             wire: Wire::new(stream, session),
             backlog: Backlog::new(limits.backlog_bytes),
             awaits_room: false,
+            joined: None,
             opened: now,
             heard: None,
             partial_since: None,
@@ -63,9 +67,36 @@ impl Connection {
         self.wire.read(room)
     }
 
-    /// Says to the client that nothing follows, where the session has words for it.
+    /// Says to the client that nothing follows, where the session has words for it and it is true.
     pub(super) fn say_goodbye(&mut self) {
-        self.wire.say_goodbye();
+        let is_cut = self.joined.as_ref().is_some_and(|joined| joined.is_cut());
+        if !is_cut {
+            self.wire.say_goodbye();
+        }
+    }
+
+    /// How many bytes of plaintext were written since this was asked last.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        self.wire.take_sent()
+    }
+
+    /// Whether a handshake is going on.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.wire.is_handshaking()
+    }
+
+    /// What a connection that ends by `end` is counted as: one that never completed its handshake is a
+    /// handshake that failed.
+    pub(super) fn name_end(&self, end: ConnectionEnd) -> (ConnectionEnd, Option<HandshakeFailure>) {
+        if !self.is_handshaking() {
+            return (end, None);
+        }
+        let failure = self.wire.handshake_failure().unwrap_or(match end {
+            ConnectionEnd::Silent => HandshakeFailure::Timeout,
+            ConnectionEnd::Refused => HandshakeFailure::Refused,
+            _ => HandshakeFailure::Closed,
+        });
+        (ConnectionEnd::Handshake, Some(failure))
     }
 
     /// Notes a message that meant something.
@@ -84,6 +115,9 @@ impl Connection {
 
     /// When it is to be closed if nothing more arrives.
     pub(super) fn deadline(&self, limits: &StreamLimits) -> Instant {
+        if let Some(joined) = &self.joined {
+            return joined.deadline(limits.idle_after);
+        }
         let silent = |since: Instant, after: Duration| since + after;
         let idle = match self.heard {
             Some(heard) => silent(heard, limits.idle_after),
@@ -106,11 +140,28 @@ impl Connection {
 
     /// Whether the poller is to be told of a change in what the connection waits for.
     pub(super) fn changes_interest(&mut self) -> Option<bool> {
+        if self.joined.is_some() {
+            return None;
+        }
         let awaits = !self.backlog.is_empty() || self.wire.has_unsent();
         (awaits != self.awaits_room).then(|| {
             self.awaits_room = awaits;
             awaits
         })
+    }
+
+    /// The client's end and what it is joined with.
+    pub(super) fn parts(&mut self) -> Option<(&mut Wire, &mut Joined)> {
+        let joined = self.joined.as_deref_mut()?;
+        Some((&mut self.wire, joined))
+    }
+
+    /// What waits to be written, taken out.
+    pub(super) fn take_backlog(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A vector takes all.
+        let _ = self.backlog.write_to(&mut bytes);
+        bytes
     }
 
     /// Relayed messages that wait to be written.

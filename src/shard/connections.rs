@@ -1,6 +1,6 @@
 //! The shard's stream connections: by token, by five-tuple, by source and by deadline.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::StreamLimits;
@@ -31,6 +31,9 @@ pub(super) struct Connections {
     by_five_tuple: HashMap<FiveTuple, ConnectionId, foldhash::fast::RandomState>,
     by_source: HashMap<IpAddr, usize>,
     deadlines: BTreeSet<(Instant, ConnectionId)>,
+    /// TLS handshakes as they began, with some that have ended.
+    handshakes: VecDeque<ConnectionId>,
+    handshaking: usize,
 }
 
 impl Connections {
@@ -42,6 +45,8 @@ impl Connections {
             by_five_tuple: HashMap::default(),
             by_source: HashMap::new(),
             deadlines: BTreeSet::new(),
+            handshakes: VecDeque::new(),
+            handshaking: 0,
         }
     }
 
@@ -74,6 +79,7 @@ impl Connections {
             index,
             generation: slot.generation,
         };
+        self.handshaking += usize::from(connection.is_handshaking());
         slot.entry = Some(Entry { connection, due });
         self.deadlines.insert((due, id));
         self.by_five_tuple.insert(five_tuple, id);
@@ -105,6 +111,40 @@ impl Connections {
         self.by_five_tuple.values().next().copied()
     }
 
+    /// Queues a handshake that begins, and returns the oldest one when there are too many.
+    pub(super) fn begin_handshake(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        self.handshakes.push_back(id);
+        if self.handshaking <= self.limits.handshakes {
+            self.forget_ended_handshakes();
+            return None;
+        }
+        while let Some(oldest) = self.handshakes.pop_front() {
+            if self.is_handshaking(oldest) {
+                return Some(oldest);
+            }
+        }
+        None
+    }
+
+    /// Counts a handshake that was completed.
+    pub(super) fn end_handshake(&mut self) {
+        self.handshaking -= 1;
+    }
+
+    /// Keeps the queue from growing with handshakes that have ended.
+    fn forget_ended_handshakes(&mut self) {
+        if self.handshakes.len() > 2 * self.limits.handshakes {
+            let mut handshakes = std::mem::take(&mut self.handshakes);
+            handshakes.retain(|id| self.is_handshaking(*id));
+            self.handshakes = handshakes;
+        }
+    }
+
+    fn is_handshaking(&mut self, id: ConnectionId) -> bool {
+        self.get(id)
+            .is_some_and(|connection| connection.is_handshaking())
+    }
+
     /// Forgets a connection; dropping it closes it.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let entry = self.entry(id)?;
@@ -112,6 +152,7 @@ impl Connections {
         let slot = &mut self.slots[id.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let connection = slot.entry.take()?.connection;
+        self.handshaking -= usize::from(connection.is_handshaking());
         self.free.push(id.index);
         self.deadlines.remove(&(due, id));
         self.by_five_tuple.remove(&connection.five_tuple);

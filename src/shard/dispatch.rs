@@ -159,12 +159,26 @@ impl Shard {
                     self.flush();
                     self.relays.remove(key, family);
                 }
+                Action::OpenTcpRelay { key, local } => {
+                    self.provide(key, local, Self::listen_for_peers);
+                }
+                Action::CloseTcpRelay { key, family } => {
+                    self.tcp_relays.remove_listener(key, family);
+                }
+                Action::Connect {
+                    key,
+                    connection,
+                    local,
+                    peer,
+                } => self.connect_peer(key, connection, local, peer),
+                Action::Join { client, connection } => self.join(client, connection),
+                Action::ClosePeer { connection, shard } => self.close_peer(connection, shard),
             }
         }
         self.queue_responses();
     }
 
-    fn queue_responses(&mut self) {
+    pub(super) fn queue_responses(&mut self) {
         loop {
             self.reserve();
             let Some((to, response)) = self.server.poll_response() else {

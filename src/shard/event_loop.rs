@@ -1,5 +1,6 @@
 //! The loop of a shard: wait, handle what is ready, send what came of it, end what has expired.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,18 @@ use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
 use super::held::HeldSockets;
+use super::joined::Side;
 use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
+use super::tcp_relays::TcpRelays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
 use crate::transport::{TlsScratch, TlsServer};
-use crate::turn::{ConnectionEnd, Event, Server, Stats};
+use crate::turn::{ConnectionEnd, Event, PeerConnectionId, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -50,9 +53,14 @@ pub(super) struct Shard {
     pub(super) tls_scratch: TlsScratch,
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
+    pub(super) tcp_relays: TcpRelays,
     pub(super) held: Arc<HeldSockets>,
     pub(super) mail: Arc<Mail>,
     pub(super) connections: Connections,
+    /// The connections that are joined with peers'.
+    pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
+    /// The one that was joined by the request in hand.
+    pub(super) just_joined: Option<ConnectionId>,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
     pub(super) buffers: Buffers,
@@ -86,9 +94,12 @@ impl Shard {
             tls_scratch: TlsScratch::default(),
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
+            tcp_relays: TcpRelays::default(),
             held: setup.held,
             mail: setup.mail,
             connections: Connections::new(setup.streams),
+            joined: HashMap::new(),
+            just_joined: None,
             doomed: Vec::new(),
             buffers: Buffers::default(),
             receiving: ReceiveBatch::default(),
@@ -140,6 +151,8 @@ impl Shard {
             Token::Relay(key, family) => self.receive_from_peers(key, family),
             Token::Listener(i) => self.receive_from_clients(i),
             Token::Connection(id) => self.serve_connection(id, ready),
+            Token::Far(id) => self.serve_joined(id, Side::Far, ready),
+            Token::Tcp(number) => self.serve_tcp_relay(number),
             Token::Acceptor(i) => self.accept_connections(i),
             Token::Mailbox => self.read_mailbox(),
         }
@@ -158,6 +171,7 @@ impl Shard {
                     self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
+                Message::ClosePeer(id) => self.close_peer_here(id),
                 Message::SetStreams(limits) => self.connections.set_limits(limits),
                 Message::Stop => self.stopping = true,
             }

@@ -9,7 +9,7 @@ use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
 use crate::transport::TlsScratch;
-use crate::turn::{ConnectionEnd, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, Reason, Stats};
 
 impl Shard {
     /// Sends every queued message, socket by socket, and forgets them and the copies among them.
@@ -53,7 +53,7 @@ impl Shard {
                         doomed.push((id, end));
                     }
                 }
-                Token::Acceptor(_) | Token::Mailbox => {}
+                Token::Acceptor(_) | Token::Far(_) | Token::Tcp(_) | Token::Mailbox => {}
             }
         }
         outbox.clear();
@@ -83,7 +83,10 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    connection.send(group, buffers, scratch, stats)?;
+    let sent = connection.send(group, buffers, scratch, stats);
+    let transport = connection.five_tuple.transport;
+    stats.add(Counter::ConnectionBytes(transport), connection.take_sent());
+    sent?;
     update_interest(connection, poller, id)
 }
 

@@ -1,24 +1,38 @@
-//! The sockets of reserved relayed transport addresses, bound and unread until somebody redeems them.
+//! Sockets that wait unread for whichever shard they are called to: those of reserved relayed transport
+//! addresses, and the peers of data connections that no client has bound yet.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What all shards share: a token may be redeemed at another shard than the one that reserved. Requests
-/// lock it; the relay path never comes here.
+use crate::turn::PeerConnectionId;
+
+/// What all shards share: a token may be redeemed, and a connection bound, at another shard than the one
+/// that made it. Requests lock it; the relay path never comes here.
 #[derive(Debug, Default)]
-pub struct HeldSockets(Mutex<BTreeMap<SocketAddr, UdpSocket>>);
+pub struct HeldSockets {
+    reserved: Mutex<BTreeMap<SocketAddr, UdpSocket>>,
+    peers: Mutex<BTreeMap<PeerConnectionId, TcpStream>>,
+}
 
 impl HeldSockets {
     pub(super) fn hold(&self, local: SocketAddr, socket: UdpSocket) {
-        self.lock().insert(local, socket);
+        lock(&self.reserved).insert(local, socket);
     }
 
     pub(super) fn take(&self, local: SocketAddr) -> Option<UdpSocket> {
-        self.lock().remove(&local)
+        lock(&self.reserved).remove(&local)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, UdpSocket>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn hold_peer(&self, id: PeerConnectionId, stream: TcpStream) {
+        lock(&self.peers).insert(id, stream);
     }
+
+    pub(super) fn take_peer(&self, id: PeerConnectionId) -> Option<TcpStream> {
+        lock(&self.peers).remove(&id)
+    }
+}
+
+fn lock<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::StreamLimits;
 use crate::net::Waker;
 use crate::transport::TlsServer;
-use crate::turn::{Letter, Policy};
+use crate::turn::{Letter, PeerConnectionId, Policy};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) enum Message {
     Letter(Letter),
     SetStreams(StreamLimits),
     SetTls(TlsServer),
+    /// An allocation that this shard has a data connection of has ended.
+    ClosePeer(PeerConnectionId),
     Stop,
 }
 

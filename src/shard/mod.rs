@@ -15,11 +15,15 @@ mod event_loop;
 mod flush;
 mod handle;
 mod held;
+mod joined;
 mod mailbox;
 mod outbox;
+mod peers;
+mod pipe;
 mod publisher;
 mod relays;
 mod streams;
+mod tcp_relays;
 mod throttle;
 mod token;
 mod wire;
@@ -43,8 +47,12 @@ pub struct StreamLimits {
     pub connections: usize,
     /// Open connections of one source address (IPv6: one /64) in one shard, default 2 000.
     pub connections_per_source: usize,
+    /// TLS handshakes of one shard that may be going on, default 2 000; beyond it the oldest is ended.
+    pub handshakes: usize,
     /// Bytes that may wait for one client that does not read, default 256 KiB.
     pub backlog_bytes: usize,
+    /// Bytes of a TCP relay that wait in each direction for a slow reader, default 64 KiB.
+    pub pipe_bytes: usize,
     /// A connection that has said nothing that means something, or holds half a message, is closed
     /// after this time; default 10 s.
     pub silent_after: Duration,
@@ -59,7 +67,9 @@ impl Default for StreamLimits {
         Self {
             connections: 20_000,
             connections_per_source: 2_000,
+            handshakes: 2_000,
             backlog_bytes: 256 * 1024,
+            pipe_bytes: 64 * 1024,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
             channels: ChannelRange::Rfc8656,

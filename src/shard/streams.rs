@@ -3,18 +3,21 @@
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
+use super::joined::Side;
 use super::token::ConnectionId;
 use super::wire::End;
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
-use crate::turn::{ConnectionEnd, Counter, Direction, Event, FiveTuple, Reason};
+use crate::turn::{
+    ConnectionEnd, Counter, Direction, Event, FiveTuple, HandshakeFailure, PeerEnd, Reason,
+};
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
 /// an honest one is as long.
 const STRANGERS_SHARE: usize = 4096;
 
 /// What was found in the bytes of one read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Found {
     /// A whole frame.
     any: bool,
@@ -23,10 +26,16 @@ struct Found {
     /// A payload that is queued where it arrived.
     queued: bool,
     garbled: bool,
+    /// What stands behind the ConnectionBind request that succeeded.
+    rest: Option<Vec<u8>>,
 }
 
 impl Shard {
     pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
+        let connection = self.connections.get(id);
+        if connection.is_some_and(|connection| connection.joined.is_some()) {
+            return self.serve_joined(id, Side::Near, ready);
+        }
         if ready.writable {
             self.write_backlog(id);
         }
@@ -41,6 +50,9 @@ impl Shard {
         };
         let written = connection.write_backlog(&mut self.tls_scratch);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
+        let (transport, sent) = (connection.five_tuple.transport, connection.take_sent());
+        let stats = self.server.stats_mut();
+        stats.add(Counter::ConnectionBytes(transport), sent);
         if let Err(end) = written {
             self.doomed.push((id, end));
         }
@@ -58,10 +70,19 @@ impl Shard {
         let watched = update_interest(connection, &self.poller, id);
         if arrival.established {
             let client = connection.five_tuple.client;
+            self.connections.end_handshake();
+            let stats = self.server.stats_mut();
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        if arrival.length > 0 {
-            self.handle_bytes(id, arrival.length);
+        let rest = if arrival.length > 0 {
+            self.handle_bytes(id, arrival.length)
+        } else {
+            None
+        };
+        if let Some(rest) = rest {
+            return self.begin_relaying(id, &rest, arrival.end);
         }
         let end = arrival.end.map(End::reason);
         if let Some(end) = end.or(watched.err()) {
@@ -69,11 +90,10 @@ impl Shard {
         }
     }
 
-    /// Handles the frames in the next free slot.
-    fn handle_bytes(&mut self, id: ConnectionId, length: usize) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
+    /// Handles the frames in the next free slot. What stands behind a request that made it a data
+    /// connection is returned.
+    fn handle_bytes(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+        let connection = self.connections.get(id)?;
         let five_tuple = connection.five_tuple;
         let mut framer = std::mem::take(&mut connection.framer);
         let found = self.handle_frames(five_tuple, &mut framer, length);
@@ -93,6 +113,7 @@ impl Shard {
             }
             self.connections.refile(id);
         }
+        found.rest
     }
 
     fn handle_frames(&mut self, from: FiveTuple, framer: &mut Framer, length: usize) -> Found {
@@ -122,6 +143,10 @@ impl Shard {
             found.heard |= !matches!(route, Route::Dropped);
             found.queued |= matches!(route, Route::ToPeer(..));
             self.follow_frame(route);
+            if self.just_joined.take().is_some() {
+                found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());
+                return found;
+            }
         }
     }
 
@@ -142,6 +167,13 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        if let Some(joined) = &mut connection.joined {
+            if joined.is_paused() {
+                return self.pump(id);
+            }
+            joined.end.get_or_insert(PeerEnd::Idle);
+            return self.close(id, ConnectionEnd::PeerGone);
+        }
         let silent = connection.is_silent(now, &limits);
         if !silent && self.server.has_allocation(&connection.five_tuple) {
             connection.note_heard(now);
@@ -156,20 +188,29 @@ impl Shard {
             return;
         };
         let client = connection.five_tuple;
-        let unsent = connection.unsent_media();
+        let (transport, unsent) = (client.transport, connection.unsent_media());
+        let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
+        if let Some(joined) = connection.joined.take() {
+            self.disjoin(&joined, end);
+        }
         drop(connection);
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted, unsent as u64);
-        stats.subtract(Counter::Connections, 1);
-        stats.increment(Counter::ConnectionsClosed(end));
+        stats.subtract(Counter::Connections(transport), 1);
+        stats.increment(Counter::ConnectionsClosed(transport, end));
+        if let Some(failure) = failure {
+            stats.subtract(Counter::TlsHandshaking, 1);
+            stats.increment(Counter::TlsHandshakesFailed(failure));
+        }
         self.server
             .handle_event(self.now, Event::ClientGone { client });
         self.drain();
         tracing::debug!(
             shard = self.index,
             client = %client.client,
-            end = end.label(),
+            transport = ?transport,
+            end = failure.map_or(end.label(), HandshakeFailure::label),
             "connection closed"
         );
     }

@@ -12,29 +12,49 @@ pub(super) struct ConnectionId {
 /// A descriptor that the shard watches or sends from.
 ///
 /// As an integer: a relay socket is its allocation key, with the topmost bit for IPv6. An allocation's
-/// index never reaches 2^31, so bit 31 marks all else: two bits of kind and 29 bits of number below it,
-/// the generation above it.
+/// index never reaches 2^31, so bit 31 marks all else: three bits of kind and 28 bits of number below it,
+/// the generation, or the rest of a long number, above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Relay(AllocationKey, Family),
     Listener(usize),
     Acceptor(usize),
     Connection(ConnectionId),
+    /// The other end of what a client's connection is joined with.
+    Far(ConnectionId),
+    /// A listener for peers, or a connection to one that is being opened.
+    Tcp(u64),
     Mailbox,
 }
 
 const V6: u64 = 1 << 63;
 const OTHER: u64 = 1 << 31;
-const KIND_SHIFT: u32 = 29;
+const KIND_SHIFT: u32 = 28;
 const NUMBER: u64 = (1 << KIND_SHIFT) - 1;
 
 const LISTENER: u64 = OTHER;
 const ACCEPTOR: u64 = OTHER | 1 << KIND_SHIFT;
 const CONNECTION: u64 = OTHER | 2 << KIND_SHIFT;
-const MAILBOX: u64 = OTHER | 3 << KIND_SHIFT;
+const FAR: u64 = OTHER | 3 << KIND_SHIFT;
+const TCP: u64 = OTHER | 4 << KIND_SHIFT;
+const KINDS: u64 = OTHER | 7 << KIND_SHIFT;
+const MAILBOX: u64 = KINDS;
 
 /// The most connections and listeners that a token can tell apart.
 pub(super) const MOST: usize = 1 << KIND_SHIFT;
+
+impl ConnectionId {
+    const fn to_bits(self) -> u64 {
+        self.index as u64 & NUMBER | (self.generation as u64) << 32
+    }
+
+    const fn from_bits(bits: u64) -> Self {
+        Self {
+            index: (bits & NUMBER) as u32,
+            generation: (bits >> 32) as u32,
+        }
+    }
+}
 
 impl Token {
     pub(super) const fn to_bits(self) -> u64 {
@@ -43,9 +63,9 @@ impl Token {
             Self::Relay(key, Family::V6) => key.to_token() | V6,
             Self::Listener(number) => LISTENER | number as u64 & NUMBER,
             Self::Acceptor(number) => ACCEPTOR | number as u64 & NUMBER,
-            Self::Connection(id) => {
-                CONNECTION | id.index as u64 & NUMBER | (id.generation as u64) << 32
-            }
+            Self::Connection(id) => CONNECTION | id.to_bits(),
+            Self::Far(id) => FAR | id.to_bits(),
+            Self::Tcp(number) => TCP | number & NUMBER | number >> KIND_SHIFT << 32,
             Self::Mailbox => MAILBOX,
         }
     }
@@ -60,13 +80,12 @@ impl Token {
             return Self::Relay(AllocationKey::from_token(bits & !V6), family);
         }
         let number = bits & NUMBER;
-        match bits & MAILBOX {
+        match bits & KINDS {
             LISTENER => Self::Listener(number as usize),
             ACCEPTOR => Self::Acceptor(number as usize),
-            CONNECTION => Self::Connection(ConnectionId {
-                index: number as u32,
-                generation: (bits >> 32) as u32,
-            }),
+            CONNECTION => Self::Connection(ConnectionId::from_bits(bits)),
+            FAR => Self::Far(ConnectionId::from_bits(bits)),
+            TCP => Self::Tcp(number | bits >> 32 << KIND_SHIFT),
             _ => Self::Mailbox,
         }
     }
@@ -91,6 +110,9 @@ mod tests {
             Token::Listener(7),
             Token::Acceptor(7),
             Token::Connection(id),
+            Token::Far(id),
+            Token::Tcp(0),
+            Token::Tcp((1 << 60) - 1),
             Token::Mailbox,
         ];
         for token in relays.chain(others) {

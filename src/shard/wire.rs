@@ -1,11 +1,11 @@
 //! The bytes of one connection on their way: a socket, and TLS around them or not.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::transport::{TlsFailure, TlsScratch, TlsSession};
-use crate::turn::ConnectionEnd;
+use crate::transport::{Received, TlsFailure, TlsScratch, TlsSession};
+use crate::turn::{ConnectionEnd, HandshakeFailure};
 
 /// The most bytes that one pass reads from one connection.
 const READ: usize = 16 * 1024;
@@ -24,6 +24,9 @@ pub(super) enum Session {
 pub(super) struct Wire {
     stream: TcpStream,
     session: Session,
+    /// Bytes of plaintext that were written and not yet counted.
+    sent: u64,
+    failure: Option<TlsFailure>,
 }
 
 /// What a read brought.
@@ -40,8 +43,10 @@ pub(super) struct Arrival {
 /// Why nothing follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client closed it, or the network did.
+    /// The other side has said all.
     Closed,
+    /// The connection broke.
+    Broken,
     /// TLS failed.
     Failed(TlsFailure),
 }
@@ -50,7 +55,7 @@ impl End {
     /// What is counted.
     pub(super) const fn reason(self) -> ConnectionEnd {
         match self {
-            Self::Closed => ConnectionEnd::Closed,
+            Self::Closed | Self::Broken => ConnectionEnd::Closed,
             Self::Failed(TlsFailure::Handshake(_)) => ConnectionEnd::Handshake,
             Self::Failed(TlsFailure::Session) => ConnectionEnd::Session,
         }
@@ -59,7 +64,30 @@ impl End {
 
 impl Wire {
     pub(super) const fn new(stream: TcpStream, session: Session) -> Self {
-        Self { stream, session }
+        Self {
+            stream,
+            session,
+            sent: 0,
+            failure: None,
+        }
+    }
+
+    /// How many bytes of plaintext were written since this was asked last.
+    pub(super) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Whether a handshake is going on.
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(&self.session, Session::Tls(session) if !session.is_established())
+    }
+
+    /// How the handshake failed, if it did.
+    pub(super) const fn handshake_failure(&self) -> Option<HandshakeFailure> {
+        match self.failure {
+            Some(TlsFailure::Handshake(failure)) => Some(failure),
+            _ => None,
+        }
     }
 
     /// Reads what has arrived.
@@ -76,7 +104,7 @@ impl Wire {
             Ok(0) => return Arrival::ended(End::Closed),
             Ok(length) => length,
             Err(error) if is_transient(&error) => return Arrival::default(),
-            Err(_) => return Arrival::ended(End::Closed),
+            Err(_) => return Arrival::ended(End::Broken),
         };
         match &mut self.session {
             Session::Plain => Arrival {
@@ -84,8 +112,9 @@ impl Wire {
                 ..Arrival::default()
             },
             Session::Tls(session) => {
-                let arrival = decrypt(session, room, length);
-                self.answer(arrival)
+                let received = session.receive(room, length);
+                self.failure = received.failure;
+                self.answer(received.into())
             }
         }
     }
@@ -94,7 +123,7 @@ impl Wire {
     fn answer(&mut self, arrival: Arrival) -> Arrival {
         match self.flush_session() {
             Err(_) if arrival.end.is_none() => Arrival {
-                end: Some(End::Closed),
+                end: Some(End::Broken),
                 ..arrival
             },
             _ => arrival,
@@ -135,6 +164,12 @@ impl Wire {
         }
     }
 
+    /// Tells the other side by TCP that nothing follows; what it says can still be read.
+    pub(super) fn shut_down(&self) {
+        // Whoever is gone need not be told.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// As a place to write messages to.
     pub(super) fn writer<'w>(&'w mut self, scratch: &'w mut TlsScratch) -> Writer<'w> {
         Writer {
@@ -153,17 +188,18 @@ impl Arrival {
     }
 }
 
-fn decrypt(session: &mut TlsSession, room: &mut [u8], length: usize) -> Arrival {
-    let received = session.receive(room, length);
-    let closed = received.ended.then_some(End::Closed);
-    Arrival {
-        length: received.plaintext,
-        established: received.established,
-        end: received.failure.map(End::Failed).or(closed),
+impl From<Received> for Arrival {
+    fn from(received: Received) -> Self {
+        let closed = received.ended.then_some(End::Closed);
+        Self {
+            length: received.plaintext,
+            established: received.established,
+            end: received.failure.map(End::Failed).or(closed),
+        }
     }
 }
 
-/// Takes plaintext; TLS packs several messages into one record.
+/// Takes plaintext; TLS encrypts several messages for one write.
 pub(super) struct Writer<'w> {
     wire: &'w mut Wire,
     scratch: &'w mut TlsScratch,
@@ -176,7 +212,9 @@ impl Write for Writer<'_> {
 
     fn write_vectored(&mut self, messages: &[IoSlice<'_>]) -> io::Result<usize> {
         let Session::Tls(session) = &mut self.wire.session else {
-            return self.wire.stream.write_vectored(messages);
+            let written = self.wire.stream.write_vectored(messages)?;
+            self.wire.sent += written as u64;
+            return Ok(written);
         };
         let sealed = session.seal(messages, self.scratch);
         let Some(sealed) = sealed.map_err(|_| io::ErrorKind::ConnectionAborted)? else {
@@ -188,8 +226,10 @@ impl Write for Writer<'_> {
             Err(error) => return Err(error),
         };
         session.keep(&sealed.ciphertext[sent..]);
+        let plaintext = sealed.plaintext;
+        self.wire.sent += plaintext as u64;
         self.wire.flush_session()?;
-        Ok(sealed.plaintext)
+        Ok(plaintext)
     }
 
     fn flush(&mut self) -> io::Result<()> {

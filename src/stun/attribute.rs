@@ -1,4 +1,5 @@
-//! Attribute types (RFC 8489 §18.3, RFC 8656 §18, RFC 5780 §7, RFC 7635 §6) and attributes as they stand in a message.
+//! Attribute types (RFC 8489 §18.3, RFC 8656 §18, RFC 6062 §6.2, RFC 5780 §7, RFC 7635 §6) and attributes as
+//! they stand in a message.
 
 use super::error::{DecodeError, DecodeErrorKind};
 use super::padded;
@@ -66,6 +67,8 @@ types! {
     PADDING = 0x0026;
     /// RFC 5780 §7.5.
     RESPONSE_PORT = 0x0027;
+    /// RFC 6062 §6.2.1.
+    CONNECTION_ID = 0x002A;
     /// RFC 8656 §18.11.
     ADDITIONAL_ADDRESS_FAMILY = 0x8000;
     /// RFC 8656 §18.12.

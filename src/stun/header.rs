@@ -21,7 +21,7 @@ pub enum Class {
     Error,
 }
 
-/// The method of a message, 12 bits (RFC 8489 §18.2, RFC 8656 §17).
+/// The method of a message, 12 bits (RFC 8489 §18.2, RFC 8656 §17, RFC 6062 §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Method(u16);
 
@@ -40,6 +40,12 @@ impl Method {
     pub const CREATE_PERMISSION: Self = Self(0x008);
     /// RFC 8656 §12.
     pub const CHANNEL_BIND: Self = Self(0x009);
+    /// RFC 6062 §5.2.
+    pub const CONNECT: Self = Self(0x00A);
+    /// RFC 6062 §5.4.
+    pub const CONNECTION_BIND: Self = Self(0x00B);
+    /// RFC 6062 §5.3, an indication.
+    pub const CONNECTION_ATTEMPT: Self = Self(0x00C);
 
     /// The method with number `value`, of which the low 12 bits count.
     pub const fn new(value: u16) -> Self {

@@ -70,6 +70,87 @@ pub enum CertificateWarning {
     NoNames,
 }
 
+/// One of the two files of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// The certificates.
+    Chain,
+    /// The private key.
+    Key,
+}
+
+impl CertificateError {
+    /// Which of the two files is to be looked at.
+    pub const fn part(self) -> CertificatePart {
+        match self {
+            Self::ChainSyntax | Self::NoCertificate | Self::Unreadable(_) | Self::Order(_) => {
+                CertificatePart::Chain
+            }
+            Self::KeySyntax
+            | Self::NoKey
+            | Self::EncryptedKey
+            | Self::UnknownKey
+            | Self::Mismatch => CertificatePart::Key,
+        }
+    }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChainSyntax => f.write_str("not sound PEM; get the certificates again"),
+            Self::NoCertificate => f.write_str(
+                "holds no certificate in PEM; write the server's own, then those of its issuers",
+            ),
+            Self::Unreadable(number) => {
+                write!(f, "certificate {number} cannot be read; get it again")
+            }
+            Self::KeySyntax => f.write_str("not sound PEM; get the key again"),
+            Self::NoKey => f.write_str("holds no private key in PEM; name the file that does"),
+            Self::EncryptedKey => f.write_str(
+                "the private key is encrypted; decrypt it with: openssl pkey -in FILE -out NEW",
+            ),
+            Self::UnknownKey => f.write_str(
+                "not a private key that TLS can use; take an EC (P-256, P-384) or RSA (2048 to 8192 bits) key",
+            ),
+            Self::Order(number) => write!(
+                f,
+                "the private key is that of certificate {number}; put that one first, its issuers behind it"
+            ),
+            Self::Mismatch => f.write_str(
+                "the private key of another certificate; name the one that this certificate was made for",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+impl fmt::Display for CertificateWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(ago) => write!(
+                f,
+                "the certificate expired {ago} days ago, and clients refuse it; renew it"
+            ),
+            Self::ExpiresSoon(left) => {
+                write!(f, "the certificate expires in {left} days; renew it")
+            }
+            Self::NotYetValid(wait) => write!(
+                f,
+                "the certificate is good in {wait} days only; check the clock, or wait"
+            ),
+            Self::NoIssuer => f.write_str(
+                "lacks the certificate of its issuer, so that clients refuse it; add it behind the \
+                 server's own (certbot calls that file fullchain.pem)",
+            ),
+            Self::NoNames => f.write_str(
+                "the certificate names no host (subjectAltName), so that clients refuse it; get one that does",
+            ),
+        }
+    }
+}
+
 impl Certificate {
     /// Reads `chain` (the server's certificate first, then its issuers) and `key`, both PEM.
     ///
@@ -251,5 +332,64 @@ fn matches(known: &str, name: &str) -> bool {
             .split_once('.')
             .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent)),
         None => known.eq_ignore_ascii_case(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_label() {
+        for name in ["a.example.org", "A.Example.ORG", "a.example.org."] {
+            assert!(matches("*.example.org", name), "{name}");
+        }
+        for name in [
+            "example.org",
+            "a.b.example.org",
+            ".example.org",
+            "aexample.org",
+            "",
+        ] {
+            assert!(!matches("*.example.org", name), "{name}");
+        }
+        assert!(matches("turn.example.org", "TURN.example.org."));
+        assert!(!matches("turn.example.org", "a.turn.example.org"));
+    }
+
+    #[test]
+    fn days_are_told_around_the_validity() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 4, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        let warnings = |days: i64| {
+            let begin = certificate.not_before().0;
+            certificate.warnings(UnixTime(begin.saturating_add_signed(days * 86_400)))
+        };
+        assert_eq!(warnings(-3), [CertificateWarning::NotYetValid(3)]);
+        assert_eq!(warnings(0), []);
+        assert_eq!(warnings(76), []);
+        assert_eq!(warnings(77), [CertificateWarning::ExpiresSoon(13)]);
+        assert_eq!(warnings(89), [CertificateWarning::ExpiresSoon(1)]);
+        assert_eq!(warnings(90), [CertificateWarning::Expired(0)]);
+        assert_eq!(warnings(95), [CertificateWarning::Expired(5)]);
+    }
+
+    #[test]
+    fn names_of_either_kind_are_found() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["A.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(certificate.names(), ["a.example"]);
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(certificate.addresses(), addresses);
+        assert_eq!(certificate.chain().count(), 1);
     }
 }

@@ -5,7 +5,7 @@ mod proxy_protocol;
 mod stream;
 mod tls;
 
-pub use certificate::{Certificate, CertificateError, CertificateWarning};
+pub use certificate::{Certificate, CertificateError, CertificatePart, CertificateWarning};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
 pub use tls::{NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};

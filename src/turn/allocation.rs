@@ -11,6 +11,7 @@ use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::mobility::MobileId;
 use super::owner::Owner;
+use super::peer_connection::PeerConnections;
 use super::permission::Permissions;
 use super::relay::{Relay, Relays};
 use super::reply::{Missing, Reply, Signature};
@@ -92,6 +93,8 @@ pub(super) struct Allocation {
     pub(super) icmp_recovered: Instant,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
+    /// The peer data connections of a TCP allocation (RFC 6062); none of a UDP allocation.
+    pub(super) peers: Option<PeerConnections>,
     pub(super) meter: AllocationMeter,
     /// What its tickets know it by, if it has one.
     pub(super) mobile: Option<MobileId>,
@@ -106,6 +109,11 @@ impl Allocation {
         }
     }
 
+    /// Whether its relays are TCP listeners.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.peers.is_some()
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.state == State::Live
     }
@@ -117,7 +125,11 @@ impl Allocation {
 
     /// When something of it expires next.
     pub(super) fn next_expiry(&self) -> Instant {
-        let parts = [self.permissions.next_expiry(), self.channels.next_expiry()];
+        let parts = [
+            self.permissions.next_expiry(),
+            self.channels.next_expiry(),
+            self.peers.as_ref().and_then(PeerConnections::next_deadline),
+        ];
         parts
             .into_iter()
             .flatten()

@@ -25,6 +25,7 @@ const KNOWN: &[AttributeType] = &[
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::DONT_FRAGMENT,
     AttributeType::RESERVATION_TOKEN,
+    AttributeType::CONNECTION_ID,
 ];
 
 /// Whether every comprehension-required attribute of an indication is known (RFC 8489 §6.3.2).

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
+use super::live_relays::LiveRelays;
 use super::outcome::{Prefix, Reason, Verdict};
 use super::server::Server;
 use super::stats::{Counter, Direction};
@@ -34,7 +35,7 @@ impl Server {
             .channels
             .peer(data.number, now.instant)
             .ok_or(Reason::NoChannel)?;
-        let peer = self.destination(allocation, peer, now.instant)?;
+        let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
         self.admit(now, key, Direction::ToPeer, data.payload.len())?;
         Ok(self.relay_to_peer(key, peer, data.payload))
     }
@@ -58,8 +59,9 @@ impl Server {
             .ok_or(Reason::InvalidSend)?;
         allocation
             .relay(Family::of(peer.ip()))
+            .filter(|_| !allocation.is_tcp())
             .ok_or(Reason::InvalidSend)?;
-        let peer = self.destination(allocation, peer, now.instant)?;
+        let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
         let is_whole = message.has(AttributeType::DONT_FRAGMENT) && heeds_dont_fragment(from, peer);
         self.admit(now, key, Direction::ToPeer, data.value.len())?;
         let verdict = self.relay_to_peer(key, peer, data.value);
@@ -77,21 +79,20 @@ impl Server {
         })
     }
 
-    /// Where a packet for `peer` goes, when a live permission and the gate let it (S3, S5).
-    fn destination(
+    /// Where a packet for `peer` goes, when a live permission and the gate let it (S3, S5); `live` are
+    /// the relays of the allocation's kind.
+    pub(super) fn destination(
         &self,
         allocation: &Allocation,
         peer: SocketAddr,
+        live: &LiveRelays,
         now: Instant,
     ) -> Result<SocketAddr, Reason> {
         let permission = allocation
             .permissions
             .get(peer.ip(), now)
             .ok_or(Reason::NoPermission)?;
-        let destination = self
-            .policy
-            .peers
-            .destination(permission.scope, peer, &self.shared.live);
+        let destination = self.policy.peers.destination(permission.scope, peer, live);
         destination.map_err(|_| Reason::ForbiddenPeer)
     }
 
@@ -126,7 +127,7 @@ impl Server {
     ) -> Result<Verdict<'p>, Reason> {
         let allocation = self.live(at, now)?;
         let peer = self.public_face(from);
-        self.destination(allocation, peer, now.instant)?;
+        self.destination(allocation, peer, &self.shared.live, now.instant)?;
         let to = allocation.client;
         let prefix = match allocation.channels.number(peer, now.instant) {
             Some(number) => {

@@ -7,7 +7,9 @@ use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
 use super::icmp::Icmp;
 use super::letter::Letter;
+use super::peer_connection::PeerConnectionId;
 use super::policy::Policy;
+use super::stats::PeerEnd;
 
 /// What the server asks its owner to do. Drained with [`Server::poll_action`](super::Server::poll_action) after each `handle_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,49 @@ pub enum Action {
         /// Whose packet.
         client: FiveTuple,
     },
+    /// Listen for TCP connections at `local`, in such a way that [`Action::Connect`] can bind the same
+    /// address; answer as to `OpenRelay`. Who connects goes to [`Server::handle_peer_connection`](super::Server::handle_peer_connection).
+    OpenTcpRelay {
+        /// For which allocation.
+        key: AllocationKey,
+        /// The local address and port to bind.
+        local: SocketAddr,
+    },
+    /// Close the allocation's TCP listener of `family`; no event follows.
+    CloseTcpRelay {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which of its listeners.
+        family: Family,
+    },
+    /// Connect to `peer` from the TCP relay at `local` and answer with [`Event::PeerConnected`] or
+    /// [`Event::PeerFailed`]. From its connection nothing is read until `Join` names it, at any shard.
+    Connect {
+        /// For which allocation.
+        key: AllocationKey,
+        /// What the connection is called.
+        connection: PeerConnectionId,
+        /// The local address and port to bind.
+        local: SocketAddr,
+        /// Whom to connect to.
+        peer: SocketAddr,
+    },
+    /// From the response on that waits, relay bytes between the connection of `client` and the peer's,
+    /// and tell of the end with [`Event::PeerClosed`].
+    Join {
+        /// The client data connection.
+        client: FiveTuple,
+        /// The peer data connection, which may be held for another shard.
+        connection: PeerConnectionId,
+    },
+    /// Close a peer data connection, whether it is being opened, waits or is joined with a client's,
+    /// which closes too. Of one that is joined [`Event::PeerClosed`] tells.
+    ClosePeer {
+        /// Which connection.
+        connection: PeerConnectionId,
+        /// The shard that has it.
+        shard: u16,
+    },
 }
 
 /// What happened outside.
@@ -105,6 +150,27 @@ pub enum Event {
     },
     /// The server of another shard says this.
     Letter(Letter),
+    /// The peer has accepted the connection that `Connect` asked for.
+    PeerConnected {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which connection.
+        connection: PeerConnectionId,
+    },
+    /// The connection that `Connect` asked for could not be opened.
+    PeerFailed {
+        /// Of which allocation.
+        key: AllocationKey,
+        /// Which connection.
+        connection: PeerConnectionId,
+    },
+    /// A peer data connection that was joined here with a client's has ended.
+    PeerClosed {
+        /// Which connection.
+        connection: PeerConnectionId,
+        /// How it ended.
+        end: PeerEnd,
+    },
     /// A new snapshot of the operator's decisions.
     Policy(Arc<Policy>),
 }

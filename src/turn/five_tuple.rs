@@ -19,6 +19,8 @@ pub enum Transport {
 impl Transport {
     /// Every transport, in label order.
     pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
+    /// Those whose messages travel in a byte stream, in label order.
+    pub const STREAMS: [Self; 2] = [Self::Tcp, Self::Tls];
 
     /// Whether messages travel in a byte stream: no retransmissions, ChannelData padded
     /// (RFC 8656 §12.5).

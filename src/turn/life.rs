@@ -10,8 +10,9 @@ use super::peer_filter::Scope;
 use super::relay::Relay;
 use super::server::Server;
 use super::stats::{AllocationEnd, Counter};
+use super::tcp::take_peers;
 use crate::stun::ChannelNumber;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 impl Server {
     /// Ends the allocation of a client whose connection is gone. A mobile one outlives it: its client may
@@ -31,6 +32,7 @@ impl Server {
         let Some(mut allocation) = self.allocations.remove(key) else {
             return;
         };
+        self.end_peers(take_peers(&mut allocation, None));
         for relay in allocation.relays.iter() {
             self.close_relay(key, &allocation, relay, how);
         }
@@ -64,10 +66,12 @@ impl Server {
             self.shared.mobility.end_family(id, family);
         }
         allocation.expires = allocation.relays.last_expiry();
-        let transport = allocation.client.transport;
-        self.actions.push_back(Action::CloseRelay { key, family });
+        let peers = take_peers(allocation, Some(family));
+        let (transport, is_tcp) = (allocation.client.transport, allocation.is_tcp());
+        self.end_peers(peers);
+        self.actions.push_back(close_action(key, family, is_tcp));
         self.give_back_port(relay.public);
-        self.count_ended(transport, &relay, how);
+        self.count_ended(transport, &relay, is_tcp, how);
         self.stats
             .subtract(Counter::Permissions, permissions as u64);
         self.stats.subtract(Counter::Channels, channels as u64);
@@ -82,17 +86,25 @@ impl Server {
         how: AllocationEnd,
     ) {
         let family = relay.family();
-        self.actions.push_back(Action::CloseRelay { key, family });
+        let is_tcp = allocation.is_tcp();
+        self.actions.push_back(close_action(key, family, is_tcp));
         self.give_back_ports(relay, allocation.origin.neighbour);
         if allocation.is_live() {
-            self.count_ended(allocation.client.transport, relay, how);
+            self.count_ended(allocation.client.transport, relay, is_tcp, how);
         }
     }
 
     /// A dual allocation counts in both families.
-    fn count_ended(&mut self, transport: Transport, relay: &Relay, how: AllocationEnd) {
+    fn count_ended(
+        &mut self,
+        transport: Transport,
+        relay: &Relay,
+        is_tcp: bool,
+        how: AllocationEnd,
+    ) {
         tracing::debug!(relayed = %relay.public, why = how.label(), "allocation ended");
-        self.shared.live.remove(relay.public, relay.local);
+        let live = self.shared.live_relays(is_tcp);
+        live.remove(relay.public, relay.local);
         self.stats.increment(Counter::AllocationsEnded(how));
         self.stats
             .subtract(Counter::Allocations(transport, relay.family()), 1);
@@ -185,7 +197,7 @@ impl Server {
     }
 
     /// Has the allocation looked at by `at`, unless it is looked at earlier anyway.
-    fn schedule(&mut self, key: AllocationKey, at: Instant) {
+    pub(super) fn schedule(&mut self, key: AllocationKey, at: Instant) {
         let Some(allocation) = self.allocations.get_mut(key) else {
             return;
         };
@@ -196,30 +208,31 @@ impl Server {
     }
 
     /// Ends what has expired of the allocation whose deadline `at` has come.
-    pub(super) fn expire(&mut self, now: Instant, at: Instant, key: AllocationKey) {
+    pub(super) fn expire(&mut self, now: Now, at: Instant, key: AllocationKey) {
         let Some(allocation) = self.allocations.get(key) else {
             return;
         };
         if allocation.scheduled != at {
             return;
         }
-        let is_due = allocation.relays.first_expiry() <= now;
+        let is_due = allocation.relays.first_expiry() <= now.instant;
         if let Some(id) = allocation.mobile.filter(|_| is_due) {
-            let until = self.shared.mobility.expire(id, now);
+            let until = self.shared.mobility.expire(id, now.instant);
             self.adopt_expiry(key, until);
         }
         let Some(allocation) = self.allocations.get(key) else {
             return;
         };
-        if allocation.expires <= now {
+        if allocation.expires <= now.instant {
             return self.end(key, AllocationEnd::Expired);
         }
-        let ended = |relay: &&Relay| relay.expires <= now;
+        let ended = |relay: &&Relay| relay.expires <= now.instant;
         let ended = allocation.relays.iter().find(ended).map(Relay::family);
         if let Some(family) = ended {
             self.end_family(key, family, AllocationEnd::Expired);
         }
-        self.expire_parts(now, key);
+        self.expire_peers(now, key);
+        self.expire_parts(now.instant, key);
     }
 
     fn expire_parts(&mut self, now: Instant, key: AllocationKey) {
@@ -234,5 +247,13 @@ impl Server {
             .subtract(Counter::Permissions, permissions as u64);
         self.stats.subtract(Counter::Channels, channels as u64);
         self.schedule(key, next);
+    }
+}
+
+fn close_action(key: AllocationKey, family: Family, is_tcp: bool) -> Action {
+    if is_tcp {
+        Action::CloseTcpRelay { key, family }
+    } else {
+        Action::CloseRelay { key, family }
     }
 }

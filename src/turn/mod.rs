@@ -1,4 +1,5 @@
-//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656).
+//! The rules of STUN and TURN: pure, on values and virtual time (RFC 8489, RFC 8656,
+//! RFC 6062).
 //!
 //! A [`Server`] owns no socket, clock, thread or random source. Packets, events and the time go into
 //! its `handle_*` methods; after each of them the owner drains `poll_action` and `poll_response` and
@@ -32,6 +33,7 @@ mod opaque;
 mod opening;
 mod outcome;
 mod owner;
+mod peer_connection;
 mod peer_filter;
 mod peer_refusal;
 mod permission;
@@ -46,9 +48,11 @@ mod relay;
 mod reply;
 mod request;
 mod reservation;
+mod result_code;
 mod security;
 mod server;
 mod stats;
+mod tcp;
 mod ticket;
 
 pub use access_token::{
@@ -66,6 +70,7 @@ pub use network::{Network, NetworkError};
 pub use oauth::OAuth;
 pub use opaque::opaque_string;
 pub use outcome::{Prefix, Reason, Verdict};
+pub use peer_connection::PeerConnectionId;
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use peer_refusal::PeerRefusal;
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
@@ -73,6 +78,6 @@ pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, RequestMethod,
-    ResultCode, SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, PeerEnd,
+    PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

@@ -43,9 +43,10 @@ impl Server {
         allocation.state = State::Live;
         let lifetime = allocation.origin.lifetime;
         let transport = allocation.client.transport;
+        let live = self.shared.live_relays(allocation.is_tcp());
         for relay in allocation.relays.iter() {
             let family = relay.family();
-            self.shared.live.insert(relay.public, relay.local);
+            live.insert(relay.public, relay.local);
             self.stats
                 .increment(Counter::AllocationsCreated(transport, family));
             self.stats
@@ -111,6 +112,7 @@ impl Server {
         let local = relay.bind_address();
         self.actions.push_back(match allocation.origin.neighbour {
             Neighbour::Wanted => Action::OpenPair { key, local },
+            _ if allocation.is_tcp() => Action::OpenTcpRelay { key, local },
             Neighbour::None | Neighbour::Reserved(_) => Action::OpenRelay { key, local },
         });
     }

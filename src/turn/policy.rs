@@ -103,6 +103,8 @@ pub struct RelayAddresses {
     pub external: Vec<External>,
     /// Ports to draw from, default 49152 to 65535 (RFC 8656 §7.2).
     pub ports: RangeInclusive<u16>,
+    /// Whether TCP allocations are offered (RFC 6062), default no; without them 442.
+    pub tcp: bool,
 }
 
 /// The public address under which a 1:1 NAT shows a local one.
@@ -159,6 +161,9 @@ pub struct Limits {
     pub permissions_per_allocation: u16,
     /// Channels of one allocation; beyond it 508 (RFC 8656 §12.2).
     pub channels_per_allocation: u16,
+    /// Peer data connections of one TCP allocation, those being opened among them; beyond it a Connect
+    /// is answered with 508, and a peer that connects is turned away (RFC 6062 §5.2, §5.3).
+    pub peer_connections_per_allocation: u16,
     /// Bytes per second that unauthenticated requests of one source prefix (IPv4 /24, IPv6 /48) may
     /// draw from the server (requirement S7); loopback is exempt, nobody can forge it.
     pub reflection_bytes_per_second: u32,
@@ -172,6 +177,7 @@ impl Default for Limits {
             allocations_per_source: 10_000,
             permissions_per_allocation: 256,
             channels_per_allocation: 256,
+            peer_connections_per_allocation: 64,
             reflection_bytes_per_second: 262_144,
         }
     }

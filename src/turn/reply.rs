@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::access_token::MacKey;
 use super::five_tuple::{Family, FiveTuple};
+use super::peer_connection::PeerConnectionId;
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};
@@ -13,7 +14,7 @@ use crate::stun::{
     Algorithm, AttributeType, Class, Message, MessageBuilder, Method, TransactionId,
 };
 
-/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19).
+/// Why a request is refused. Each is one error code (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     TryAlternate(Alternate),
@@ -28,6 +29,8 @@ pub(super) enum Refusal {
     WrongCredentials,
     UnsupportedTransport,
     PeerFamilyMismatch,
+    ConnectionExists,
+    ConnectionFailed,
     QuotaReached,
     InsufficientCapacity,
 }
@@ -48,6 +51,8 @@ impl Refusal {
             Self::WrongCredentials => (441, "Wrong Credentials"),
             Self::UnsupportedTransport => (442, "Unsupported Transport Protocol"),
             Self::PeerFamilyMismatch => (443, "Peer Address Family Mismatch"),
+            Self::ConnectionExists => (446, "Connection Already Exists"),
+            Self::ConnectionFailed => (447, "Connection Timeout or Failure"),
             Self::QuotaReached => (486, "Allocation Quota Reached"),
             Self::InsufficientCapacity => (508, "Insufficient Capacity"),
         }
@@ -89,7 +94,9 @@ pub(super) enum Success {
         lifetime: Duration,
         ticket: Option<Ticket>,
     },
-    /// CreatePermission and ChannelBind require nothing.
+    /// Connect (RFC 6062 §5.2).
+    Connected { connection: PeerConnectionId },
+    /// CreatePermission, ChannelBind and ConnectionBind require nothing.
     Done,
 }
 
@@ -165,6 +172,8 @@ impl Reply {
             RequestMethod::Refresh => Method::REFRESH,
             RequestMethod::CreatePermission => Method::CREATE_PERMISSION,
             RequestMethod::ChannelBind => Method::CHANNEL_BIND,
+            RequestMethod::Connect => Method::CONNECT,
+            RequestMethod::ConnectionBind => Method::CONNECTION_BIND,
         }
     }
 
@@ -205,6 +214,9 @@ impl Reply {
             Success::Refreshed { lifetime, ticket } => {
                 builder.u32(AttributeType::LIFETIME, seconds(lifetime));
                 write_ticket(&mut builder, ticket);
+            }
+            Success::Connected { connection } => {
+                builder.u32(AttributeType::CONNECTION_ID, connection.to_bits());
             }
             Success::Done => {}
         }

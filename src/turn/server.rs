@@ -1,6 +1,6 @@
 //! One shard's server: a packet, the time and a five-tuple go in, one verdict comes out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
 use super::awaited::AwaitedClients;
-use super::bandwidth::{Metering, SharedMeters};
+use super::bandwidth::{BoundMeter, Metering, SharedMeters};
 use super::comprehension::has_only_known;
 use super::deadlines::Deadlines;
 use super::exchange::{Action, Event};
@@ -17,6 +17,7 @@ use super::live_relays::LiveRelays;
 use super::mobility::Mobility;
 use super::nonce::Nonces;
 use super::outcome::{Prefix, Reason, Verdict};
+use super::peer_connection::{Directory, PeerConnectionId};
 use super::policy::Policy;
 use super::ports::Ports;
 use super::quota::Quota;
@@ -32,6 +33,10 @@ use crate::time::{Instant, Now};
 #[derive(Debug, Default)]
 pub struct Shared {
     pub(super) live: LiveRelays,
+    /// Those that are TCP listeners.
+    pub(super) live_tcp: LiveRelays,
+    /// The peer data connections of TCP allocations.
+    pub(super) peers: Directory,
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
@@ -40,11 +45,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Whether no allocation is counted against any quota, nothing is reserved, nobody is measured and no
-    /// ticket is good for anything.
+    /// Whether no allocation is counted against any quota, nothing is reserved, no peer connected, nobody
+    /// measured and no ticket good for anything.
     pub fn is_idle(&self) -> bool {
         self.quota.is_empty()
             && self.reservations.is_empty()
+            && self.peers.is_empty()
             && self.meters.is_idle()
             && self.mobility.is_empty()
     }
@@ -88,6 +94,10 @@ pub struct Server {
     /// The response last written, and to whom it goes until it is polled.
     pub(super) response: Vec<u8>,
     pub(super) respond_to: Option<FiveTuple>,
+    /// What the peer data connections are measured by that are bound at this shard.
+    pub(super) bound: BTreeMap<PeerConnectionId, BoundMeter>,
+    /// Responses that go after it.
+    pub(super) late: VecDeque<(FiveTuple, Vec<u8>)>,
     /// The head of the Data indication last written.
     pub(super) head: Vec<u8>,
 }
@@ -123,6 +133,8 @@ impl Server {
             actions: VecDeque::new(),
             response: Vec::with_capacity(1024),
             respond_to: None,
+            bound: BTreeMap::new(),
+            late: VecDeque::new(),
             head: Vec::with_capacity(Prefix::MAX),
             policy: setup.policy,
             shared: setup.shared,
@@ -199,6 +211,9 @@ impl Server {
             }
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
+            Event::PeerConnected { key, connection } => self.peer_connected(now, key, connection),
+            Event::PeerFailed { key, connection } => self.peer_failed(now, key, connection),
+            Event::PeerClosed { connection, end } => self.peer_closed(connection, end),
             Event::Letter(letter) => {
                 // An owner that wakes late must not show.
                 self.handle_timeout(now);
@@ -214,7 +229,7 @@ impl Server {
             if key == AllocationKey::RESERVATIONS {
                 self.expire_reservations(now.instant);
             } else {
-                self.expire(now.instant, at, key);
+                self.expire(now, at, key);
             }
         }
     }
@@ -226,7 +241,11 @@ impl Server {
 
     /// The next response and the client it goes to, until none.
     pub fn poll_response(&mut self) -> Option<(FiveTuple, &[u8])> {
-        let to = self.respond_to.take()?;
+        if let Some(to) = self.respond_to.take() {
+            return Some((to, &self.response));
+        }
+        let (to, response) = self.late.pop_front()?;
+        self.response = response;
         Some((to, &self.response))
     }
 

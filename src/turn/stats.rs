@@ -3,6 +3,7 @@
 use super::five_tuple::{Family, Transport};
 use super::outcome::Reason;
 use super::peer_refusal::PeerRefusal;
+pub use super::result_code::ResultCode;
 
 /// Which way relayed data travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +42,11 @@ pub enum RequestMethod {
     CreatePermission,
     /// RFC 8656 §12.
     ChannelBind,
+    /// RFC 6062 §5.2.
+    Connect,
+    /// RFC 6062 §5.4.
+    ConnectionBind,
 }
-
-/// The result of a request: success or one of the error codes that this server sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResultCode(u16);
 
 /// Why authentication failed (RFC 8489 §9.2.4). A closed set: each is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,36 @@ pub enum ConnectionEnd {
     Backlog,
     /// A limit on connections was reached.
     Refused,
+    /// It was a data connection, and the peer's ended.
+    PeerGone,
+    /// The server stopped.
+    Shutdown,
+}
+
+/// Who opened a peer data connection (RFC 6062 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerOrigin {
+    /// The server, for a client's Connect request.
+    Connect,
+    /// The peer, to the relayed transport address.
+    Accept,
+}
+
+/// How a peer data connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// Both sides had said all, and all of it was delivered.
+    Closed,
+    /// The client's connection or the peer's broke.
+    Reset,
+    /// One side had ended and the other was silent for too long.
+    Idle,
+    /// No client bound it in time (RFC 6062 §5.2, §5.3).
+    Unbound,
+    /// The peer had no permission, or the allocation had its share of connections.
+    Refused,
+    /// The allocation ended.
+    AllocationGone,
     /// The server stopped.
     Shutdown,
 }
@@ -169,16 +200,30 @@ pub enum Counter {
     RelayPorts,
     /// Relay sockets that could not be opened.
     RelayFailures,
-    /// Stream connections open, a gauge.
-    Connections,
+    /// Stream connections open, a gauge; by a transport of [`Transport::STREAMS`], as the next three.
+    Connections(Transport),
     /// Stream connections ever accepted.
-    ConnectionsAccepted,
+    ConnectionsAccepted(Transport),
     /// Stream connections closed.
-    ConnectionsClosed(ConnectionEnd),
+    ConnectionsClosed(Transport, ConnectionEnd),
+    /// Bytes written to stream connections, before they are encrypted.
+    ConnectionBytes(Transport),
+    /// TLS handshakes that are going on, a gauge.
+    TlsHandshaking,
+    /// TLS handshakes completed.
+    TlsHandshakes,
+    /// TLS handshakes that failed.
+    TlsHandshakesFailed(HandshakeFailure),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
     BacklogEvicted,
     /// ICMP errors told to clients.
     IcmpReports,
+    /// Peer data connections that are joined with a client's, a gauge.
+    PeerConnections,
+    /// Peer data connections ever opened.
+    PeerConnectionsOpened(PeerOrigin),
+    /// Peer data connections ended.
+    PeerConnectionsEnded(PeerEnd),
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -211,6 +256,8 @@ labels! {
         Refresh => "refresh",
         CreatePermission => "create_permission",
         ChannelBind => "channel_bind",
+        Connect => "connect",
+        ConnectionBind => "connection_bind",
     }
     AuthFailure {
         NoCredentials => "no_credentials",
@@ -249,61 +296,24 @@ labels! {
         Session => "session",
         Backlog => "backlog",
         Refused => "refused",
+        PeerGone => "peer_gone",
         Shutdown => "shutdown",
     }
-}
-
-impl ResultCode {
-    /// A success response.
-    pub const SUCCESS: Self = Self(0);
-    /// Success, then every error code that the server sends.
-    pub const ALL: &'static [Self] = &[
-        Self::SUCCESS,
-        Self(300),
-        Self(400),
-        Self(401),
-        Self(403),
-        Self(405),
-        Self(420),
-        Self(437),
-        Self(438),
-        Self(440),
-        Self(441),
-        Self(442),
-        Self(443),
-        Self(486),
-        Self(500),
-        Self(508),
-    ];
-
-    /// The result of an error response with `code`; codes that this server never sends count as 500.
-    pub fn error(code: u16) -> Self {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|known| known.0 == code)
-            .unwrap_or(Self(500))
-    }
-
-    /// The metric label: `success` or the number.
-    pub fn label(self) -> String {
-        if self == Self::SUCCESS {
-            "success".into()
-        } else {
-            self.0.to_string()
-        }
-    }
-
-    fn place(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|known| *known == self)
-            .unwrap_or(0)
+    PeerOrigin { Connect => "connect", Accept => "accept" }
+    PeerEnd {
+        Closed => "closed",
+        Reset => "reset",
+        Idle => "idle",
+        Unbound => "unbound",
+        Refused => "refused",
+        AllocationGone => "allocation_gone",
+        Shutdown => "shutdown",
     }
 }
 
 const DIRECTIONS: usize = Direction::ALL.len();
 const SOURCES: usize = Source::ALL.len();
+const STREAMS: usize = Transport::STREAMS.len();
 const RECEIVED_PACKETS: usize = 0;
 const RECEIVED_BYTES: usize = RECEIVED_PACKETS + SOURCES;
 const RELAYED_PACKETS: usize = RECEIVED_BYTES + SOURCES;
@@ -323,12 +333,19 @@ const CHANNELS: usize = PERMISSIONS + 1;
 const RELAY_PORTS: usize = CHANNELS + 1;
 const RELAY_FAILURES: usize = RELAY_PORTS + 1;
 const CONNECTIONS: usize = RELAY_FAILURES + 1;
-const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + 1;
-const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + 1;
-const BACKLOG_EVICTED: usize = CONNECTIONS_CLOSED + ConnectionEnd::ALL.len();
+const CONNECTIONS_ACCEPTED: usize = CONNECTIONS + STREAMS;
+const CONNECTIONS_CLOSED: usize = CONNECTIONS_ACCEPTED + STREAMS;
+const CONNECTION_BYTES: usize = CONNECTIONS_CLOSED + STREAMS * ConnectionEnd::ALL.len();
+const TLS_HANDSHAKING: usize = CONNECTION_BYTES + STREAMS;
+const TLS_HANDSHAKES: usize = TLS_HANDSHAKING + 1;
+const TLS_HANDSHAKES_FAILED: usize = TLS_HANDSHAKES + 1;
+const BACKLOG_EVICTED: usize = TLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
+const PEER_CONNECTIONS: usize = ICMP_REPORTS + 1;
+const PEER_CONNECTIONS_OPENED: usize = PEER_CONNECTIONS + 1;
+const PEER_CONNECTIONS_ENDED: usize = PEER_CONNECTIONS_OPENED + PeerOrigin::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = ICMP_REPORTS + 1;
+pub const SLOTS: usize = PEER_CONNECTIONS_ENDED + PeerEnd::ALL.len();
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -358,13 +375,27 @@ impl Counter {
             Self::Channels => CHANNELS,
             Self::RelayPorts => RELAY_PORTS,
             Self::RelayFailures => RELAY_FAILURES,
-            Self::Connections => CONNECTIONS,
-            Self::ConnectionsAccepted => CONNECTIONS_ACCEPTED,
-            Self::ConnectionsClosed(end) => CONNECTIONS_CLOSED + end as usize,
+            Self::Connections(transport) => CONNECTIONS + stream(transport),
+            Self::ConnectionsAccepted(transport) => CONNECTIONS_ACCEPTED + stream(transport),
+            Self::ConnectionsClosed(transport, end) => {
+                CONNECTIONS_CLOSED + stream(transport) * ConnectionEnd::ALL.len() + end as usize
+            }
+            Self::ConnectionBytes(transport) => CONNECTION_BYTES + stream(transport),
+            Self::TlsHandshaking => TLS_HANDSHAKING,
+            Self::TlsHandshakes => TLS_HANDSHAKES,
+            Self::TlsHandshakesFailed(failure) => TLS_HANDSHAKES_FAILED + failure as usize,
             Self::BacklogEvicted => BACKLOG_EVICTED,
             Self::IcmpReports => ICMP_REPORTS,
+            Self::PeerConnections => PEER_CONNECTIONS,
+            Self::PeerConnectionsOpened(origin) => PEER_CONNECTIONS_OPENED + origin as usize,
+            Self::PeerConnectionsEnded(end) => PEER_CONNECTIONS_ENDED + end as usize,
         }
     }
+}
+
+/// The place of a stream transport.
+fn stream(transport: Transport) -> usize {
+    usize::from(transport == Transport::Tls)
 }
 
 /// All counters and gauges of one shard.

@@ -23,8 +23,14 @@ const LADDER: &[(&str, u8)] = &[
 ];
 
 /// Imports within one rung: from, to, why.
-pub(crate) const WITHIN_RUNG: [(&str, &str, &str); 1] =
-    [("main", "cli", "main does nothing but hand over to cli")];
+pub(crate) const WITHIN_RUNG: [(&str, &str, &str); 2] = [
+    ("main", "cli", "main does nothing but hand over to cli"),
+    (
+        "config",
+        "transport",
+        "a configuration exists only if its certificates are good, and all problems are told at once",
+    ),
+];
 
 /// Rooms that own no socket, clock, thread, file or random source.
 const PURE: [&str; 4] = ["stun", "turn", "time", "probe"];

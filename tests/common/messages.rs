@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
+use turnstone::turn::PeerConnectionId;
 
 pub fn requested_transport(protocol: u8) -> (AttributeType, Vec<u8>) {
     (AttributeType::REQUESTED_TRANSPORT, vec![protocol, 0, 0, 0])
@@ -49,6 +50,12 @@ pub fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
     message.extend_from_slice(data);
     message.resize(message.len().next_multiple_of(4), 0);
     message
+}
+
+/// CONNECTION-ID.
+pub fn connection_id(id: PeerConnectionId) -> (AttributeType, Vec<u8>) {
+    let value = id.to_bits().to_be_bytes().to_vec();
+    (AttributeType::CONNECTION_ID, value)
 }
 
 /// EVEN-PORT, with its R bit or not.

@@ -9,6 +9,7 @@
 
 mod login;
 mod messages;
+mod peers;
 mod policy;
 pub mod random;
 mod response;
@@ -21,9 +22,10 @@ use turnstone::turn::{FiveTuple, Transport};
 
 pub use login::Login;
 pub use messages::{
-    additional_family, channel_data, channel_number, even_port, lifetime, requested_family,
-    requested_transport, send_indication, xor_peer_address,
+    additional_family, channel_data, channel_number, connection_id, even_port, lifetime,
+    requested_family, requested_transport, send_indication, xor_peer_address,
 };
+pub use peers::Peers;
 pub use policy::{peers, policy};
 pub use response::Response;
 pub use world::{Out, World};

@@ -32,6 +32,7 @@ pub fn policy() -> Policy {
             v6: RelaySource::Fixed(vec![address("[2001:db8::10]:0").ip()]),
             external: Vec::new(),
             ports: 49_152..=65_535,
+            tcp: false,
         },
         peers: peers(&["198.51.100.0/24", "2001:db8:1::/48"]),
         limits: Limits::default(),

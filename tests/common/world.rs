@@ -13,7 +13,8 @@ use turnstone::turn::{
 };
 
 use super::{
-    Login, Response, START, channel_number, requested_family, requested_transport, xor_peer_address,
+    Login, Peers, Response, START, channel_number, requested_family, requested_transport,
+    xor_peer_address,
 };
 
 /// A server with the test's clock and sockets.
@@ -29,6 +30,12 @@ pub struct World {
     pub bind: Result<(), Retry>,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
+    /// No socket that was held can be taken in.
+    pub refuses_held: bool,
+    /// Listeners and connections of TCP allocations.
+    pub peers: Peers,
+    /// Responses that came behind the one that was returned.
+    pub later: Vec<(FiveTuple, Response)>,
     transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
@@ -97,6 +104,9 @@ impl World {
             held,
             bind: Ok(()),
             refused: None,
+            refuses_held: false,
+            peers: Peers::default(),
+            later: Vec::new(),
             transactions: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
@@ -109,7 +119,9 @@ impl World {
         while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
             self.advance(due.since(self.now.instant));
             self.server.handle_timeout(self.now);
-            let _ = self.drain();
+            if let Some(Out::ToClient { to, message }) = self.drain() {
+                self.later.insert(0, (to, Response(message)));
+            }
         }
         self.advance(end.since(self.now.instant));
     }
@@ -193,7 +205,7 @@ impl World {
     }
 
     /// Does what the server asks for; the response that waits, if any.
-    fn drain(&mut self) -> Option<Out> {
+    pub(super) fn drain(&mut self) -> Option<Out> {
         while let Some(action) = self.server.poll_action() {
             match action {
                 Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
@@ -208,7 +220,12 @@ impl World {
                 }
                 Action::OpenReserved { key, local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
-                    self.open(key, local, Ok(()));
+                    let bind = if self.refuses_held {
+                        Err(false)
+                    } else {
+                        Ok(())
+                    };
+                    self.open(key, local, bind);
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
@@ -223,6 +240,8 @@ impl World {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
                 }
+                Action::OpenTcpRelay { key, local } => self.listen(key, local, self.bind),
+                other => self.peers.act(other),
             }
         }
         self.response()
@@ -230,10 +249,11 @@ impl World {
 
     fn response(&mut self) -> Option<Out> {
         let (to, message) = self.server.poll_response()?;
-        Some(Out::ToClient {
-            to,
-            message: message.to_vec(),
-        })
+        let message = message.to_vec();
+        while let Some((to, message)) = self.server.poll_response() {
+            self.later.push((to, Response(message.to_vec())));
+        }
+        Some(Out::ToClient { to, message })
     }
 
     /// The reserved sockets that are held.

@@ -485,4 +485,32 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         "[log]\nlevel = \"info\"\nlevel = \"warn\"",
         &["3:1: not TOML here: duplicate key"],
     ),
+    (
+        "[tls]\nlisten = [\"0.0.0.0:5349\"]",
+        &[
+            "2: tls.listen: TLS needs a certificate; add a section [[tls.certificates]] with chain and key",
+        ],
+    ),
+    (
+        "[tls]\nchain = \"a\"",
+        &[r#"2: unknown key "chain" in [tls]; it belongs in [tls.certificates]"#],
+    ),
+    (
+        "[tls]\nkey = \"a\"",
+        &[r#"2: unknown key "key" in [tls]; it belongs in [tls.certificates]"#],
+    ),
+    (
+        "[[tls.certificates]]\nchain = 7",
+        &[
+            r#"1: tls.certificates[0]: the certificate has no key; add: key = "FILE""#,
+            "2: tls.certificates[0].chain: found a whole number, expected a string",
+        ],
+    ),
+    (
+        "[[tls.certificates]]\nchain = \"/does/not/exist\"\nkey = \"/nor/this\"",
+        &[
+            "2: tls.certificates[0].chain: /does/not/exist: no such file; create it or name another",
+            "3: tls.certificates[0].key: /nor/this: no such file; create it or name another",
+        ],
+    ),
 ];

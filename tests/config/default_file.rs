@@ -37,6 +37,7 @@ fn every_key_that_is_commented_out_is_known_and_valid() {
         "# a comment\n\nold-secret-still-good\n",
     )
     .expect("a file in it");
+    super::tls::write_certificate(directory.path(), "fullchain.pem", "privkey.pem");
     let path = directory.path().join("turnserver.toml");
     std::fs::write(&path, uncommented()).expect("a file in it");
     let config = Config::load(Some(&path), &Overrides::default())
@@ -65,7 +66,7 @@ fn every_key_is_there_and_described() {
             assert!(described, "{section}.{key} has no comment");
         }
     }
-    let tables = ["auth.users", "auth.oauth_keys"];
+    let tables = ["auth.users", "auth.oauth_keys", "tls.certificates"];
     for key in keys().filter(|key| !tables.contains(&key.as_str())) {
         assert!(found.contains(&key), "{key} is missing");
     }

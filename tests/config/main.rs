@@ -4,6 +4,7 @@ mod cases;
 mod default_file;
 mod hostile;
 mod problems;
+mod tls;
 mod values;
 
 use std::path::Path;

@@ -129,6 +129,7 @@ const CASES: &[(&str, &str, Check)] = &[
     ("relay.ipv6", "[relay]\nipv6 = false", |c| {
         policy(c).relay.v6 == RelaySource::Disabled
     }),
+    ("relay.tcp", "[relay]\ntcp = true", |c| policy(c).relay.tcp),
     ("peers.allow", "[peers]\nallow = [\"10.20.0.0/16\"]", |c| {
         c.rules.len() == 1
     }),
@@ -176,6 +177,11 @@ const CASES: &[(&str, &str, Check)] = &[
         "limits.channels_per_allocation",
         "[limits]\nchannels_per_allocation = 7",
         |c| policy(c).limits.channels_per_allocation == 7,
+    ),
+    (
+        "limits.peer_connections_per_allocation",
+        "[limits]\npeer_connections_per_allocation = 7",
+        |c| policy(c).limits.peer_connections_per_allocation == 7,
     ),
     (
         "limits.reflection_bytes_per_second",
@@ -244,11 +250,17 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nconnections_per_source = 7",
         |c| c.streams.connections_per_source == 7,
     ),
+    ("streams.handshakes", "[streams]\nhandshakes = 7", |c| {
+        c.streams.handshakes == 7
+    }),
     (
         "streams.backlog_bytes",
         "[streams]\nbacklog_bytes = 65536",
         |c| c.streams.backlog_bytes == 65_536,
     ),
+    ("streams.pipe_bytes", "[streams]\npipe_bytes = 4096", |c| {
+        c.streams.pipe_bytes == 4096
+    }),
     ("streams.silent_after", "[streams]\nsilent_after = 3", |c| {
         c.streams.silent_after == secs(3)
     }),
@@ -333,8 +345,9 @@ fn each_value_arrives() {
 
 #[test]
 fn each_key_has_a_case() {
-    // Files with secrets need files: their case is below.
-    for key in keys().filter(|key| key != "auth.secrets_files") {
+    // Files with secrets and certificates need files: their cases are below and in tls.rs.
+    let with_files = |key: &String| key == "auth.secrets_files" || key.starts_with("tls.");
+    for key in keys().filter(|key| !with_files(key)) {
         assert!(CASES.iter().any(|(case, ..)| *case == key), "{key}");
     }
 }

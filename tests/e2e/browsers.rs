@@ -1,6 +1,7 @@
 //! Two browsers that have nothing but the relay between them: data and video, both ways.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::namespace::Namespace;
-use super::process::{Running, lacks};
+use super::process::{Running, lacks, run};
 use super::server::{PASSWORD, Server, USER};
 use super::signalling::{ROLES, Signalling};
+use super::tls::Secured;
 
 const PATIENCE: Duration = Duration::from_secs(75);
 
@@ -26,6 +28,31 @@ fn chromium_talks_to_chromium_over_tcp() {
     if !lacks("chromium_talks_to_chromium_over_tcp", &["chromium"]) {
         on_one_host("tcp");
     }
+}
+
+#[test]
+fn chromium_talks_to_chromium_over_tls() {
+    let test = "chromium_talks_to_chromium_over_tls";
+    if lacks(test, &["chromium", "certutil"]) {
+        return;
+    }
+    let secured = Secured::start(&[]);
+    let issuer = secured.issuer.file(secured.directory.path());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let signalling = Signalling::serve(listener);
+    let page = SocketAddr::from((Ipv4Addr::LOCALHOST, signalling.port()));
+    let browsers = ROLES.map(|role| {
+        let page = Page {
+            role,
+            page,
+            server: secured.tls,
+            transport: "tls",
+        };
+        Browser::open_trusting(Some(&issuer), Command::new("chromium"), &page)
+    });
+    conversed(&signalling, ["tls", "tls"]);
+    drop(browsers);
+    secured.server.stop();
 }
 
 #[test]
@@ -131,11 +158,28 @@ struct Page<'a> {
 impl Page<'_> {
     fn address(&self) -> String {
         let (server, transport, role) = (self.server, self.transport, self.role);
-        let turn = format!("turn:{server}?transport={transport}");
+        let turn = match transport {
+            "tls" => format!("turns:{server}?transport=tcp"),
+            _ => format!("turn:{server}?transport={transport}"),
+        };
         let turn = turn.replace('?', "%3F").replace('=', "%3D");
         let account = format!("username={USER}&credential={PASSWORD}");
         format!("http://{}/?role={role}&url={turn}&{account}", self.page)
     }
+}
+
+/// Puts `issuer` into the database of those that programs of the user whose home is `home` trust.
+fn trust(issuer: &Path, home: &Path) {
+    let database = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&database).unwrap();
+    let mut command = Command::new("certutil");
+    command
+        .args(["-A", "-t", "C,,", "-n", "issuer", "-d"])
+        .arg(format!("sql:{}", database.display()))
+        .arg("-i")
+        .arg(issuer);
+    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(10));
+    assert!(status.success(), "{stdout}{stderr}");
 }
 
 /// One headless Chromium with a profile of its own and a camera that films a test card.
@@ -145,8 +189,16 @@ struct Browser {
 }
 
 impl Browser {
-    fn open(mut command: Command, page: &Page<'_>) -> Self {
+    fn open(command: Command, page: &Page<'_>) -> Self {
+        Self::open_trusting(None, command, page)
+    }
+
+    /// A browser that trusts the certificate in the file `issuer` too.
+    fn open_trusting(issuer: Option<&Path>, mut command: Command, page: &Page<'_>) -> Self {
         let profile = tempfile::tempdir().unwrap();
+        if let Some(issuer) = issuer {
+            trust(issuer, profile.path());
+        }
         command
             .env("HOME", profile.path())
             .env("TMPDIR", profile.path())

@@ -1,14 +1,15 @@
-//! A client that we did not write: that of the `turn` crate, over UDP and over framed TCP.
+//! A client that we did not write: that of the `turn` crate, over UDP, framed TCP and TLS.
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
 use webrtc_util::Conn;
 
 use super::server::{PASSWORD, REALM, USER};
@@ -42,6 +43,12 @@ impl Client {
     /// Allocates over TCP.
     pub(crate) async fn tcp(server: SocketAddr) -> Self {
         let conn = Arc::new(Framed::connect(server).await.unwrap());
+        Self::allocate(conn, server, USER, PASSWORD).await.unwrap()
+    }
+
+    /// Allocates over TLS by `config`.
+    pub(crate) async fn tls(server: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let conn = Arc::new(Framed::connect_tls(server, config).await.unwrap());
         Self::allocate(conn, server, USER, PASSWORD).await.unwrap()
     }
 
@@ -113,8 +120,8 @@ impl Client {
 
 /// A stream cut into STUN messages and ChannelData (RFC 8656 §12.5).
 struct Framed {
-    reader: Mutex<OwnedReadHalf>,
-    writer: Mutex<OwnedWriteHalf>,
+    reader: Mutex<Box<dyn AsyncRead + Send + Unpin>>,
+    writer: Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     local: SocketAddr,
     remote: SocketAddr,
 }
@@ -124,13 +131,29 @@ impl Framed {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        let (reader, writer) = stream.into_split();
-        Ok(Self {
-            reader: Mutex::new(reader),
-            writer: Mutex::new(writer),
+        Ok(Self::over(stream, local, remote))
+    }
+
+    async fn connect_tls(server: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(server).await?;
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        let name = server.ip().into();
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Self::over(stream, local, remote))
+    }
+
+    fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self {
+            reader: Mutex::new(Box::new(reader)),
+            writer: Mutex::new(Box::new(writer)),
             local,
             remote,
-        })
+        }
     }
 }
 
@@ -159,7 +182,9 @@ impl Conn for Framed {
     async fn send(&self, message: &[u8]) -> webrtc_util::Result<usize> {
         let mut padded = message.to_vec();
         padded.resize(message.len().next_multiple_of(4), 0);
-        self.writer.lock().await.write_all(&padded).await?;
+        let mut writer = self.writer.lock().await;
+        writer.write_all(&padded).await?;
+        writer.flush().await?;
         Ok(message.len())
     }
 

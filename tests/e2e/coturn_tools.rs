@@ -8,6 +8,7 @@ use super::families::dual_stack;
 use super::metrics::Metrics;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, SECRET, Server, USER, free_port};
+use super::tls::Secured;
 
 pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
@@ -29,6 +30,17 @@ fn uclient_sends_indications_over_udp() {
 #[test]
 fn uclient_sends_indications_over_tcp() {
     echoes("uclient_sends_indications_over_tcp", "-s -t", 100);
+}
+
+#[test]
+fn uclient_sends_indications_over_tls() {
+    over_tls("uclient_sends_indications_over_tls", "-s", 100);
+}
+
+#[test]
+fn uclient_in_a_crowd_over_tls_loses_nothing() {
+    let test = "uclient_in_a_crowd_over_tls_loses_nothing";
+    over_tls(test, "-s -m 20 -n 50", 1000);
 }
 
 #[test]
@@ -177,6 +189,20 @@ fn echoes(test: &str, flags: &str, messages: u32) {
     server.stop();
 }
 
+/// As [`echoes`], over TLS with a certificate that the clients check.
+fn over_tls(test: &str, flags: &str, messages: u32) {
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let secured = Secured::start(LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    let issuer = secured.issuer.file(secured.directory.path());
+    let trust = format!("-E {}", issuer.display());
+    let flags = format!("{} {} -t -S {trust} {flags}", peer.flags(), account());
+    Tally::at(secured.tls, &flags).check(messages);
+    secured.server.stop();
+}
+
 /// 50 messages of one client go to an echo peer and come back on a channel. The client draws its
 /// channel number from 0x4000 to 0x7FFF, as RFC 5766 had it; RFC 8656 §12 refuses three in four of
 /// them with 400, so it runs until one will do.
@@ -232,10 +258,10 @@ pub(crate) fn account() -> String {
 
 /// What a run of `turnutils_uclient` counted.
 pub(crate) struct Tally {
-    sent: u32,
-    received: u32,
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
     lost: u32,
-    output: String,
+    pub(crate) output: String,
 }
 
 impl Tally {
@@ -244,7 +270,7 @@ impl Tally {
         Self::at(server.address(), flags)
     }
 
-    fn at(address: SocketAddr, flags: &str) -> Self {
+    pub(crate) fn at(address: SocketAddr, flags: &str) -> Self {
         let port = address.port();
         let common = format!("-c -m 5 -n 20 -l 160 -p {port}");
         let mut command = Command::new("turnutils_uclient");

@@ -84,7 +84,7 @@ pub(crate) fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 pub(crate) fn dual_stack(more: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
-    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\n\
+    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\ntcp = true\n\
                 [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
     std::fs::write(&file, text).unwrap();
     let file = file.display().to_string();

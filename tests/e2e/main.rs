@@ -7,6 +7,7 @@
 )]
 
 mod browsers;
+mod certificates;
 mod chaos;
 mod client;
 mod confined;
@@ -33,3 +34,6 @@ mod reservations;
 mod server;
 mod signalling;
 mod sizes;
+mod tcp_relays;
+mod tls;
+mod tls_reload;

@@ -42,4 +42,8 @@ mod send;
 mod smoke;
 mod stun_attributes;
 mod stun_header;
+mod tcp_allocations;
+mod tcp_connect;
+mod tcp_connections;
+mod tcp_dialogue;
 mod vectors;

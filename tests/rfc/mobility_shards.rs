@@ -302,7 +302,7 @@ fn a_connection_that_closes_too_early_loses_nothing() {
 #[test]
 fn an_allocation_that_cannot_arrive_ends() {
     let (mut group, _, [_, second]) = awaited();
-    group[1].refused = Some(turnstone::turn::Family::V4);
+    group[1].refuses_held = true;
     speaks(&mut group[1], elsewhere());
     World::deliver(&mut group);
     let lost = Counter::AllocationsEnded(AllocationEnd::Lost);
@@ -310,7 +310,7 @@ fn an_allocation_that_cannot_arrive_ends() {
     assert!(group.iter().all(|world| world.relays.is_empty()));
     assert!(group[0].shared.is_idle() && group[0].held().is_empty());
     assert_eq!(come(&mut group[2], client(), &second).code(), Some(400));
-    group[1].refused = None;
+    group[1].refuses_held = false;
     assert_returned(&mut group);
 }
 
@@ -358,7 +358,9 @@ impl Walk {
             let open: usize = self.group.iter().map(|world| world.relays.len()).sum();
             assert_eq!(sum(&self.group, Counter::RelayPorts), open as u64);
         }
-        self.group.iter_mut().for_each(|world| world.refused = None);
+        for world in &mut self.group {
+            (world.refused, world.refuses_held) = (None, false);
+        }
         World::deliver(&mut self.group);
         assert_returned(&mut self.group);
     }
@@ -452,6 +454,7 @@ impl Walk {
             let shard = self.random.below(usize::from(SHARDS));
             let refused = [None, Some(turnstone::turn::Family::V4)];
             self.group[shard].refused = *self.random.pick(&refused);
+            self.group[shard].refuses_held = self.group[shard].refused.is_some();
         }
     }
 

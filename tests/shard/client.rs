@@ -4,8 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use turnstone::stun::{
     Algorithm, AttributeType, ChannelData, Class, Message, MessageBuilder, Method, TransactionId,
 };
@@ -19,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Link {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 pub struct Client {
@@ -44,6 +47,16 @@ impl Client {
         Self::over(Link::Tcp(stream))
     }
 
+    /// A TLS client; the handshake takes place with the first bytes.
+    pub fn tls(server: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let stream = TcpStream::connect(server).expect("a listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("an option");
+        let name = "turn.example.org".try_into().expect("a name");
+        let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+        Self::over(Link::Tls(Box::new(StreamOwned::new(session, stream))))
+    }
+
     pub fn over(link: Link) -> Self {
         Self {
             link,
@@ -55,13 +68,14 @@ impl Client {
     }
 
     pub fn is_stream(&self) -> bool {
-        matches!(self.link, Link::Tcp(_))
+        !matches!(self.link, Link::Udp(_))
     }
 
     pub fn local(&self) -> SocketAddr {
         match &self.link {
             Link::Udp(socket) => socket.local_addr(),
             Link::Tcp(stream) => stream.local_addr(),
+            Link::Tls(session) => session.sock.local_addr(),
         }
         .expect("an address")
     }
@@ -70,12 +84,17 @@ impl Client {
         match &mut self.link {
             Link::Udp(socket) => assert_eq!(socket.send(bytes).expect("sent"), bytes.len()),
             Link::Tcp(stream) => stream.write_all(bytes).expect("sent"),
+            Link::Tls(session) => {
+                session.write_all(bytes).expect("sent");
+                session.flush().expect("sent");
+            }
         }
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
         match &mut self.link {
             Link::Tcp(stream) => stream,
+            Link::Tls(session) => &mut session.sock,
             Link::Udp(_) => panic!("not a stream"),
         }
     }
@@ -89,25 +108,24 @@ impl Client {
     pub fn try_receive(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         loop {
-            match &mut self.link {
+            let stream: &mut dyn Read = match &mut self.link {
+                Link::Tcp(stream) => stream,
+                Link::Tls(session) => &mut **session,
                 Link::Udp(socket) => {
                     let length = socket.recv(&mut buffer).ok()?;
                     buffer.truncate(length);
                     return Some(buffer);
                 }
-                Link::Tcp(stream) => {
-                    let mut input = &self.unread[..];
-                    let frame = self.framer.next_frame(&mut input).expect("a sound stream");
-                    let frame =
-                        frame.map(|(Frame::Whole(bytes) | Frame::Held(bytes))| bytes.to_vec());
-                    self.unread = input.to_vec();
-                    if frame.is_some() {
-                        return frame;
-                    }
-                    let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
-                    self.unread.extend(&buffer[..length]);
-                }
+            };
+            let mut input = &self.unread[..];
+            let frame = self.framer.next_frame(&mut input).expect("a sound stream");
+            let frame = frame.map(|(Frame::Whole(bytes) | Frame::Held(bytes))| bytes.to_vec());
+            self.unread = input.to_vec();
+            if frame.is_some() {
+                return frame;
             }
+            let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
+            self.unread.extend(&buffer[..length]);
         }
     }
 
@@ -174,6 +192,53 @@ impl Client {
         xor_address(&response, AttributeType::XOR_RELAYED_ADDRESS)
     }
 
+    /// A TCP allocation (RFC 6062), of the family by which the client came.
+    pub fn allocate_tcp(&mut self) -> SocketAddr {
+        let family = if self.local().is_ipv6() { 2 } else { 1 };
+        let response = self.succeed(Method::ALLOCATE, |request| {
+            request
+                .attribute(AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0])
+                .attribute(AttributeType::REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0]);
+        });
+        xor_address(&response, AttributeType::XOR_RELAYED_ADDRESS)
+    }
+
+    /// Connects to `peer` from the relayed address; the CONNECTION-ID.
+    pub fn connect(&mut self, peer: SocketAddr) -> u32 {
+        let response = self.succeed(Method::CONNECT, |request| {
+            request.xor_address(AttributeType::XOR_PEER_ADDRESS, peer);
+        });
+        connection_id(&response)
+    }
+
+    /// Binds this connection, with `early` in the same segment as the request; what the server says
+    /// behind its response comes first.
+    pub fn bind_connection(self, id: u32, early: &[u8]) -> (TcpStream, Vec<u8>) {
+        match self.bind_link(id, early) {
+            (Link::Tcp(stream), said) => (stream, said),
+            _ => panic!("not plain TCP"),
+        }
+    }
+
+    pub fn bind_link(mut self, id: u32, early: &[u8]) -> (Link, Vec<u8>) {
+        let add = |request: &mut MessageBuilder<'_>| {
+            request.u32(AttributeType::CONNECTION_ID, id);
+        };
+        let challenge = self.build(Method::CONNECTION_BIND, add);
+        self.send(&challenge);
+        let response = self.receive();
+        let message = Message::parse(&response).expect("a message");
+        let nonce = message.attribute(AttributeType::NONCE).expect("a nonce");
+        self.nonce = nonce.value.to_vec();
+        let mut request = self.build(Method::CONNECTION_BIND, add);
+        request.extend_from_slice(early);
+        self.send(&request);
+        let response = self.receive();
+        let message = Message::parse(&response).expect("a message");
+        assert_eq!(message.class(), Class::Success);
+        (self.link, self.unread)
+    }
+
     pub fn refresh(&mut self, lifetime: u32) {
         self.succeed(Method::REFRESH, |request| {
             request.u32(AttributeType::LIFETIME, lifetime);
@@ -227,6 +292,12 @@ pub fn channel_data(number: u16, payload: &[u8], padded: bool) -> Vec<u8> {
         message.resize(message.len().next_multiple_of(4), 0);
     }
     message
+}
+
+pub fn connection_id(message: &[u8]) -> u32 {
+    let message = Message::parse(message).expect("a message");
+    let attribute = message.attribute(AttributeType::CONNECTION_ID);
+    attribute.expect("an id").u32().expect("four bytes")
 }
 
 pub fn xor_address(message: &[u8], kind: AttributeType) -> SocketAddr {

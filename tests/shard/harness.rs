@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use turnstone::net::{BindOptions, Clock, bind_group};
+use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
 use turnstone::stun::ChannelRange;
+use turnstone::transport::TlsServer;
 use turnstone::turn::{
     Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
     PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
@@ -28,6 +29,9 @@ pub struct Options {
     pub mobility: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
+    pub bandwidth: Bandwidth,
+    /// Serves TLS on addresses of its own.
+    pub tls: Option<TlsServer>,
 }
 
 impl Default for Options {
@@ -39,6 +43,8 @@ impl Default for Options {
             relay_ports: 20_000..=60_999,
             mobility: false,
             on_start: || {},
+            bandwidth: Bandwidth::default(),
+            tls: None,
         }
     }
 }
@@ -46,6 +52,8 @@ impl Default for Options {
 /// Running shards.
 pub struct Shards {
     pub addresses: Vec<SocketAddr>,
+    /// IPv4, then IPv6.
+    pub tls_addresses: Vec<SocketAddr>,
     handles: Vec<ShardHandle>,
     published: Vec<Arc<Mutex<Published>>>,
 }
@@ -64,13 +72,16 @@ pub fn start(options: &Options) -> Shards {
         .iter()
         .map(|a| a.parse().expect("an address"))
         .collect();
-    let group = bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
+    let mut group =
+        bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
+    let tls_addresses = bind_tls(options, &mut group);
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
     let clock = Clock::start();
     let mut shards = Shards {
         addresses: group.addresses,
+        tls_addresses,
         handles: Vec::new(),
         published: Vec::new(),
     };
@@ -91,7 +102,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
-            tls: None,
+            tls: options.tls.clone(),
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
@@ -111,6 +122,22 @@ pub fn start(options: &Options) -> Shards {
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
+}
+
+fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
+    if options.tls.is_none() {
+        return Vec::new();
+    }
+    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
+    let over_tcp = BindOptions {
+        udp: false,
+        ..BindOptions::default()
+    };
+    let bound = bind_group(&listen, options.shards, &over_tcp).expect("free ports");
+    for (sockets, tls) in group.shards.iter_mut().zip(bound.shards) {
+        sockets.tls = tls.tcp;
+    }
+    bound.addresses
 }
 
 /// Loopback peers are allowed, or there would be none to test with.
@@ -142,10 +169,11 @@ pub fn policy(options: &Options) -> Policy {
             v6: as_reached,
             external: Vec::new(),
             ports: options.relay_ports.clone(),
+            tcp: true,
         },
         peers: PeerFilter::new(&loopback, &OwnHost::default()),
         limits: Limits::default(),
-        bandwidth: Bandwidth::default(),
+        bandwidth: options.bandwidth,
         nat_discovery: None,
         mobility: options.mobility,
         oauth: None,

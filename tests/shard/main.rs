@@ -1,7 +1,14 @@
 //! Shards over loopback: real sockets, real threads, a hand-made client.
 
+mod certificates;
 mod client;
 mod datagrams;
+mod handshakes;
 mod harness;
 mod mobility;
 mod streams;
+mod tcp_over_tls;
+mod tcp_placement;
+mod tcp_relays;
+mod tcp_scene;
+mod tls;

@@ -91,9 +91,9 @@ fn a_garbled_stream_is_closed_and_its_neighbour_is_not() {
     bad.send(&[0x16, 3, 1, 2, 0, 1, 0, 1]);
     assert!(is_closed(bad.stream()));
     good.ping();
-    let garbled = Counter::ConnectionsClosed(ConnectionEnd::Garbled);
+    let garbled = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Garbled);
     shards.wait_for(garbled, 1);
-    shards.wait_for(Counter::Connections, 1);
+    shards.wait_for(Counter::Connections(Transport::Tcp), 1);
     shards.stop();
 }
 
@@ -112,7 +112,10 @@ fn a_long_message_is_for_clients_with_an_allocation() {
     assert!(is_closed(stranger.stream()));
     client.send(&[0; 65_532 - 60_000]);
     client.ping();
-    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Garbled), 1);
+    shards.wait_for(
+        Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Garbled),
+        1,
+    );
     shards.stop();
 }
 
@@ -149,7 +152,10 @@ fn the_allocation_ends_with_its_connection() {
         shards.wait_for(Counter::AllocationsEnded(AllocationEnd::ClientGone), i);
         shards.wait_for(Counter::Allocations(Transport::Tcp, Family::V4), 0);
     }
-    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Closed), 2);
+    shards.wait_for(
+        Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Closed),
+        2,
+    );
     shards.stop();
 }
 
@@ -174,7 +180,10 @@ fn silent_and_idle_connections_are_closed_unless_an_allocation_lives() {
     assert!(begin.elapsed() >= Duration::from_millis(600));
     sleep(Duration::from_secs(1));
     allocated.ping();
-    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Silent), 3);
+    shards.wait_for(
+        Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Silent),
+        3,
+    );
     shards.stop();
 }
 
@@ -218,13 +227,16 @@ fn connections_beyond_a_limit_are_refused() {
     });
     let mut refused = Client::tcp(shards.v4());
     assert!(is_closed(refused.stream()));
-    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Refused), 1);
+    shards.wait_for(
+        Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Refused),
+        1,
+    );
     drop(kept.pop());
-    shards.wait_for(Counter::Connections, 1);
+    shards.wait_for(Counter::Connections(Transport::Tcp), 1);
     Client::tcp(shards.v4()).ping();
     let stats = shards.stop().remove(0);
-    assert_eq!(stats.get(Counter::ConnectionsAccepted), 4);
-    assert_eq!(stats.get(Counter::Connections), 0);
+    assert_eq!(stats.get(Counter::ConnectionsAccepted(Transport::Tcp)), 4);
+    assert_eq!(stats.get(Counter::Connections(Transport::Tcp)), 0);
 }
 
 /// Floods a client that does not read; then it reads all.
@@ -295,7 +307,10 @@ fn a_client_that_never_reads_its_answers_is_closed() {
             break;
         }
     }
-    shards.wait_for(Counter::ConnectionsClosed(ConnectionEnd::Backlog), 1);
+    shards.wait_for(
+        Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Backlog),
+        1,
+    );
     shards.stop();
 }
 
@@ -306,7 +321,7 @@ fn a_stop_closes_connections() {
     client.allocate();
     let stats = shards.stop().remove(0);
     assert!(is_closed(client.stream()));
-    let shutdown = Counter::ConnectionsClosed(ConnectionEnd::Shutdown);
+    let shutdown = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Shutdown);
     assert_eq!(stats.get(shutdown), 1);
-    assert_eq!(stats.get(Counter::Connections), 0);
+    assert_eq!(stats.get(Counter::Connections(Transport::Tcp)), 0);
 }

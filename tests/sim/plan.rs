@@ -309,6 +309,7 @@ fn policy() -> Policy {
             v6: RelaySource::Fixed(vec![ip("2001:db8::10")]),
             external: Vec::new(),
             ports: 50_000..=50_023,
+            tcp: false,
         },
         peers: PeerFilter::new(&[], &own_host()),
         limits: Limits::default(),

@@ -24,6 +24,8 @@ pub enum Interest {
     Nothing,
     /// Something to read, or the end.
     Read,
+    /// Room to write.
+    Write,
     /// The same, or room to write.
     ReadWrite,
 }
@@ -33,6 +35,7 @@ impl Interest {
         let bits = match self {
             Self::Nothing => 0,
             Self::Read => libc::EPOLLIN | libc::EPOLLRDHUP,
+            Self::Write => libc::EPOLLOUT,
             Self::ReadWrite => libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLOUT,
         };
         bits.cast_unsigned()
@@ -48,6 +51,9 @@ pub struct Readiness {
     pub readable: bool,
     /// There is room to write.
     pub writable: bool,
+    /// Both directions have ended, or the connection broke: what is left to read is all there is, and
+    /// this is told again and again.
+    pub ended: bool,
 }
 
 /// Room for the events of one wait.
@@ -90,6 +96,7 @@ impl Events {
             token: event.u64,
             readable: bits & !libc::EPOLLOUT != 0,
             writable: bits & libc::EPOLLOUT != 0,
+            ended: bits & (libc::EPOLLHUP | libc::EPOLLERR) != 0,
         })
     }
 }
@@ -209,6 +216,13 @@ mod tests {
             assert!(!ready.writable);
         }
         poller.modify(&socket, 78, Interest::Nothing)?;
+        poller.wait(&mut events, Some(Duration::ZERO))?;
+        assert!(events.is_empty());
+        poller.modify(&socket, 79, Interest::Write)?;
+        poller.wait(&mut events, Some(Duration::from_secs(5)))?;
+        let ready = events.get(0).expect("one event");
+        assert!(ready.writable && !ready.readable && !ready.ended);
+        poller.remove(&socket)?;
         poller.wait(&mut events, Some(Duration::ZERO))?;
         assert!(events.is_empty());
         Ok(())

@@ -26,7 +26,9 @@ pub(super) fn handshake_failure(error: &Error, greeted: bool) -> HandshakeFailur
 
 fn incompatible(reason: &PeerIncompatible) -> HandshakeFailure {
     match reason {
-        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        // A client of TLS 1.1 has no such extension, and the TLS library looks for it first.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered

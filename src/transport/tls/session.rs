@@ -9,6 +9,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 
 use super::failure::{TlsFailure, handshake_failure};
 use super::server::TlsServer;
+use crate::transport::LARGEST_FRAME;
 
 /// The most plaintext of one record (RFC 8446 §5.1).
 const RECORD: usize = 16_384;
@@ -16,6 +17,8 @@ const RECORD: usize = 16_384;
 const RECORD_OVERHEAD: usize = 5 + 2048;
 /// The most ciphertext that waits for the rest of its record, or of its handshake message.
 const HELD: usize = RECORD + RECORD_OVERHEAD;
+/// More than one message is encrypted at once up to this size.
+const BATCH: usize = 32 * 1024;
 /// Memory for ciphertext is kept for the next record up to this size.
 const KEPT: usize = 4096;
 
@@ -41,17 +44,15 @@ pub struct Sealed<'s> {
     pub ciphertext: &'s [u8],
 }
 
-/// Room for one record in the making, for all sessions of a thread.
+/// Room for records in the making, for all sessions of a thread.
 pub struct TlsScratch {
-    plaintext: Box<[u8]>,
     ciphertext: Box<[u8]>,
 }
 
 impl Default for TlsScratch {
     fn default() -> Self {
         Self {
-            plaintext: vec![0; RECORD].into(),
-            ciphertext: vec![0; RECORD + RECORD_OVERHEAD].into(),
+            ciphertext: vec![0; BATCH + LARGEST_FRAME + 1024].into(),
         }
     }
 }
@@ -201,11 +202,12 @@ impl TlsSession {
         }
     }
 
-    /// Encrypts as many of `messages` as one record takes, the beginning of the first one at least. None
-    /// when [`outgoing`](Self::outgoing) is to be sent before, or the handshake is not complete.
+    /// Encrypts `messages`, each in records of its own: there are clients that take a record for a message.
+    /// None when [`outgoing`](Self::outgoing) is to be sent before, or the handshake is not complete;
+    /// otherwise the first message at least, and further ones up to 32 KiB in all.
     ///
     /// # Errors
-    /// The session's keys are used up.
+    /// The session's keys are used up, or a message has more than 65 552 bytes.
     pub fn seal<'s>(
         &mut self,
         messages: &[IoSlice<'_>],
@@ -218,26 +220,42 @@ impl TlsSession {
         if !self.established || !self.outgoing().is_empty() {
             return Ok(None);
         }
-        let plaintext = gather(messages, &mut scratch.plaintext);
-        let state = self.connection.process_tls_records(&mut self.held).state;
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
-            return Err(TlsFailure::Session);
-        };
-        let length = traffic
-            .encrypt(plaintext, &mut scratch.ciphertext)
-            .map_err(|_| TlsFailure::Session)?;
-        let plaintext = plaintext.len();
-        let mut ciphertext = &scratch.ciphertext[..length];
-        // A key update that came of it belongs before it.
-        self.collect();
-        if !self.outgoing().is_empty() {
-            self.outgoing.extend_from_slice(ciphertext);
-            ciphertext = &[];
+        let (mut plaintext, mut filled) = (0, 0);
+        for message in messages {
+            if filled > 0 && filled + message.len() > BATCH {
+                break;
+            }
+            let sealed = self.seal_one(message, &mut scratch.ciphertext[filled..])?;
+            let start = filled;
+            filled += sealed;
+            plaintext += message.len();
+            if self.connection.wants_write() {
+                self.insert_key_update(&scratch.ciphertext[..filled], start);
+                filled = 0;
+                break;
+            }
         }
         Ok(Some(Sealed {
             plaintext,
-            ciphertext,
+            ciphertext: &scratch.ciphertext[..filled],
         }))
+    }
+
+    fn seal_one(&mut self, message: &[u8], room: &mut [u8]) -> Result<usize, TlsFailure> {
+        match self.connection.process_tls_records(&mut self.held).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic
+                .encrypt(message, room)
+                .map_err(|_| TlsFailure::Session),
+            _ => Err(TlsFailure::Session),
+        }
+    }
+
+    /// Queues `ciphertext`, with the key update that the TLS library made for what begins at `at`.
+    fn insert_key_update(&mut self, ciphertext: &[u8], at: usize) {
+        let (before, after) = ciphertext.split_at(at);
+        self.outgoing.extend_from_slice(before);
+        self.collect();
+        self.outgoing.extend_from_slice(after);
     }
 
     /// Says that nothing more follows (close_notify).
@@ -307,22 +325,4 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Vec<
         let encoded = data.encode(&mut outgoing[start..]).unwrap_or(0);
         outgoing.truncate(start + encoded);
     }
-}
-
-/// The plaintext of one record: whole messages, unless the first is longer than a record.
-fn gather<'g>(messages: &'g [IoSlice<'_>], room: &'g mut [u8]) -> &'g [u8] {
-    let first = messages.first().map_or(&[][..], |message| message);
-    match messages.get(1) {
-        Some(second) if first.len() + second.len() <= room.len() => {}
-        _ => return &first[..first.len().min(room.len())],
-    }
-    let mut filled = 0;
-    for message in messages {
-        let Some(place) = room.get_mut(filled..filled + message.len()) else {
-            break;
-        };
-        place.copy_from_slice(message);
-        filled += message.len();
-    }
-    &room[..filled]
 }

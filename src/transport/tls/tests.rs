@@ -82,17 +82,17 @@ impl Pair {
             while self.client.wants_write() {
                 self.client.write_tls(&mut bytes).unwrap();
             }
-            self.to_server(&bytes);
+            self.give_server(&bytes);
             let answer = self.server.outgoing().to_vec();
             self.server.advance(answer.len());
-            self.to_client(&answer);
+            self.give_client(&answer);
             if bytes.is_empty() && answer.is_empty() {
                 return;
             }
         }
     }
 
-    fn to_server(&mut self, mut bytes: &[u8]) {
+    fn give_server(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.last.failure.is_none() {
             let room = self.server.room(&mut self.room);
             let length = bytes.len().min(self.step).min(room.len());
@@ -103,7 +103,7 @@ impl Pair {
         }
     }
 
-    fn to_client(&mut self, mut bytes: &[u8]) {
+    fn give_client(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
             // What the client makes of an alert is not the matter here.
@@ -146,18 +146,33 @@ fn plaintext_arrives_whole_however_the_bytes_are_cut() {
 }
 
 #[test]
-fn messages_of_a_pass_share_a_record_and_a_long_one_is_split() {
+fn each_message_is_a_record_and_several_go_at_once() {
     let mut pair = Pair::established(&TLS13);
-    let long = vec![9; 40_000];
-    let messages: [&[u8]; 4] = [b"one", b"two", &[3; 16_000], &long];
-    let (plaintext, record) = pair.seal(&messages).unwrap();
-    assert_eq!(plaintext, 6 + 16_000);
-    pair.to_client(&record);
-    assert_eq!(pair.client_hears().len(), plaintext);
-    let (plaintext, record) = pair.seal(&[&long]).unwrap();
-    assert_eq!(plaintext, 16_384);
-    pair.to_client(&record);
-    assert_eq!(pair.client_hears(), long[..plaintext]);
+    let long = vec![9; crate::transport::LARGEST_FRAME];
+    let messages: [&[u8]; 5] = [b"one", b"", b"three", &[3; 16_000], &long];
+    let (plaintext, mut records) = pair.seal(&messages).unwrap();
+    assert_eq!(plaintext, 8 + 16_000);
+    for message in messages
+        .into_iter()
+        .take(4)
+        .filter(|bytes| !bytes.is_empty())
+    {
+        let length = u16::from_be_bytes([records[3], records[4]]);
+        let rest = records.split_off(5 + usize::from(length));
+        pair.give_client(&records);
+        assert_eq!(pair.client_hears(), message);
+        records = rest;
+    }
+    assert!(records.is_empty());
+    let (plaintext, records) = pair.seal(&[&long, b"more"]).unwrap();
+    assert_eq!(plaintext, long.len());
+    let mut heard = Vec::new();
+    // The client holds no more than it likes.
+    for piece in records.chunks(10_000) {
+        pair.give_client(piece);
+        heard.extend(pair.client_hears());
+    }
+    assert!(heard == long);
 }
 
 #[test]
@@ -169,7 +184,7 @@ fn what_found_no_room_goes_before_the_next_record() {
     let rest = pair.server.outgoing().to_vec();
     pair.server.advance(rest.len());
     let (_, second) = pair.seal(&[b"second"]).unwrap();
-    pair.to_client(&[&record[..3], &rest, &second].concat());
+    pair.give_client(&[&record[..3], &rest, &second].concat());
     assert_eq!(pair.client_hears(), b"firstsecond");
 }
 
@@ -184,11 +199,11 @@ fn a_key_update_is_answered_in_order() {
         while pair.client.wants_write() {
             pair.client.write_tls(&mut bytes).unwrap();
         }
-        pair.to_server(&bytes);
+        pair.give_server(&bytes);
         let (_, record) = pair.seal(&[&[i; 3]]).unwrap();
         let outgoing = pair.server.outgoing().to_vec();
         pair.server.advance(outgoing.len());
-        pair.to_client(&[outgoing, record].concat());
+        pair.give_client(&[outgoing, record].concat());
         assert_eq!(pair.client_hears(), [i; 3]);
     }
     assert_eq!(pair.heard, b"mine".repeat(5));
@@ -204,11 +219,11 @@ fn sending_amid_half_a_record_is_no_harm() {
         while pair.client.wants_write() {
             pair.client.write_tls(&mut bytes).unwrap();
         }
-        pair.to_server(&bytes[..cut]);
+        pair.give_server(&bytes[..cut]);
         let (_, record) = pair.seal(&[b"meanwhile"]).unwrap();
-        pair.to_client(&record);
+        pair.give_client(&record);
         assert_eq!(pair.client_hears(), b"meanwhile");
-        pair.to_server(&bytes[cut..]);
+        pair.give_server(&bytes[cut..]);
         assert_eq!(pair.last.failure, None);
     }
 }
@@ -237,12 +252,12 @@ fn the_established_moment_is_told_once() {
             pair.client.write_tls(&mut bytes).unwrap();
         }
         for byte in bytes {
-            pair.to_server(&[byte]);
+            pair.give_server(&[byte]);
             times += usize::from(pair.last.established);
         }
         let answer = pair.server.outgoing().to_vec();
         pair.server.advance(answer.len());
-        pair.to_client(&answer);
+        pair.give_client(&answer);
     }
     assert_eq!(times, 1);
 }
@@ -278,7 +293,7 @@ fn what_is_not_tls_is_told_apart() {
         &[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42],
     ] {
         let mut pair = Pair::new(&TLS13, &[]);
-        pair.to_server(bytes);
+        pair.give_server(bytes);
         assert_eq!(failure(&pair), Some(HandshakeFailure::NotTls));
     }
 }
@@ -290,7 +305,7 @@ fn a_broken_record_ends_the_session() {
     let mut bytes = Vec::new();
     pair.client.write_tls(&mut bytes).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    pair.to_server(&bytes);
+    pair.give_server(&bytes);
     assert_eq!(pair.last.failure, Some(TlsFailure::Session));
     assert!(!pair.server.outgoing().is_empty(), "an alert");
 }
@@ -303,7 +318,7 @@ fn an_endless_handshake_message_is_bounded() {
     message.resize(40_000, 0);
     for piece in message.chunks(1000) {
         let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
-        pair.to_server(&[&[22, 3, 1], &length[..], piece].concat());
+        pair.give_server(&[&[22, 3, 1], &length[..], piece].concat());
         if pair.last.failure.is_some() {
             return;
         }

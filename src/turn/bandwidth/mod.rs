@@ -11,11 +11,13 @@ mod bucket;
 mod fair_share;
 mod lease;
 mod metering;
+mod stream;
 
 use std::num::NonZeroU64;
 
 pub(super) use bucket::Bucket;
 pub(super) use metering::{Metering, SharedMeters, UserPlace};
+pub(super) use stream::{BoundMeter, StreamMeter};
 
 use super::allocation_key::AllocationKey;
 use super::outcome::Reason;

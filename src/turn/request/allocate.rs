@@ -1,8 +1,9 @@
-//! Allocate (RFC 8656 §7.2).
+//! Allocate (RFC 8656 §7.2, RFC 6062 §5.1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::asked::RelayTransport;
 use super::{Handled, Request, asked};
 use crate::stun::AttributeType;
 use crate::time::Instant;
@@ -12,6 +13,7 @@ use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
 use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
+use crate::turn::peer_connection::PeerConnections;
 use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
@@ -30,6 +32,15 @@ struct Grant {
     missing: Option<Missing>,
 }
 
+impl Grant {
+    fn over(mut self, transport: RelayTransport) -> Self {
+        if transport == RelayTransport::Tcp {
+            self.kind = Kind::Tcp;
+        }
+        self
+    }
+}
+
 /// How the sockets of a grant come to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -38,6 +49,8 @@ enum Kind {
     Pair,
     /// The one that a reservation holds.
     Reserved,
+    /// Listeners for peers (RFC 6062).
+    Tcp,
 }
 
 impl Server {
@@ -50,8 +63,13 @@ impl Server {
             return Ok(repeated);
         }
         check_client(&request.from)?;
-        asked::check_transport(request.message)?;
-        asked::mobility(request.message, self.policy.mobility)?;
+        let transport = asked::transport(request.message, self.policy.relay.tcp)?;
+        if transport == RelayTransport::Tcp {
+            asked::check_tcp(request.message, &request.from)?;
+        }
+        // The connections of a TCP allocation cannot follow its client.
+        let may_move = self.policy.mobility && transport == RelayTransport::Udp;
+        asked::mobility(request.message, may_move)?;
         let account = Account::new(user.owner(), request.from.client);
         if let Some(token) = asked::reservation_token(request.message)? {
             return self.allocate_reserved(request, user, account, token);
@@ -70,6 +88,7 @@ impl Server {
         } else {
             self.grant(address, parity)
         };
+        let grant = grant.map(|grant| grant.over(transport));
         let Some(grant) = grant else {
             self.give_back_quota(&account, shares);
             return Err(Refusal::InsufficientCapacity);
@@ -251,7 +270,7 @@ impl Server {
         let message = request.message;
         let neighbour = match grant.kind {
             Kind::Pair => Neighbour::Wanted,
-            Kind::Fresh | Kind::Reserved => Neighbour::None,
+            Kind::Fresh | Kind::Reserved | Kind::Tcp => Neighbour::None,
         };
         let origin = Origin {
             transaction: message.transaction(),
@@ -275,6 +294,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
             mobile: None,
             meter: AllocationMeter::default(),
         });
@@ -283,6 +303,7 @@ impl Server {
                 Kind::Fresh => Action::OpenRelay { key, local },
                 Kind::Pair => Action::OpenPair { key, local },
                 Kind::Reserved => Action::OpenReserved { key, local },
+                Kind::Tcp => Action::OpenTcpRelay { key, local },
             });
         }
     }

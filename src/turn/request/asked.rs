@@ -1,22 +1,47 @@
 //! What an Allocate request asks for, checked in the order of RFC 8656 §7.2.
 
 use crate::stun::{AttributeType, Message};
-use crate::turn::five_tuple::Family;
+use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::ports::Parity;
 use crate::turn::reply::Refusal;
 use crate::turn::reservation::Token;
 
-/// REQUESTED-TRANSPORT of UDP: its IANA protocol number.
-const UDP: u8 = 17;
+/// What peers are reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RelayTransport {
+    Udp,
+    /// RFC 6062.
+    Tcp,
+}
 
-/// Step 3.
-pub(super) fn check_transport(message: &Message<'_>) -> Result<(), Refusal> {
+/// REQUESTED-TRANSPORT: IANA protocol numbers.
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+
+/// Step 3; `tcp` tells whether TCP allocations are offered.
+pub(super) fn transport(message: &Message<'_>, tcp: bool) -> Result<RelayTransport, Refusal> {
     let attribute = message.attribute(AttributeType::REQUESTED_TRANSPORT);
     let value = attribute.and_then(|attribute| attribute.bytes().ok());
     match value {
         None => Err(Refusal::BadRequest),
-        Some([UDP, _, _, _]) => Ok(()),
+        Some([UDP, _, _, _]) => Ok(RelayTransport::Udp),
+        Some([TCP, _, _, _]) if tcp => Ok(RelayTransport::Tcp),
         Some(_) => Err(Refusal::UnsupportedTransport),
+    }
+}
+
+/// What a TCP allocation cannot have (RFC 6062 §5.1).
+pub(super) fn check_tcp(message: &Message<'_>, from: &FiveTuple) -> Result<(), Refusal> {
+    let contradictions = [
+        AttributeType::DONT_FRAGMENT,
+        AttributeType::EVEN_PORT,
+        AttributeType::RESERVATION_TOKEN,
+    ];
+    let contradicts = contradictions.into_iter().any(|kind| message.has(kind));
+    if contradicts || !from.transport.is_stream() {
+        Err(Refusal::BadRequest)
+    } else {
+        Ok(())
     }
 }
 

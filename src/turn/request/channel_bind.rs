@@ -16,10 +16,14 @@ impl Server {
         user: &Authenticated,
     ) -> Result<Handled, Refusal> {
         let key = self.own_allocation(request, user)?;
+        if self.allocation(key)?.is_tcp() {
+            // Channels carry datagrams (RFC 6062 §3).
+            return Err(Refusal::AllocationMismatch);
+        }
         let (number, peer) = binding(request.message, self.policy.channels)?;
         let is_new = self.check_conflict(key, number, peer)?;
         self.check_families(key, &[peer])?;
-        let scopes = self.permit(&[peer])?;
+        let scopes = self.permit(key, &[peer])?;
         for scope in &scopes {
             let destination = self
                 .policy

@@ -23,7 +23,7 @@ impl Server {
         let key = self.own_allocation(request, user)?;
         let peers = peers(request.message)?;
         self.check_families(key, &peers)?;
-        let scopes = self.permit(&peers)?;
+        let scopes = self.permit(key, &peers)?;
         self.check_room(key, &peers)?;
         for (peer, scope) in peers.iter().zip(scopes) {
             self.install_permission(key, peer.ip(), scope, request.now.instant);
@@ -47,14 +47,19 @@ impl Server {
     }
 
     /// 403 when one of the peers may not be relayed to.
-    pub(super) fn permit(&mut self, peers: &[SocketAddr]) -> Result<Vec<Scope>, Refusal> {
-        let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), &self.shared.live);
+    pub(super) fn permit(
+        &mut self,
+        key: AllocationKey,
+        peers: &[SocketAddr],
+    ) -> Result<Vec<Scope>, Refusal> {
+        let live = self.shared.live_relays(self.allocation(key)?.is_tcp());
+        let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), live);
         let scopes: Result<Vec<Scope>, _> = peers.iter().map(permit).collect();
         scopes.map_err(|why| self.refuse_peer(why))
     }
 
     /// 403, counted by `why`.
-    pub(super) fn refuse_peer(&mut self, why: PeerRefusal) -> Refusal {
+    pub(in crate::turn) fn refuse_peer(&mut self, why: PeerRefusal) -> Refusal {
         self.stats.increment(Counter::RefusedPeers(why));
         Refusal::Forbidden
     }

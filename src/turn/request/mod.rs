@@ -4,6 +4,8 @@ mod allocate;
 mod asked;
 mod binding;
 mod channel_bind;
+mod connect;
+mod connection_bind;
 mod create_permission;
 mod refresh;
 mod resume;
@@ -46,7 +48,7 @@ pub(super) enum Handled {
     Answer(Success),
     /// A retransmission: the success response of the allocation once more.
     Repeat(AllocationKey),
-    /// The answer follows when the relay socket is open.
+    /// The answer follows when the relay socket is open, or the peer connected.
     Park,
     /// A retransmission of a request whose answer is still being worked out.
     Pending,
@@ -59,7 +61,8 @@ impl Server {
         from: FiveTuple,
         message: &Message<'p>,
     ) -> Verdict<'p> {
-        let Some(method) = counted_method(message.method()) else {
+        let method = counted_method(message.method());
+        let Some(method) = method.filter(|method| self.serves(*method)) else {
             return Verdict::Discard(Reason::UnknownMethod);
         };
         let request = Request { now, from, message };
@@ -81,6 +84,14 @@ impl Server {
         }
     }
 
+    /// Whether the operator offers what requests of `method` are about.
+    fn serves(&self, method: RequestMethod) -> bool {
+        match method {
+            RequestMethod::Connect | RequestMethod::ConnectionBind => self.policy.relay.tcp,
+            _ => true,
+        }
+    }
+
     fn authenticate(&self, request: &Request<'_, '_>) -> Result<Authenticated, Failure> {
         let Request { now, from, message } = request;
         let allocation = self.allocation_of(from).map(|(_, allocation)| allocation);
@@ -88,8 +99,8 @@ impl Server {
         let owner = owner.or_else(|| self.awaited_owner(from));
         authenticate(message, *now, &self.policy, owner, |nonce| {
             let lifetime = self.policy.lifetimes.nonce;
-            self.nonces
-                .is_valid(nonce, from.client, now.instant, lifetime)
+            let is_of = |client| self.nonces.is_valid(nonce, client, now.instant, lifetime);
+            is_of(from.client) || self.control_of(message).is_some_and(is_of)
         })
     }
 
@@ -109,6 +120,8 @@ impl Server {
                 RequestMethod::Refresh => self.handle_refresh(request, &user),
                 RequestMethod::CreatePermission => self.handle_create_permission(request, &user),
                 RequestMethod::ChannelBind => self.handle_channel_bind(request, &user),
+                RequestMethod::Connect => self.handle_connect(request, &user),
+                RequestMethod::ConnectionBind => self.handle_connection_bind(request, &user),
                 RequestMethod::Binding => Ok(Handled::Answer(Success::Mapped)),
             });
         match handled {
@@ -154,7 +167,7 @@ impl Server {
             .map(|allocation| (key, allocation))
     }
 
-    fn succeed<'p>(
+    pub(super) fn succeed<'p>(
         &mut self,
         reply: &Reply,
         success: Success,
@@ -268,6 +281,8 @@ fn counted_method(method: Method) -> Option<RequestMethod> {
         Method::REFRESH => Some(RequestMethod::Refresh),
         Method::CREATE_PERMISSION => Some(RequestMethod::CreatePermission),
         Method::CHANNEL_BIND => Some(RequestMethod::ChannelBind),
+        Method::CONNECT => Some(RequestMethod::Connect),
+        Method::CONNECTION_BIND => Some(RequestMethod::ConnectionBind),
         _ => None,
     }
 }

@@ -298,6 +298,11 @@ impl Shards {
             Action::OpenPair { .. } | Action::OpenReserved { .. } | Action::DropReserved { .. } => {
                 panic!("nobody asked for a reservation")
             }
+            Action::OpenTcpRelay { .. }
+            | Action::CloseTcpRelay { .. }
+            | Action::Connect { .. }
+            | Action::Join { .. }
+            | Action::ClosePeer { .. } => panic!("TCP allocations are switched off"),
             Action::CloseRelay { key, family } => {
                 let is_opening = self.opening.remove(&(shard, key)).is_some();
                 if !is_opening {

@@ -1,0 +1,292 @@
+//! Peer data connections: those of one allocation, and the table in which any shard finds those of all
+//! (RFC 6062 §5).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::bandwidth::StreamMeter;
+use super::five_tuple::Family;
+use super::owner::Owner;
+use super::random::Random;
+use super::reply::{Reply, Signature};
+use crate::time::Instant;
+
+/// How long a peer may take to answer (RFC 6062 §5.2: at least 30 seconds).
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer data connection waits for its ConnectionBind (RFC 6062 §5.2, §5.3).
+pub(super) const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// CONNECTION-ID (RFC 6062 §6.2.1): names one peer data connection of the process, at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerConnectionId(u32);
+
+impl PeerConnectionId {
+    /// The value of the attribute.
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The id that the attribute names; whether it exists is another matter.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+/// How far a peer data connection has come.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// The peer has not answered; what the Connect request is answered by.
+    Connecting(Box<(Reply, Signature)>),
+    /// It waits for its ConnectionBind.
+    Waiting,
+    /// It was bound when somebody looked.
+    Bound,
+}
+
+/// A peer data connection of one allocation.
+#[derive(Clone, Debug)]
+pub(super) struct PeerConnection {
+    pub(super) id: PeerConnectionId,
+    /// The peer, as the client knows it.
+    pub(super) peer: SocketAddr,
+    pub(super) stage: Stage,
+    /// When it is to be looked at.
+    pub(super) deadline: Instant,
+}
+
+/// The peer data connections of one allocation, few as they are.
+#[derive(Debug, Default)]
+pub(super) struct PeerConnections {
+    all: Vec<PeerConnection>,
+    /// What they are measured by together.
+    pub(super) meter: Arc<StreamMeter>,
+}
+
+impl PeerConnections {
+    pub(super) fn push(&mut self, connection: PeerConnection) {
+        self.all.push(connection);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is one with `peer`.
+    pub(super) fn has_peer(&self, peer: SocketAddr) -> bool {
+        self.all.iter().any(|connection| connection.peer == peer)
+    }
+
+    pub(super) fn get_mut(&mut self, id: PeerConnectionId) -> Option<&mut PeerConnection> {
+        self.all.iter_mut().find(|connection| connection.id == id)
+    }
+
+    pub(super) fn remove(&mut self, id: PeerConnectionId) -> Option<PeerConnection> {
+        let place = self.all.iter().position(|connection| connection.id == id)?;
+        Some(self.all.swap_remove(place))
+    }
+
+    /// Takes out those for which `is_meant` holds.
+    pub(super) fn take(
+        &mut self,
+        is_meant: impl Fn(&PeerConnection) -> bool,
+    ) -> Vec<PeerConnection> {
+        self.all.extract_if(.., |one| is_meant(one)).collect()
+    }
+
+    /// Forgets those that have ended where they were bound.
+    pub(super) fn forget_ended(&mut self, directory: &Directory) {
+        self.all.retain(|connection| directory.has(connection.id));
+    }
+
+    /// When the next one is to be looked at.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.all.iter().map(|connection| connection.deadline).min()
+    }
+}
+
+impl PeerConnection {
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.peer.ip())
+    }
+}
+
+/// Why a peer data connection cannot be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unbindable {
+    /// There is none of this id that waits.
+    Unknown,
+    /// It is another user's.
+    Foreign,
+}
+
+#[derive(Debug)]
+struct Entry {
+    owner: Owner,
+    meter: Arc<StreamMeter>,
+    /// The client's end of the control connection.
+    control: SocketAddr,
+    /// Until when it can be bound; none while the peer has not answered.
+    waits_until: Option<Instant>,
+    /// The shard of the client data connection.
+    bound_at: Option<u16>,
+}
+
+/// The peer data connections of all shards: a ConnectionBind may arrive at any. Requests lock it; what
+/// is relayed never comes here.
+#[derive(Debug, Default)]
+pub(super) struct Directory(Mutex<BTreeMap<PeerConnectionId, Entry>>);
+
+impl Directory {
+    /// Enters a connection of an allocation of `owner`, whose client is at `control` and which is
+    /// measured by `meter`, under an id that is free.
+    pub(super) fn enter(
+        &self,
+        owner: &Owner,
+        control: SocketAddr,
+        meter: Arc<StreamMeter>,
+        random: &mut Random,
+    ) -> PeerConnectionId {
+        let mut all = self.lock();
+        let id = loop {
+            let id = PeerConnectionId(u32::from_be_bytes(random.bytes()));
+            if !all.contains_key(&id) {
+                break id;
+            }
+        };
+        let entry = Entry {
+            owner: owner.clone(),
+            meter,
+            control,
+            waits_until: None,
+            bound_at: None,
+        };
+        all.insert(id, entry);
+        id
+    }
+
+    /// The peer is connected: `id` can be bound until then.
+    pub(super) fn offer(&self, id: PeerConnectionId, until: Instant) {
+        if let Some(entry) = self.lock().get_mut(&id) {
+            entry.waits_until = Some(until);
+        }
+    }
+
+    /// Binds `id` to a client data connection of `owner` at `shard`; what it is measured by.
+    pub(super) fn bind(
+        &self,
+        id: PeerConnectionId,
+        owner: &Owner,
+        shard: u16,
+        now: Instant,
+    ) -> Result<Arc<StreamMeter>, Unbindable> {
+        let mut all = self.lock();
+        let entry = all.get_mut(&id).filter(|entry| {
+            entry.bound_at.is_none() && entry.waits_until.is_some_and(|until| until > now)
+        });
+        let entry = entry.ok_or(Unbindable::Unknown)?;
+        if !entry.owner.is(owner) {
+            return Err(Unbindable::Foreign);
+        }
+        entry.bound_at = Some(shard);
+        Ok(Arc::clone(&entry.meter))
+    }
+
+    /// The client's end of the control connection of the allocation that `id` belongs to.
+    pub(super) fn control(&self, id: PeerConnectionId) -> Option<SocketAddr> {
+        self.lock().get(&id).map(|entry| entry.control)
+    }
+
+    /// Whether `id` is entered.
+    pub(super) fn has(&self, id: PeerConnectionId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Strikes `id` out unless it is bound; tells whether it was there.
+    pub(super) fn expire(&self, id: PeerConnectionId) -> bool {
+        let mut all = self.lock();
+        let waits = all.get(&id).is_some_and(|entry| entry.bound_at.is_none());
+        waits && all.remove(&id).is_some()
+    }
+
+    /// Strikes `id` out; the shard where it was bound, or none within when it was not.
+    pub(super) fn withdraw(&self, id: PeerConnectionId) -> Option<Option<u16>> {
+        self.lock().remove(&id).map(|entry| entry.bound_at)
+    }
+
+    /// Strikes `id` out if it is bound at `shard`, where it has ended.
+    pub(super) fn ended(&self, id: PeerConnectionId, shard: u16) {
+        let mut all = self.lock();
+        let is_bound = all
+            .get(&id)
+            .is_some_and(|entry| entry.bound_at == Some(shard));
+        if is_bound {
+            all.remove(&id);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerConnectionId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stun::PasswordAlgorithm;
+    use crate::turn::keys::StoredKey;
+    use crate::turn::owner::Proof;
+
+    const NOW: Instant = Instant::from_nanos(1);
+
+    fn owner(name: &str) -> Owner {
+        let key = StoredKey::derive(PasswordAlgorithm::Md5, name, "realm", "password");
+        Owner {
+            username: name.into(),
+            proof: Proof::Password { key, expires: None },
+        }
+    }
+
+    fn enter(directory: &Directory, control: SocketAddr, random: &mut Random) -> PeerConnectionId {
+        directory.enter(&owner("alice"), control, Arc::default(), random)
+    }
+
+    #[test]
+    fn a_connection_is_bound_once_in_time_by_its_user() {
+        let directory = Directory::default();
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let id = enter(&directory, control, &mut Random::new([7; 32]));
+        assert_eq!(directory.control(id), Some(control));
+        let bind = |name, now| directory.bind(id, &owner(name), 3, now).map(drop);
+        let end = NOW + BIND_TIMEOUT;
+        assert_eq!(bind("alice", NOW), Err(Unbindable::Unknown));
+        directory.offer(id, end);
+        assert_eq!(bind("bob", NOW), Err(Unbindable::Foreign));
+        assert_eq!(bind("alice", end), Err(Unbindable::Unknown));
+        assert_eq!(bind("alice", NOW), Ok(()));
+        assert_eq!(bind("alice", NOW), Err(Unbindable::Unknown));
+        assert!(!directory.expire(id) && directory.has(id));
+        directory.ended(id, 2);
+        assert!(directory.has(id));
+        directory.ended(id, 3);
+        assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn who_strikes_out_learns_where_it_was_bound() {
+        let directory = Directory::default();
+        let mut random = Random::new([7; 32]);
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let [free, bound] = [0; 2].map(|_| enter(&directory, control, &mut random));
+        directory.offer(bound, NOW + BIND_TIMEOUT);
+        assert!(directory.bind(bound, &owner("alice"), 1, NOW).is_ok());
+        assert_eq!(directory.withdraw(bound), Some(Some(1)));
+        assert_eq!(directory.withdraw(bound), None);
+        assert!(directory.expire(free) && !directory.expire(free));
+    }
+}
