@@ -13,6 +13,8 @@ mod channel_data;
 mod common;
 #[path = "fuzz/config.rs"]
 mod config;
+#[path = "fuzz/dtls.rs"]
+mod dtls;
 #[path = "fuzz/framing.rs"]
 mod framing;
 #[path = "fuzz/message.rs"]
@@ -42,6 +44,11 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn dtls_datagrams() {
+    replay("dtls", dtls::target);
 }
 
 #[test]

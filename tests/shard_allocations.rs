@@ -2,6 +2,8 @@
 
 #[path = "shard/client.rs"]
 mod client;
+#[path = "shard/dtls_link.rs"]
+mod dtls_link;
 #[path = "shard/harness.rs"]
 mod harness;
 

@@ -58,6 +58,7 @@ const VALUES: &[Value] = &[
         is_same: |one, other| one.tls.listen == other.tls.listen,
         keep: Some(keep_tls_listen),
     },
+    fixed!(tls.dtls, "tls.dtls"),
     live!(
         tls.certificates,
         "tls.certificates",
@@ -165,6 +166,7 @@ fn keep_tls_listen(new: &mut Config, running: &Config) {
     if switches {
         let certificates = &running.tls.certificates;
         new.tls.certificates.clone_from(certificates);
+        new.tls.dtls = running.tls.dtls;
     }
 }
 

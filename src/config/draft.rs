@@ -48,6 +48,7 @@ pub(super) struct Draft {
     pub(super) udp: Key<bool>,
     pub(super) tcp: Key<bool>,
     pub(super) tls_listen: Option<List<SocketAddr>>,
+    pub(super) dtls: Key<bool>,
     pub(super) certificates: Vec<DraftCertificate>,
     pub(super) workers: Key<u16>,
     pub(super) software: Key<String>,

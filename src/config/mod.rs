@@ -7,6 +7,7 @@ mod address;
 mod auth;
 mod change;
 mod draft;
+mod dtls;
 mod file;
 mod limits;
 mod nat_discovery;

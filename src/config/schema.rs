@@ -25,7 +25,7 @@ use crate::turn::{Rule, RuleAction};
 /// tables.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
-    ("tls", &["listen", "certificates"]),
+    ("tls", &["listen", "dtls", "certificates"]),
     ("tls.certificates", &["chain", "key"]),
     (
         "auth",
@@ -163,6 +163,7 @@ fn read_tls(
     report: &mut Report,
 ) {
     draft.tls_listen = section.list("listen", parse_endpoint, report);
+    draft.dtls = section.boolean("dtls", report);
     for (spot, certificate) in section.sections("certificates", report) {
         refuse_unknown_keys(&certificate, "tls.certificates", report);
         draft.certificates.push(DraftCertificate {

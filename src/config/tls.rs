@@ -21,6 +21,9 @@ const DEFAULT_PORT: u16 = 5349;
 pub struct Tls {
     /// Addresses for TLS over TCP, without duplicates; empty when it is off, never without a certificate.
     pub listen: Vec<SocketAddr>,
+    /// Whether DTLS is served too: over UDP at `listen`, and wherever plain UDP is. Only when one of the
+    /// certificates can serve.
+    pub dtls: bool,
     /// The certificates, the default first.
     pub certificates: Vec<TlsCertificate>,
 }
@@ -108,6 +111,13 @@ pub(super) struct DraftCertificate {
     pub(super) directory: PathBuf,
 }
 
+impl DraftCertificate {
+    /// Where its key is named.
+    pub(super) fn key(&self) -> Option<Spot> {
+        self.key.as_ref().map(|key| key.spot.clone())
+    }
+}
+
 /// What `listen` and `certificates` mean; `others` are addresses that are taken for plain TCP.
 pub(super) fn check_tls(
     listen: Option<List<SocketAddr>>,
@@ -130,6 +140,7 @@ pub(super) fn check_tls(
     };
     Tls {
         listen,
+        dtls: false,
         certificates,
     }
 }

@@ -73,7 +73,11 @@ fn places(config: &Config, listening: &Listening) -> String {
         (false, false) => None,
     };
     let plain = plain.map(|protocols| join(&listening.listen, protocols));
-    let tls = (!listening.tls.is_empty()).then(|| join(&listening.tls, "TLS"));
+    let protocols = match config.tls.dtls {
+        true => "TLS and DTLS",
+        false => "TLS",
+    };
+    let tls = (!listening.tls.is_empty()).then(|| join(&listening.tls, protocols));
     let places: Vec<String> = plain.into_iter().chain(tls).collect();
     places.join(", ")
 }

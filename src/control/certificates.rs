@@ -13,7 +13,7 @@ use super::error::StartError;
 use crate::config::{CertificateFiles, Tls, TlsCertificate};
 use crate::metrics::Metrics;
 use crate::time::UnixTime;
-use crate::transport::{Certificate, TlsServer};
+use crate::transport::{Certificate, DtlsIdentity, TlsServer};
 
 /// How often the files are looked at. A change is read when the next look finds the files as they were:
 /// chain and key are seldom replaced in one step.
@@ -22,9 +22,20 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The certificates in use.
 pub(super) struct Certificates {
     server: TlsServer,
+    /// None when DTLS is off.
+    dtls: Option<Arc<DtlsIdentity>>,
     watched: Vec<Watched>,
     metrics: Arc<Metrics>,
     ticks: Interval,
+}
+
+/// What sessions start from.
+#[derive(Clone)]
+pub(super) struct Secured {
+    /// Those of TLS.
+    pub(super) tls: TlsServer,
+    /// Those of DTLS; none when DTLS is off.
+    pub(super) dtls: Option<Arc<DtlsIdentity>>,
 }
 
 /// One certificate and its files.
@@ -51,6 +62,7 @@ impl Certificates {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let certificates = Self {
             server: TlsServer::new(&current(&watched)).map_err(|_| StartError::Tickets)?,
+            dtls: tls.dtls.then(|| dtls_identity(&watched)).flatten(),
             watched,
             metrics,
             ticks,
@@ -59,21 +71,24 @@ impl Certificates {
         Ok(Some(certificates))
     }
 
-    /// What TLS sessions start from now.
-    pub(super) fn server(&self) -> TlsServer {
-        self.server.clone()
+    /// What sessions start from now.
+    pub(super) fn server(&self) -> Secured {
+        Secured {
+            tls: self.server.clone(),
+            dtls: self.dtls.clone(),
+        }
     }
 
-    /// Waits for the next look at the files and returns what TLS sessions start from, when that has
+    /// Waits for the next look at the files and returns what sessions start from, when that has
     /// changed.
-    pub(super) async fn changed(&mut self) -> Option<TlsServer> {
+    pub(super) async fn changed(&mut self) -> Option<Secured> {
         self.ticks.tick().await;
         self.show();
         self.look()
     }
 
-    /// Goes on with the certificates of `tls`; returns what TLS sessions start from, when that has changed.
-    pub(super) fn adopt(&mut self, tls: &Tls) -> Option<TlsServer> {
+    /// Goes on with the certificates of `tls`; returns what sessions start from, when that has changed.
+    pub(super) fn adopt(&mut self, tls: &Tls) -> Option<Secured> {
         if tls.certificates == self.in_use() {
             return None;
         }
@@ -93,8 +108,8 @@ impl Certificates {
         self.watched.iter().map(entry).collect()
     }
 
-    /// Looks at the files; returns what TLS sessions start from, when that has changed.
-    fn look(&mut self) -> Option<TlsServer> {
+    /// Looks at the files; returns what sessions start from, when that has changed.
+    fn look(&mut self) -> Option<Secured> {
         let looks: Vec<Look> = self.watched.iter_mut().map(Watched::look).collect();
         for look in looks.iter().filter(|look| **look != Look::Same) {
             self.metrics
@@ -105,9 +120,22 @@ impl Certificates {
             .then(|| self.replace_server())
     }
 
-    fn replace_server(&mut self) -> TlsServer {
+    fn replace_server(&mut self) -> Secured {
         self.server = self.server.with_certificates(&current(&self.watched));
+        self.renew_dtls();
         self.server()
+    }
+
+    fn renew_dtls(&mut self) {
+        if self.dtls.is_none() {
+            return;
+        }
+        match dtls_identity(&self.watched) {
+            None => warn!(
+                "no certificate has a key on P-256 or P-384 any more; the old one stays in use for DTLS"
+            ),
+            renewed => self.dtls = renewed,
+        }
     }
 
     /// Shows how long the certificates are good.
@@ -174,6 +202,11 @@ impl Watched {
             }
         }
     }
+}
+
+fn dtls_identity(watched: &[Watched]) -> Option<Arc<DtlsIdentity>> {
+    let certificates = watched.iter().map(|watched| &watched.certificate);
+    DtlsIdentity::of_first(certificates).map(Arc::new)
 }
 
 fn watch(tls: &Tls) -> Vec<Watched> {

@@ -80,7 +80,7 @@ fn wanted_descriptors(config: &Config) -> u64 {
 
 fn own_descriptors(config: &Config) -> u64 {
     let added = config.endpoints().len() - config.listen.len();
-    let of_shard = SHARD_DESCRIPTORS + (2 * added + config.tls.listen.len()) as u64;
+    let of_shard = SHARD_DESCRIPTORS + 2 * (added + config.tls.listen.len()) as u64;
     OWN_DESCRIPTORS + u64::from(config.workers.get()) * of_shard
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::certificates::Secured;
 use super::error::StartError;
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
-use crate::shard::{self, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits};
-use crate::transport::TlsServer;
+use crate::shard::{
+    self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
+};
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -22,18 +24,18 @@ pub(super) struct Shards<'c> {
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
-    tls: Option<TlsServer>,
+    secured: Option<Secured>,
     ended: UnboundedSender<u16>,
 }
 
 impl<'c> Shards<'c> {
     /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
-    /// in all; TLS sessions start from `tls`; `ended` hears the index of each whose thread ends.
+    /// in all; TLS and DTLS sessions start from `secured`; `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
         connections: u32,
-        tls: Option<TlsServer>,
+        secured: Option<Secured>,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -44,7 +46,7 @@ impl<'c> Shards<'c> {
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
-            tls,
+            secured,
             ended,
         })
     }
@@ -90,11 +92,12 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: stream_limits(self.config, self.connections),
-            tls: self.tls.clone(),
+            tls: self.secured.as_ref().map(|secured| secured.tls.clone()),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
             mail,
             mailbox,
+            dtls: self.dtls()?,
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
         };
@@ -110,6 +113,18 @@ impl<'c> Shards<'c> {
             policy: Arc::clone(&self.policy),
             shared: Arc::clone(&self.shared),
         })
+    }
+
+    /// None when DTLS is off.
+    fn dtls(&self) -> Result<Option<DtlsSetup>, StartError> {
+        let identity = self.secured.as_ref().and_then(|of| of.dtls.clone());
+        let setup = |identity| {
+            Ok(DtlsSetup {
+                identity: Some(identity),
+                cookie_key: random_bytes()?,
+            })
+        };
+        identity.map(setup).transpose()
     }
 }
 

@@ -161,11 +161,35 @@ fn bind_clients(config: &Config) -> Result<Bound, BindError> {
     for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
         sockets.tls = of_tls.tcp;
     }
+    if config.tls.dtls {
+        let over_dtls = BindOptions {
+            udp: true,
+            tcp: false,
+            ..plain
+        };
+        let listen = beside(&tls.addresses, &group.addresses, config.udp);
+        let dtls = bind(listen, shards, &over_dtls)?;
+        for (sockets, of_dtls) in group.shards.iter_mut().zip(dtls.shards) {
+            sockets.dtls = of_dtls.udp;
+        }
+    }
     Ok(Bound {
         listen: group.addresses,
         tls: tls.addresses,
         sockets: group.shards,
     })
+}
+
+/// Where DTLS needs sockets of its own: not where there are those of plain UDP, which serve it too.
+fn beside(listen: &[SocketAddr], plain: &[SocketAddr], udp: bool) -> Vec<SocketAddr> {
+    let covers = |plain: &SocketAddr, one: &SocketAddr| {
+        let any = SocketAddr::new(plain.ip(), one.port());
+        plain == one
+            || plain == &any && plain.ip().is_unspecified() && plain.is_ipv4() == one.is_ipv4()
+    };
+    let is_served = |one: &SocketAddr| udp && plain.iter().any(|plain| covers(plain, one));
+    let alone = listen.iter().filter(|one| !is_served(one));
+    alone.copied().collect()
 }
 
 /// Binds `listen` for so many shards. All IPv6 addresses are none on a host without IPv6.
@@ -210,6 +234,19 @@ fn facts(clients: &[SocketAddr], http: Option<&TcpListener>) -> io::Result<HostF
 mod tests {
     use super::*;
     use crate::net::Protocol;
+
+    #[test]
+    fn dtls_has_no_second_socket_where_plain_udp_is_served() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            let parse = |text: &&str| text.parse().expect("address");
+            texts.iter().map(parse).collect()
+        };
+        let listen = addresses(&["0.0.0.0:5349", "127.0.0.1:3478", "[::1]:3478", "[::]:443"]);
+        let plain = addresses(&["0.0.0.0:3478", "[::]:443", "127.0.0.1:5349"]);
+        assert_eq!(beside(&listen, &plain, false), listen);
+        let left = addresses(&["0.0.0.0:5349", "[::1]:3478"]);
+        assert_eq!(beside(&listen, &plain, true), left);
+    }
 
     #[test]
     fn only_all_ipv6_addresses_are_dispensable() {

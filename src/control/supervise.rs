@@ -10,13 +10,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Secured};
 use super::logging::LogGuard;
 use super::notify::Notify;
 use super::socket::{Answer, Command, Order};
 use super::start::Running;
 use crate::shard::ShardHandle;
-use crate::transport::TlsServer;
 use crate::turn::{Counter, Direction, Family, Stats, Transport};
 
 /// How long the shards may take to stop.
@@ -214,8 +213,8 @@ impl Supervisor<'_> {
         answer
     }
 
-    /// New connections start from `server`, if there is a new one.
-    fn renew(&mut self, server: Option<TlsServer>) {
+    /// New sessions start from `secured`, if that is new.
+    fn renew(&mut self, secured: Option<Secured>) {
         let Running {
             configuration,
             shards,
@@ -225,10 +224,12 @@ impl Supervisor<'_> {
         else {
             return;
         };
-        if let Some(server) = server {
+        if let Some(Secured { tls, dtls }) = secured {
             configuration.config.tls.certificates = certificates.in_use();
-            let each = shards.iter();
-            each.for_each(|shard| shard.set_tls(server.clone()));
+            for shard in shards {
+                shard.set_tls(tls.clone());
+                shard.set_dtls_identity(dtls.clone());
+            }
         }
     }
 
@@ -277,7 +278,7 @@ impl Supervisor<'_> {
 }
 
 /// The next look at the certificates' files; never while there are none.
-async fn changed(certificates: Option<&mut Certificates>) -> Option<TlsServer> {
+async fn changed(certificates: Option<&mut Certificates>) -> Option<Secured> {
     match certificates {
         Some(certificates) => certificates.changed().await,
         None => std::future::pending().await,

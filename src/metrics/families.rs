@@ -26,7 +26,7 @@ pub(super) struct Sample {
 
 /// Every family; each [`Counter`] is in exactly one.
 pub(super) fn families() -> Vec<Family> {
-    [packets(), requests(), allocations(), connections()]
+    [packets(), requests(), allocations(), connections(), dtls()]
         .into_iter()
         .flatten()
         .collect()
@@ -175,6 +175,42 @@ fn connections() -> Vec<Family> {
             .by("by", PeerOrigin::ALL, PeerOrigin::label, Counter::PeerConnectionsOpened),
         counter("turnstone_peer_connections_ended_total", "Connections with peers of TCP allocations ended, by reason.")
             .by("reason", PeerEnd::ALL, PeerEnd::label, Counter::PeerConnectionsEnded),
+    ]
+}
+
+fn dtls() -> Vec<Family> {
+    vec![
+        gauge("turnstone_dtls_sessions", "DTLS sessions established.").one(Counter::DtlsSessions),
+        counter(
+            "turnstone_dtls_sessions_ended_total",
+            "Established DTLS sessions that ended, by reason.",
+        )
+        .by(
+            "reason",
+            ConnectionEnd::ALL,
+            ConnectionEnd::label,
+            Counter::DtlsSessionsEnded,
+        ),
+        gauge(
+            "turnstone_dtls_handshaking",
+            "DTLS handshakes going on of clients that have returned their cookie.",
+        )
+        .one(Counter::DtlsHandshaking),
+        counter(
+            "turnstone_dtls_handshakes_total",
+            "DTLS handshakes completed.",
+        )
+        .one(Counter::DtlsHandshakes),
+        counter(
+            "turnstone_dtls_handshakes_failed_total",
+            "DTLS handshakes that failed, by reason.",
+        )
+        .by(
+            "reason",
+            HandshakeFailure::ALL,
+            HandshakeFailure::label,
+            Counter::DtlsHandshakesFailed,
+        ),
     ]
 }
 

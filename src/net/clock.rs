@@ -18,6 +18,11 @@ impl Clock {
         }
     }
 
+    /// The time that it calls zero.
+    pub const fn origin(&self) -> StdInstant {
+        self.origin
+    }
+
     /// What time it is. Costs some tens of nanoseconds: read it once per pass.
     pub fn now(&self) -> Now {
         let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -64,6 +64,8 @@ pub struct ListenerSockets {
     pub tcp: Vec<TcpListener>,
     /// Those whose clients speak TLS, bound by a call of their own.
     pub tls: Vec<TcpListener>,
+    /// Those whose clients speak DTLS and nothing else, bound by a call of their own.
+    pub dtls: Vec<UdpListener>,
 }
 
 /// What [`bind_group`] bound.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
+use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 
 /// Batches that one pass receives from one listener.
@@ -50,14 +51,27 @@ impl Shard {
 
     fn handle_batch(&mut self, intake: usize, count: usize) {
         let address = self.intakes[intake].listener.address();
+        if self.intakes[intake].plain {
+            self.handle_each(address, count, Self::handle_client_datagram);
+        } else {
+            self.handle_each(address, count, Self::handle_dtls_datagram);
+        }
+        self.buffers.take(count);
+    }
+
+    fn handle_each(
+        &mut self,
+        address: SocketAddr,
+        count: usize,
+        handle: impl Fn(&mut Self, usize, &Received, SocketAddr),
+    ) {
         for i in 0..count {
             if let Some(received) = self.receiving.get(i) {
                 let ip = received.to.unwrap_or(address.ip());
                 let server = SocketAddr::new(ip, address.port());
-                self.handle_client_datagram(i, &received, server);
+                handle(self, i, &received, server);
             }
         }
-        self.buffers.take(count);
     }
 
     fn handle_client_datagram(&mut self, slot: usize, received: &Received, server: SocketAddr) {
@@ -68,6 +82,9 @@ impl Shard {
             server,
         };
         let packet = self.buffers.packet(slot, received.length);
+        if self.dtls.is_some() && packet.first().is_some_and(|first| is_dtls(*first)) {
+            return self.receive_dtls(from, slot, received.length);
+        }
         let verdict = self.server.handle_client(self.now, from, packet);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
         self.follow(route);

@@ -10,7 +10,7 @@ use super::relays::Relays;
 use super::token::Token;
 use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
 use crate::turn::{
-    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Verdict,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
 };
 
 /// A verdict whose payload is a place instead of a borrow.
@@ -104,6 +104,9 @@ impl Shard {
         let span = self
             .buffers
             .enclose(payload, prefix.as_bytes(), prefix.padding());
+        if to.transport == Transport::Dtls {
+            return self.queue_sealed(to, span, relayed);
+        }
         if !self.queue_for_client(to, span, Some(relayed)) {
             let stats = self.server.stats_mut();
             stats.relay_failed(relayed.direction, relayed.bytes, Reason::ClientBacklog);
@@ -111,7 +114,12 @@ impl Shard {
     }
 
     /// Queues a message; false when there is no way to the client.
-    fn queue_for_client(&mut self, to: FiveTuple, span: Span, relayed: Option<Relayed>) -> bool {
+    pub(super) fn queue_for_client(
+        &mut self,
+        to: FiveTuple,
+        span: Span,
+        relayed: Option<Relayed>,
+    ) -> bool {
         let Some((via, source)) = self.way_to(&to) else {
             tracing::trace!(client = %to.client, "no way to the client");
             return false;
@@ -184,7 +192,11 @@ impl Shard {
             let Some((to, response)) = self.server.poll_response() else {
                 return;
             };
-            if let Some(span) = self.buffers.copy(&[response]) {
+            let bytes = match (&mut self.dtls, to.transport) {
+                (Some(dtls), Transport::Dtls) => dtls.seal(&to, response).ok(),
+                _ => Some(response),
+            };
+            if let Some(span) = bytes.and_then(|bytes| self.buffers.copy(&[bytes])) {
                 self.queue_for_client(to, span, None);
             }
         }

@@ -19,7 +19,7 @@ use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
-use crate::transport::{TlsScratch, TlsServer};
+use crate::transport::{DtlsSessions, TlsScratch, TlsServer};
 use crate::turn::{ConnectionEnd, Event, PeerConnectionId, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
@@ -33,6 +33,8 @@ const CLOSED_PER_PASS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) listener: UdpListener,
+    /// Clients may come without DTLS.
+    pub(super) plain: bool,
     pub(super) expected: usize,
     pub(super) last_pass: u32,
 }
@@ -61,6 +63,7 @@ pub(super) struct Shard {
     pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
     /// The one that was joined by the request in hand.
     pub(super) just_joined: Option<ConnectionId>,
+    pub(super) dtls: Option<DtlsSessions>,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
     pub(super) buffers: Buffers,
@@ -77,18 +80,23 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(setup: ShardSetup, poller: Epoll) -> Self {
-        let intake = |listener| Intake {
-            listener,
-            expected: 1,
-            last_pass: 0,
+        let intake = |plain| {
+            move |listener| Intake {
+                listener,
+                plain,
+                expected: 1,
+                last_pass: 0,
+            }
         };
+        let plain = setup.sockets.udp.into_iter().map(intake(true));
+        let over_dtls = setup.sockets.dtls.into_iter().map(intake(false));
         Self {
             index: setup.index,
             poller,
             server: Server::new(setup.server),
             now: setup.clock.now(),
             pass: 0,
-            intakes: setup.sockets.udp.into_iter().map(intake).collect(),
+            intakes: plain.chain(over_dtls).collect(),
             acceptors: Acceptors::new(setup.sockets.tcp, setup.sockets.tls),
             tls: setup.tls,
             tls_scratch: TlsScratch::default(),
@@ -100,6 +108,9 @@ impl Shard {
             connections: Connections::new(setup.streams),
             joined: HashMap::new(),
             just_joined: None,
+            dtls: setup
+                .dtls
+                .map(|dtls| dtls.open(&setup.streams, setup.clock)),
             doomed: Vec::new(),
             buffers: Buffers::default(),
             receiving: ReceiveBatch::default(),
@@ -137,7 +148,7 @@ impl Shard {
                 (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
             }
         }
-        let closed = self.close_overdue();
+        let closed = self.close_overdue() | self.serve_dtls();
         self.finish_pass();
         if expired || closed || !events.is_empty() {
             self.publisher.note_change();
@@ -166,13 +177,23 @@ impl Shard {
                     self.server.handle_event(self.now, Event::Policy(policy));
                     self.drain();
                 }
+                Message::SetDtlsIdentity(identity) => {
+                    if let Some(dtls) = &mut self.dtls {
+                        dtls.set_identity(identity);
+                    }
+                }
                 Message::Letter(letter) => {
                     self.server.handle_event(self.now, Event::Letter(letter));
                     self.drain();
                 }
                 Message::SetTls(tls) => self.tls = Some(tls),
                 Message::ClosePeer(id) => self.close_peer_here(id),
-                Message::SetStreams(limits) => self.connections.set_limits(limits),
+                Message::SetStreams(limits) => {
+                    self.connections.set_limits(limits);
+                    if let Some(dtls) = &mut self.dtls {
+                        dtls.set_limits(super::dtls::limits(&limits));
+                    }
+                }
                 Message::Stop => self.stopping = true,
             }
         }
@@ -221,6 +242,7 @@ impl Shard {
             self.server.poll_timeout(),
             self.connections.next_deadline(),
             self.acceptors.resumes_at(),
+            self.dtls.as_ref().and_then(DtlsSessions::poll_timeout),
             self.publisher.deadline(),
         ];
         let first: Option<Instant> = dues.into_iter().flatten().min();
@@ -231,6 +253,7 @@ impl Shard {
         while let Some(id) = self.connections.any() {
             self.close(id, ConnectionEnd::Shutdown);
         }
+        self.close_dtls();
         self.finish_pass();
         self.publisher.publish_now(self.server.stats());
         tracing::debug!(shard = self.index, "the shard has stopped");

@@ -11,7 +11,7 @@ use super::mailbox::{Mail, Message};
 use super::token::Token;
 use super::{ShardSetup, StreamLimits};
 use crate::net::{Epoll, Interest};
-use crate::transport::TlsServer;
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Policy, Stats};
 
 /// A shard that runs on its own thread.
@@ -67,7 +67,8 @@ pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
 }
 
 fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
-    for (i, listener) in setup.sockets.udp.iter().enumerate() {
+    let listeners = setup.sockets.udp.iter().chain(&setup.sockets.dtls);
+    for (i, listener) in listeners.enumerate() {
         poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
     }
     let acceptors = setup.sockets.tcp.iter().chain(&setup.sockets.tls);
@@ -86,6 +87,11 @@ impl ShardHandle {
     /// Gives the shard a new snapshot of the operator's decisions.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.say(Message::SetPolicy(policy));
+    }
+
+    /// Gives the shard the certificate and key of the DTLS sessions that begin from now on.
+    pub fn set_dtls_identity(&self, identity: Option<Arc<DtlsIdentity>>) {
+        self.say(Message::SetDtlsIdentity(identity));
     }
 
     /// Gives the shard what TLS sessions start from, from now on.

@@ -6,13 +6,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::StreamLimits;
 use crate::net::Waker;
-use crate::transport::TlsServer;
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Letter, PeerConnectionId, Policy};
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(super) enum Message {
     SetPolicy(Arc<Policy>),
+    SetDtlsIdentity(Option<Arc<DtlsIdentity>>),
     /// From the core of another shard.
     Letter(Letter),
     SetStreams(StreamLimits),

@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod datagrams;
 mod dispatch;
+mod dtls;
 mod event_loop;
 mod flush;
 mod handle;
@@ -37,7 +38,7 @@ pub use mailbox::{Mail, Mailbox};
 
 use crate::net;
 use crate::stun::ChannelRange;
-use crate::transport::TlsServer;
+use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{self, Stats};
 
 /// Limits on stream clients, and what they may send.
@@ -80,6 +81,15 @@ impl Default for StreamLimits {
 /// Called with the counters at most every 100 ms while they change, and once at the end.
 pub type Publish = Box<dyn FnMut(&Stats) + Send>;
 
+/// What the DTLS sessions of a shard start with, beside the limits on stream clients, which hold for them
+/// too.
+pub struct DtlsSetup {
+    /// Certificate and key; none until there are any.
+    pub identity: Option<Arc<DtlsIdentity>>,
+    /// Keys the cookies; from the operating system's generator.
+    pub cookie_key: [u8; 32],
+}
+
 /// What a shard starts with.
 pub struct ShardSetup {
     /// Which shard this is, from zero; names the thread.
@@ -100,6 +110,8 @@ pub struct ShardSetup {
     pub mail: Arc<Mail>,
     /// Its own mailbox.
     pub mailbox: Mailbox,
+    /// How DTLS clients are served; none when they are not.
+    pub dtls: Option<DtlsSetup>,
     /// Takes the counters.
     pub publish: Publish,
     /// The clock that all shards share.

@@ -150,7 +150,8 @@ impl Shard {
         }
     }
 
-    fn follow_frame(&mut self, route: Route) {
+    /// Follows what came of a message that did not arrive in a slot of its own.
+    pub(super) fn follow_frame(&mut self, route: Route) {
         if let Route::ToClient(_, _, payload) = route {
             // There is no head room between the frames of a stream, and nothing that needs it.
             let stats = self.server.stats_mut();

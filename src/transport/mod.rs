@@ -1,11 +1,16 @@
 //! Sessions between a connection and the messages in it; no socket is touched here.
 
 mod certificate;
+mod dtls;
 mod proxy_protocol;
 mod stream;
 mod tls;
 
 pub use certificate::{Certificate, CertificateError, CertificatePart, CertificateWarning};
+pub use dtls::{
+    DtlsIdentity, DtlsKeyError, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls,
+    is_hello,
+};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
 pub use tls::{NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};

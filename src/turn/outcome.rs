@@ -90,11 +90,13 @@ pub enum Reason {
     ClientBacklog,
     /// The datagram does not fit the message that would carry it.
     TooLarge,
+    /// A DTLS datagram of no session, or with nothing in it that can be read.
+    BadRecord,
 }
 
 impl Reason {
     /// Every reason, in label order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Unclassified,
         Self::Malformed,
         Self::BadFingerprint,
@@ -117,6 +119,7 @@ impl Reason {
         Self::SendFailed,
         Self::ClientBacklog,
         Self::TooLarge,
+        Self::BadRecord,
     ];
 
     /// The metric label.
@@ -144,6 +147,7 @@ impl Reason {
             Self::SendFailed => "send_failed",
             Self::ClientBacklog => "client_backlog",
             Self::TooLarge => "too_large",
+            Self::BadRecord => "bad_record",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::allocation::Allocations;
@@ -257,6 +257,13 @@ impl Server {
     /// Whether `client` has an allocation, live or being opened, or one that awaits it (RFC 8016).
     pub fn has_allocation(&self, client: &FiveTuple) -> bool {
         self.allocations.key(client).is_some() || self.is_awaited(client)
+    }
+
+    /// Whether a datagram of `bytes` bytes that comes before any proof of its source may be answered with
+    /// no more than that (requirement S7); if so it is charged.
+    pub fn may_answer_stranger(&mut self, now: Now, client: IpAddr, bytes: usize) -> bool {
+        let rate = self.policy.limits.reflection_bytes_per_second / u32::from(self.shards);
+        self.rate_limit.allows(client, bytes, rate, now.instant)
     }
 
     /// The counters.

@@ -98,6 +98,8 @@ pub enum ConnectionEnd {
     Handshake,
     /// The TLS session broke: a record that does not decrypt, or an alert.
     Session,
+    /// The client has begun another session from the same address and port (RFC 6347 §4.2.8).
+    Replaced,
     /// The client did not read what it was sent.
     Backlog,
     /// A limit on connections was reached.
@@ -224,6 +226,16 @@ pub enum Counter {
     PeerConnectionsOpened(PeerOrigin),
     /// Peer data connections ended.
     PeerConnectionsEnded(PeerEnd),
+    /// DTLS sessions established, a gauge.
+    DtlsSessions,
+    /// DTLS handshakes that are going on, a gauge.
+    DtlsHandshaking,
+    /// DTLS handshakes completed.
+    DtlsHandshakes,
+    /// DTLS handshakes that failed.
+    DtlsHandshakesFailed(HandshakeFailure),
+    /// Established DTLS sessions that ended.
+    DtlsSessionsEnded(ConnectionEnd),
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -294,6 +306,7 @@ labels! {
         Silent => "silent",
         Handshake => "handshake",
         Session => "session",
+        Replaced => "replaced",
         Backlog => "backlog",
         Refused => "refused",
         PeerGone => "peer_gone",
@@ -344,8 +357,13 @@ const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
 const PEER_CONNECTIONS: usize = ICMP_REPORTS + 1;
 const PEER_CONNECTIONS_OPENED: usize = PEER_CONNECTIONS + 1;
 const PEER_CONNECTIONS_ENDED: usize = PEER_CONNECTIONS_OPENED + PeerOrigin::ALL.len();
+const DTLS_SESSIONS: usize = PEER_CONNECTIONS_ENDED + PeerEnd::ALL.len();
+const DTLS_HANDSHAKING: usize = DTLS_SESSIONS + 1;
+const DTLS_HANDSHAKES: usize = DTLS_HANDSHAKING + 1;
+const DTLS_HANDSHAKES_FAILED: usize = DTLS_HANDSHAKES + 1;
+const DTLS_SESSIONS_ENDED: usize = DTLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = PEER_CONNECTIONS_ENDED + PeerEnd::ALL.len();
+pub const SLOTS: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -389,6 +407,11 @@ impl Counter {
             Self::PeerConnections => PEER_CONNECTIONS,
             Self::PeerConnectionsOpened(origin) => PEER_CONNECTIONS_OPENED + origin as usize,
             Self::PeerConnectionsEnded(end) => PEER_CONNECTIONS_ENDED + end as usize,
+            Self::DtlsSessions => DTLS_SESSIONS,
+            Self::DtlsHandshaking => DTLS_HANDSHAKING,
+            Self::DtlsHandshakes => DTLS_HANDSHAKES,
+            Self::DtlsHandshakesFailed(failure) => DTLS_HANDSHAKES_FAILED + failure as usize,
+            Self::DtlsSessionsEnded(end) => DTLS_SESSIONS_ENDED + end as usize,
         }
     }
 }

@@ -51,6 +51,10 @@ pub fn tcp(client: &str) -> FiveTuple {
     five_tuple(Transport::Tcp, client)
 }
 
+pub fn dtls(client: &str) -> FiveTuple {
+    five_tuple(Transport::Dtls, client)
+}
+
 fn five_tuple(transport: Transport, client: &str) -> FiveTuple {
     let client = address(client);
     let server = if client.is_ipv4() {

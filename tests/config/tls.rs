@@ -231,6 +231,79 @@ fn no_key_is_shown() {
     assert!(!format!("{report}{report:?}").contains(&secret));
 }
 
+/// Whether DTLS is served with a certificate whose key is of `kind`, and what is said of it.
+fn dtls(kind: Option<&'static rcgen::SignatureAlgorithm>, rest: &str) -> Result<Config, String> {
+    let key = match kind {
+        Some(kind) => KeyPair::generate_for(kind),
+        None => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048),
+    };
+    let key = key.expect("a key");
+    let params = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
+    let chain = params.self_signed(&key).expect("a certificate").pem();
+    let config = load(&chain, &key.serialize_pem(), rest);
+    config.map_err(|report| shown(&report).join("\n"))
+}
+
+#[test]
+fn dtls_is_served_as_soon_as_a_key_can() {
+    assert!(!defaults().tls.dtls);
+    for kind in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+    ] {
+        for rest in ["", "[tls]\ndtls = true"] {
+            let config = dtls(Some(kind), rest).expect("it is valid");
+            assert!(config.tls.dtls && config.warnings.is_empty());
+        }
+        let config = dtls(Some(kind), "[tls]\ndtls = false").expect("it is valid");
+        assert!(!config.tls.dtls && config.warnings.is_empty());
+    }
+}
+
+#[test]
+fn a_key_that_dtls_cannot_use_is_told_of() {
+    for kind in [None, Some(&rcgen::PKCS_ED25519)] {
+        let config = dtls(kind, "").expect("it is valid");
+        assert!(!config.tls.dtls);
+        let lines: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        let expected = "key.pem: not a key on P-256 or P-384, so that DTLS is not served; add a \
+                        [[tls.certificates]] with an ECDSA key (certbot: --key-type ecdsa), or write \
+                        dtls = false in [tls]";
+        assert!(
+            matches!(&lines[..], [line] if line.ends_with(expected)),
+            "{lines:?}"
+        );
+        assert!(lines[0].contains("turnserver.toml:3: warning: tls.certificates[0].key: "));
+        let config = dtls(kind, "[tls]\ndtls = false").expect("it is valid");
+        assert!(config.warnings.is_empty());
+        assert_eq!(
+            dtls(kind, "[tls]\ndtls = true").expect_err("a problem"),
+            "turnserver.toml:5: tls.dtls: DTLS needs a key on P-256 or P-384, and no certificate has \
+             one; add a [[tls.certificates]] with an ECDSA key (certbot: --key-type ecdsa)"
+        );
+    }
+}
+
+#[test]
+fn a_second_certificate_may_serve_dtls() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = directory.path();
+    let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let key = key.expect("a key");
+    let params = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
+    let chain = params.self_signed(&key).expect("a certificate").pem();
+    write(at, "chain.pem", &chain);
+    write(at, "key.pem", &key.serialize_pem());
+    write_certificate(at, "ec-chain.pem", "ec-key.pem");
+    let second = CERTIFICATE
+        .replace("\"chain", "\"ec-chain")
+        .replace("\"key", "\"ec-key");
+    write(at, "turnserver.toml", &format!("{CERTIFICATE}{second}"));
+    let path = at.join("turnserver.toml");
+    let config = Config::load(Some(&path), &Overrides::default()).expect("it is valid");
+    assert!(config.tls.dtls && config.warnings.is_empty());
+}
+
 /// What a reload from `running` to `next` applies, and what needs a restart.
 fn follow(running: Config, next: Config) -> (Config, Vec<&'static str>, Vec<&'static str>) {
     let (config, changes) = next.follow(&running);
@@ -259,4 +332,12 @@ fn a_reload_switches_tls_neither_on_nor_off() {
     let (config, applied, restart) = follow(load_good(""), defaults());
     assert_eq!(config.tls.certificates.len(), with_tls.len());
     assert_eq!((applied.len(), restart), (0, vec!["tls.listen"]));
+}
+
+#[test]
+fn a_reload_switches_dtls_neither_on_nor_off() {
+    let (on, off) = (load_good(""), load_good("[tls]\ndtls = false"));
+    let (config, _, restart) = follow(on, off);
+    assert!(config.tls.dtls);
+    assert_eq!(restart, ["tls.dtls"]);
 }

@@ -43,6 +43,24 @@ fn uclient_in_a_crowd_over_tls_loses_nothing() {
     over_tls(test, "-s -m 20 -n 50", 1000);
 }
 
+/// Debian's client draws the version of DTLS, so that it often comes with 1.0; it tries again by itself.
+#[test]
+fn uclient_relays_over_dtls() {
+    let test = "uclient_relays_over_dtls";
+    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+        return;
+    }
+    let secured = Secured::start(LOOPBACK_PEERS);
+    let peer = Peer::at("127.0.0.1");
+    let flags = format!("-S -s -m 1 {} {}", peer.flags(), account());
+    for server in [secured.tls, secured.server.address()] {
+        let runs = std::iter::repeat_with(|| Tally::at(server, &flags)).take(30);
+        let mut runs = runs.skip_while(|run| !run.output.contains("method=DTLSv1.2"));
+        runs.next().expect("a client with DTLS 1.2").check(20);
+    }
+    secured.server.stop();
+}
+
 #[test]
 fn uclient_asks_for_ipv4_by_name() {
     echoes("uclient_asks_for_ipv4_by_name", "-s -X", 100);

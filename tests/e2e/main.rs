@@ -13,6 +13,9 @@ mod client;
 mod confined;
 mod coturn_tools;
 mod dialogue;
+mod dtls;
+#[path = "../shard/dtls_link.rs"]
+mod dtls_link;
 mod dual_allocation;
 mod families;
 mod fragments;

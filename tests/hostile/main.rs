@@ -9,6 +9,8 @@ mod access_token;
 mod channel_data;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../fuzz/dtls.rs"]
+mod dtls;
 #[path = "../fuzz/message.rs"]
 mod message;
 
@@ -24,6 +26,8 @@ const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
 const ACCESS_TOKENS: usize = 30_000;
 const PACKETS: usize = 500_000;
+/// Each of these is several datagrams and, when a cookie is good, a signature.
+const DTLS: usize = 10_000;
 
 #[test]
 fn no_bytes_hurt_the_message_view() {
@@ -47,6 +51,15 @@ fn no_bytes_hurt_channel_data() {
     let mut random = Random(2);
     for _ in 0..CHANNEL_DATA {
         channel_data::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_datagrams_hurt_dtls() {
+    let seeds = seeds_in(&["dtls"]);
+    let mut random = Random(5);
+    for _ in 0..DTLS {
+        dtls::target(&mutate(&seeds, &mut random));
     }
 }
 

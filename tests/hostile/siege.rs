@@ -156,7 +156,10 @@ impl Siege {
             let place = self.random.below(self.seeds.len());
             self.seeds[place].clone_from(&packet);
         }
-        if let Out::ToClient { message, .. } = self.world.send(self.clients[who], &packet) {
+        if let Out::ToClient { message, .. } = self.world.send(self.clients[who], &packet)
+            // Requests without cookie are answered alike over DTLS.
+            && turnstone::stun::Message::parse(&message).is_ok()
+        {
             self.note_ticket(&Response(message));
         }
     }

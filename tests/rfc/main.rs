@@ -15,6 +15,7 @@ mod create_permission;
 mod data;
 mod dialogue;
 mod dont_fragment;
+mod dtls;
 mod dual_allocation;
 mod errors;
 mod even_port;

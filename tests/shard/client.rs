@@ -14,6 +14,7 @@ use turnstone::stun::{
 use turnstone::transport::{Frame, Framer};
 use turnstone::turn::StoredKey;
 
+use crate::dtls_link::{DtlsLink, Version};
 use crate::harness::{PASSWORD, REALM, USER};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Link {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Dtls(Box<DtlsLink>),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
@@ -45,6 +47,10 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
         Self::over(Link::Tcp(stream))
+    }
+
+    pub fn dtls(server: SocketAddr, version: Version) -> Self {
+        Self::over(Link::Dtls(Box::new(DtlsLink::connect(server, version))))
     }
 
     /// A TLS client; the handshake takes place with the first bytes.
@@ -75,6 +81,7 @@ impl Client {
         match &self.link {
             Link::Udp(socket) => socket.local_addr(),
             Link::Tcp(stream) => stream.local_addr(),
+            Link::Dtls(link) => link.socket.local_addr(),
             Link::Tls(session) => session.sock.local_addr(),
         }
         .expect("an address")
@@ -84,6 +91,7 @@ impl Client {
         match &mut self.link {
             Link::Udp(socket) => assert_eq!(socket.send(bytes).expect("sent"), bytes.len()),
             Link::Tcp(stream) => stream.write_all(bytes).expect("sent"),
+            Link::Dtls(link) => link.send(bytes),
             Link::Tls(session) => {
                 session.write_all(bytes).expect("sent");
                 session.flush().expect("sent");
@@ -95,7 +103,7 @@ impl Client {
         match &mut self.link {
             Link::Tcp(stream) => stream,
             Link::Tls(session) => &mut session.sock,
-            Link::Udp(_) => panic!("not a stream"),
+            Link::Udp(_) | Link::Dtls(_) => panic!("not a stream"),
         }
     }
 
@@ -116,6 +124,7 @@ impl Client {
                     buffer.truncate(length);
                     return Some(buffer);
                 }
+                Link::Dtls(link) => return link.receive(),
             };
             let mut input = &self.unread[..];
             let frame = self.framer.next_frame(&mut input).expect("a sound stream");

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
-use turnstone::shard::{HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn};
+use turnstone::shard::{
+    DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
+};
 use turnstone::stun::ChannelRange;
-use turnstone::transport::TlsServer;
+use turnstone::transport::{DtlsIdentity, TlsServer};
 use turnstone::turn::{
     Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
     PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
@@ -26,6 +28,10 @@ pub struct Options {
     pub shards: usize,
     pub streams: StreamLimits,
     pub relay_ports: std::ops::RangeInclusive<u16>,
+    /// The certificate, when DTLS is served; it may be missing.
+    pub dtls: Option<Option<Arc<DtlsIdentity>>>,
+    /// Nothing but DTLS is served over UDP.
+    pub dtls_alone: bool,
     pub mobility: bool,
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
@@ -41,6 +47,8 @@ impl Default for Options {
             shards: 1,
             streams: StreamLimits::default(),
             relay_ports: 20_000..=60_999,
+            dtls: None,
+            dtls_alone: false,
             mobility: false,
             on_start: || {},
             bandwidth: Bandwidth::default(),
@@ -86,7 +94,10 @@ pub fn start(options: &Options) -> Shards {
         published: Vec::new(),
     };
     let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
-    for (index, (sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
+    for (index, (mut sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
+        if options.dtls_alone {
+            sockets.dtls = std::mem::take(&mut sockets.udp);
+        }
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
@@ -107,6 +118,10 @@ pub fn start(options: &Options) -> Shards {
             held: Arc::clone(&held),
             mail: Arc::clone(&mail),
             mailbox,
+            dtls: options.dtls.clone().map(|identity| DtlsSetup {
+                identity,
+                cookie_key: [9; 32],
+            }),
             publish: Box::new(move |stats| {
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {

@@ -3,6 +3,8 @@
 mod certificates;
 mod client;
 mod datagrams;
+mod dtls;
+mod dtls_link;
 mod handshakes;
 mod harness;
 mod mobility;

@@ -178,7 +178,7 @@ impl TlsSession {
     }
 
     fn failure(&self, error: &Error) -> TlsFailure {
-        if self.established {
+        if self.established || !self.connection.is_handshaking() {
             TlsFailure::Session
         } else {
             TlsFailure::Handshake(handshake_failure(error, self.greeted))

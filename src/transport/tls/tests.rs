@@ -57,9 +57,13 @@ struct Pair {
 impl Pair {
     fn new(version: &'static SupportedProtocolVersion, alpn: &[&str]) -> Self {
         let (server, roots) = server();
+        Self::over(&server, client(roots, version, alpn))
+    }
+
+    fn over(server: &TlsServer, client: ClientConnection) -> Self {
         Self {
-            client: client(roots, version, alpn),
-            server: TlsSession::new(&server).unwrap(),
+            client,
+            server: TlsSession::new(server).unwrap(),
             scratch: TlsScratch::default(),
             room: vec![0; TlsSession::LEAST_ROOM],
             step: usize::MAX,
@@ -324,4 +328,44 @@ fn an_endless_handshake_message_is_bounded() {
         }
     }
     panic!("it was all kept");
+}
+
+/// Requirement S11: whatever comes, and however it is cut, the session ends or goes on.
+#[test]
+fn hostile_bytes_end_in_a_failure_or_in_nothing() {
+    let mut state = 1_u64;
+    let mut below = move |limit: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(state >> 33).unwrap() % limit
+    };
+    let (server, roots) = server();
+    for round in 0..500 {
+        let version = [&TLS12, &TLS13][round % 2];
+        let mut pair = Pair::over(&server, client(roots.clone(), version, &[]));
+        if round % 4 < 2 {
+            pair.exchange();
+            pair.client.writer().write_all(&[7; 300]).unwrap();
+        }
+        let mut bytes = Vec::new();
+        while pair.client.wants_write() {
+            pair.client.write_tls(&mut bytes).unwrap();
+        }
+        for _ in 0..below(4) {
+            let at = below(bytes.len());
+            match below(3) {
+                0 => bytes[at] = bytes[at].wrapping_add(1),
+                1 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        pair.step = 1 + below(400);
+        pair.give_server(&bytes);
+        let sealed = pair
+            .server
+            .seal(&[IoSlice::new(b"data")], &mut pair.scratch);
+        assert!(sealed.is_ok() || pair.last.failure.is_some());
+        pair.server.close();
+    }
 }

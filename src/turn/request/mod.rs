@@ -16,7 +16,7 @@ use super::allocation::{Allocation, Neighbour};
 use super::allocation_key::AllocationKey;
 use super::auth::{Authenticated, Failure, authenticate};
 use super::comprehension::unknown_required;
-use super::five_tuple::{Family, FiveTuple};
+use super::five_tuple::{Family, FiveTuple, Transport};
 use super::oauth::OAuth;
 use super::outcome::{Reason, Verdict};
 use super::policy::Policy;
@@ -268,9 +268,9 @@ impl Server {
     }
 }
 
-/// Whether nobody can have forged the source: a stream needed a handshake.
+/// Whether nobody can have forged the source: streams and DTLS need a handshake.
 fn message_is_solicited(from: &FiveTuple) -> bool {
-    from.transport.is_stream()
+    from.transport != Transport::Udp
 }
 
 /// The counted method of a request, or none when requests of `method` are not served.

@@ -1,0 +1,7 @@
+//! Sessions with the library as client, on virtual time.
+
+mod attacks;
+mod handshakes;
+mod limits;
+mod link;
+mod world;
