@@ -1,15 +1,18 @@
 //! A server that has given up what it does not need: root, files, system calls.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::certificates::{Issuer, Kind};
 use super::client::Client;
 use super::dialogue::Dialogue;
+use super::metrics::Metrics;
 use super::process::{root, run, skip, until};
 use super::relaying::echo_peer;
 use super::server::{Server, binary, free_port};
@@ -113,6 +116,35 @@ async fn without_files_and_system_calls_it_does_all_that_it_should() {
     assert_eq!(status.and_then(|status| status.code()), Some(0));
     assert!(!server.log().contains("panicked"), "{}", server.log());
     assert!(!files.path("control.sock").exists(), "it is removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_behind_links_are_read_again() {
+    let (issuer, archive) = (Issuer::new(), tempfile::tempdir().unwrap());
+    let issue = || issuer.issue(Kind::Ec, &["127.0.0.1"]);
+    issue().write(archive.path(), "ec");
+    let tls = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let files = Files::new(&format!(
+        "{CONFINED}[tls]\nlisten = [\"{tls}\"]\n\
+         [[tls.certificates]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n"
+    ));
+    for part in ["chain.pem", "key.pem"] {
+        let target = archive.path().join(format!("ec-{part}"));
+        symlink(target, files.path(part)).unwrap();
+    }
+    let server = files.server();
+    issue().write(archive.path(), "ec");
+    let reloads = "turnstone_certificate_reloads_total";
+    let renewed = |metrics: &Metrics| metrics.sum(reloads) > 0.0;
+    let metrics = server.metrics_when(renewed);
+    assert!(renewed(&metrics) && metrics.with(reloads, "refused") == 0.0);
+    let (peer, echo) = echo_peer("127.0.0.1").await;
+    let client = Client::tls(tls, issuer.client()).await;
+    client.send(b"in secret", peer).await;
+    assert_eq!(client.receive().await.unwrap().0, b"in secret");
+    client.close().await;
+    echo.abort();
+    server.stop();
 }
 
 #[test]
