@@ -6,6 +6,7 @@
 //! 5  main, cli
 //! 4  control                                     may wait: HTTP, signals
 //! 3  shard                                       one thread per core; never waits
+//!    load                                        the load tester
 //! 2  transport · net · metrics · credentials · config · probe
 //! 1  turn                                        the rules
 //! 0  stun · time                                 the wire; values
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod credentials;
+pub mod load;
 pub mod metrics;
 pub mod net;
 pub mod probe;

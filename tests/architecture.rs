@@ -195,6 +195,26 @@ fn crates_stay_at_home() {
 }
 
 #[test]
+fn crates_named_like_rooms_are_told_from_them() {
+    refused("shard/mod.rs", "use turn::proto::PROTO_UDP;", "1");
+    refused(
+        "shard/mod.rs",
+        "use crate::turn;\nfn f() { ::turn::x() }",
+        "2",
+    );
+    refused(
+        "shard/mod.rs",
+        "use crate::turn;\nuse ::turn::{proto};",
+        "2",
+    );
+    accepted("shard/mod.rs", "use crate::turn; fn f(a: turn::Setup) {}");
+    accepted(
+        "load/wire.rs",
+        "use ::stun::message::Message; use crate::stun;",
+    );
+}
+
+#[test]
 fn unsafe_stays_in_its_file() {
     refused("net/udp.rs", "fn f() {\n    unsafe { g() }\n}", "2");
     accepted("net/linux/epoll.rs", "unsafe fn f() {}");

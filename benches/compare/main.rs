@@ -1,125 +1,168 @@
-//! Turnstone against Debian's coturn in the same run: CPU time per relayed packet, and memory per idle
-//! allocation.
+//! Turnstone against Debian's coturn in the same run: what a packet, an allocation, an answer costs.
 //!
-//! `cargo bench --bench compare` starts both servers by turns on the first core and sends from the
-//! second. Without coturn (`apt install coturn`) it measures Turnstone alone and says so.
+//! `cargo bench --bench compare` starts both servers by turns on the first core, loads them from the
+//! second by the room `load` (what `turnstone bench` is made of), prints medians and ratios and writes
+//! `compare.json` and `compare.html` below `target/compare`. Without coturn (`apt install coturn`) it
+//! measures Turnstone alone and says so. `benches/README.md` says what the figures mean.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a benchmark prints its result"
 )]
 
-mod client;
+mod cases;
+mod outcome;
 mod process;
 
-use std::io;
-use std::net::SocketAddr;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use client::{Crowd, Delivered};
+use cases::Case;
+use outcome::Outcome;
 use process::{Process, Server};
+use turnstone::load::{self, Progress, Report};
 
-/// Allocations of the relay workloads.
-const ALLOCATIONS: usize = 100;
-/// Allocations of the memory workload.
-const IDLE: usize = 10_000;
-/// Allocations before memory is looked at: what is reserved once is not counted.
-const WARM_UP: usize = 100;
-/// How often each server is measured; medians are reported.
-const ROUNDS: usize = 3;
-/// How long one measurement takes.
-const DURATION: Duration = Duration::from_secs(3);
+/// What the command line asks for: `cargo bench --bench compare -- --rounds 5 --only tcp`.
+struct Options {
+    /// How often each server is measured; medians count.
+    rounds: usize,
+    /// How long each time.
+    duration: Duration,
+    /// Only the cases whose name contains this.
+    only: Option<String>,
+    /// Fail when something is grossly wrong.
+    assert: bool,
+}
 
-fn main() -> io::Result<()> {
-    if std::env::args().any(|argument| argument == "--test") {
-        // `cargo test --benches` only wants to know that it still works.
-        let process = Process::start(Server::Turnstone)?;
-        return relay(&process, 2, 160, Duration::from_millis(200)).map(|_| ());
+impl Options {
+    fn of(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self {
+            rounds: 3,
+            duration: Duration::from_secs(3),
+            only: None,
+            assert: false,
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--rounds" => options.rounds = number(value()?)?,
+                "--seconds" => options.duration = Duration::from_secs(number(value()?)? as u64),
+                "--only" => options.only = Some(value()?.clone()),
+                "--assert" => options.assert = true,
+                // What cargo passes.
+                "--bench" => {}
+                _ => {
+                    return Err(format!(
+                        "{argument} is not known; there are --rounds N, --seconds N, --only NAME, --assert"
+                    ));
+                }
+            }
+        }
+        Ok(options)
     }
+
+    fn wants(&self, case: &Case) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|only| case.name.contains(only))
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or(format!("{text:?}: write a number from 1 on"))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let directory = directory()?;
+    if arguments.iter().any(|argument| argument == "--test") {
+        // `cargo test --benches` only wants to know that it still works.
+        return smoke(&directory);
+    }
+    let options = Options::of(&arguments)?;
+    process::take_precedence();
     process::pin(1)?;
-    let servers: Vec<Server> = Server::ALL
-        .into_iter()
-        .filter(Server::is_installed)
-        .collect();
+    let installed = Server::ALL.into_iter().filter(Server::is_installed);
+    let servers: Vec<Server> = installed.collect();
     if !servers.contains(&Server::Coturn) {
         eprintln!("coturn is not installed: Turnstone is measured alone (apt install coturn)");
     }
-    for server in &servers {
-        let bytes = memory(*server)?;
-        println!("{server}: {bytes} bytes of memory per idle allocation, of {IDLE}");
+    let mut outcomes = Vec::new();
+    for case in cases::all().into_iter().filter(|case| options.wants(case)) {
+        outcomes.push(compare(&case, &servers, &options, &directory)?);
     }
-    for payload in [160, 1200] {
-        compare_relaying(&servers, payload)?;
+    outcome::publish(&outcomes, &directory)?;
+    if options.assert {
+        outcome::assert_sane(&outcomes)?;
     }
     Ok(())
 }
 
 /// By turns, so that the machine's moods strike all alike.
-fn compare_relaying(servers: &[Server], payload: usize) -> io::Result<()> {
-    let mut results = vec![Vec::new(); servers.len()];
-    for _ in 0..ROUNDS {
-        for (server, results) in servers.iter().zip(&mut results) {
-            let process = Process::start(*server)?;
-            results.push(relay(&process, ALLOCATIONS, payload, DURATION)?);
+fn compare(
+    case: &Case,
+    servers: &[Server],
+    options: &Options,
+    directory: &Path,
+) -> Result<Outcome, Box<dyn Error>> {
+    let mut reports = vec![Vec::new(); servers.len()];
+    for round in 1..=options.rounds {
+        for (server, reports) in servers.iter().zip(&mut reports) {
+            let report = measure(case, *server, options.duration, directory)?;
+            let value = (case.value)(&report);
+            eprintln!(
+                "{}, round {round}, {server}: {}",
+                case.name,
+                value.map_or("nothing measured".to_owned(), |value| format!(
+                    "{value:.2} {}",
+                    case.unit
+                ))
+            );
+            reports.push(report);
         }
     }
-    for (server, mut results) in servers.iter().zip(results) {
-        results.sort_by(|a, b| a.nanos_per_packet.total_cmp(&b.nanos_per_packet));
-        let Some(median) = results.get(results.len() / 2) else {
-            continue;
-        };
-        println!(
-            "{server}: {payload} bytes both ways on {ALLOCATIONS} channels: {:.2} µs of CPU time \
-             per relayed packet, {} packets, {:.3} % lost",
-            median.nanos_per_packet / 1000.0,
-            median.packets,
-            median.loss * 100.0,
-        );
+    let reports = servers.iter().copied().zip(reports);
+    Ok(Outcome::of(case.clone(), reports))
+}
+
+fn measure(
+    case: &Case,
+    server: Server,
+    duration: Duration,
+    directory: &Path,
+) -> Result<Report, Box<dyn Error>> {
+    let process = Process::start(server, directory)?;
+    let plan = cases::plan(case, &process, duration);
+    Ok(load::run(
+        &plan,
+        &Progress::default(),
+        &AtomicBool::new(false),
+    )?)
+}
+
+fn smoke(directory: &Path) -> Result<(), Box<dyn Error>> {
+    for mut case in cases::all() {
+        case.clients = case.clients.min(4);
+        let report = measure(
+            &case,
+            Server::Turnstone,
+            Duration::from_millis(100),
+            directory,
+        )?;
+        let outcome = Outcome::of(case, [(Server::Turnstone, vec![report])]);
+        outcome::publish(&[outcome], directory)?;
     }
     Ok(())
 }
 
-/// What one relay measurement found.
-#[derive(Clone, Copy)]
-struct Relayed {
-    nanos_per_packet: f64,
-    packets: u64,
-    loss: f64,
-}
-
-fn relay(
-    process: &Process,
-    allocations: usize,
-    payload: usize,
-    duration: Duration,
-) -> io::Result<Relayed> {
-    let mut crowd = Crowd::allocate(process.address(), allocations)?;
-    crowd.bind_channels()?;
-    crowd.exchange(payload, Duration::from_millis(200))?;
-    let before = process.cpu_nanos()?;
-    let Delivered { sent, received } = crowd.exchange(payload, duration)?;
-    let nanos = process.cpu_nanos()? - before;
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let relayed = Relayed {
-        nanos_per_packet: nanos as f64 / received.max(1) as f64,
-        packets: received,
-        loss: (sent - received) as f64 / sent.max(1) as f64,
-    };
-    Ok(relayed)
-}
-
-/// Bytes of resident memory that one more idle allocation takes.
-fn memory(server: Server) -> io::Result<u64> {
-    let process = Process::start(server)?;
-    let first = Crowd::allocate(process.address(), WARM_UP)?;
-    let before = process.resident_bytes()?;
-    let rest = Crowd::allocate(process.address(), IDLE - WARM_UP)?;
-    let grown = process.resident_bytes()?.saturating_sub(before);
-    drop((first, rest));
-    Ok(grown / (IDLE - WARM_UP) as u64)
-}
-
-/// The loopback address at `port`.
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+/// `target/compare`, made if it is not there.
+fn directory() -> Result<PathBuf, Box<dyn Error>> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let directory = target.ok_or("no target directory")?.join("compare");
+    std::fs::create_dir_all(&directory)?;
+    Ok(directory)
 }

@@ -3,15 +3,25 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::thread::{available_parallelism, sleep};
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::client::{PASSWORD, REALM, USER, is_serving};
-use crate::loopback;
+pub(crate) const USER: &str = "bench";
+pub(crate) const PASSWORD: &str = "bench";
+const REALM: &str = "bench";
+/// One source makes all the load.
+const TURNSTONE_FILE: &str = "\
+[limits]
+allocations_per_user = 100000
+allocations_per_source = 100000
+reflection_bytes_per_second = \"1GiB\"
+";
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +34,22 @@ impl Server {
     pub(crate) const ALL: [Self; 2] = [Self::Turnstone, Self::Coturn];
 
     pub(crate) fn is_installed(&self) -> bool {
-        let mut command = Command::new(self.program());
-        command.arg("--version").stdout(Stdio::null());
-        command.stderr(Stdio::null()).status().is_ok()
+        self.version().is_some()
+    }
+
+    /// What it calls itself.
+    pub(crate) fn version(&self) -> Option<String> {
+        let output = Command::new(self.program())
+            .arg("--version")
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut version = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let version = version.next_back().unwrap_or_default();
+        Some(match self {
+            Self::Turnstone => version.to_owned(),
+            Self::Coturn => format!("coturn {version}"),
+        })
     }
 
     fn program(self) -> &'static str {
@@ -36,11 +59,11 @@ impl Server {
         }
     }
 
-    fn arguments(self, port: u16) -> Vec<String> {
+    fn arguments(self, port: u16, file: &str) -> Vec<String> {
         let login = format!("{USER}:{PASSWORD}");
         let text = match self {
             Self::Turnstone => format!(
-                "--listen 127.0.0.1:{port} --metrics off --workers 1 --realm {REALM} \
+                "--config {file} --listen 127.0.0.1:{port} --metrics off --workers 1 --realm {REALM} \
                  --user {login} --allow-peer 127.0.0.0/8 --log-level error"
             ),
             Self::Coturn => format!(
@@ -69,12 +92,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(server: Server) -> io::Result<Self> {
+    pub(crate) fn start(server: Server, directory: &Path) -> io::Result<Self> {
         let port = UdpSocket::bind(loopback(0))?.local_addr()?.port();
+        let file = directory.join("turnserver.toml");
+        fs::write(&file, TURNSTONE_FILE)?;
         let mut command = Command::new("taskset");
-        command
-            .args(["-c", "0", server.program()])
-            .args(server.arguments(port));
+        command.args(["-c", "0", server.program()]);
+        command.args(server.arguments(port, &file.to_string_lossy()));
         let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -83,11 +107,13 @@ impl Process {
             child,
             address: loopback(port),
         };
-        for _ in 0..100 {
-            if is_serving(process.address) {
+        for _ in 0..200 {
+            // It listens for datagrams and for connections, in this order or the other.
+            if TcpStream::connect(process.address).is_ok() {
+                sleep(Duration::from_millis(50));
                 return Ok(process);
             }
-            sleep(Duration::from_millis(50));
+            sleep(Duration::from_millis(25));
         }
         Err(io::Error::other(format!(
             "{server} does not answer on port {port}"
@@ -98,21 +124,9 @@ impl Process {
         self.address
     }
 
-    /// CPU time of all its threads so far.
-    pub(crate) fn cpu_nanos(&self) -> io::Result<u64> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanos += first_number(&text);
-        }
-        Ok(nanos)
-    }
-
-    /// Its resident memory.
-    pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        Ok(first_number(line.unwrap_or_default()) * 1024)
+    /// The server's own: taskset becomes it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -124,14 +138,22 @@ impl Drop for Process {
     }
 }
 
-fn first_number(text: &str) -> u64 {
-    let word = text.split_whitespace().next().unwrap_or_default();
-    word.parse().unwrap_or(0)
-}
-
-/// Keeps this thread on one core.
+/// Keeps this thread, and those that it starts, on one core, where there are several.
 pub(crate) fn pin(core: usize) -> io::Result<()> {
+    if available_parallelism().map_or(1, usize::from) <= core {
+        return Ok(());
+    }
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// Puts this thread, and what it starts, before everything else on the machine, where it may.
+pub(crate) fn take_precedence() {
+    let _ = setpriority_process(None, -20);
+}
+
+/// The loopback address at `port`.
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }

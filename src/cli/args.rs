@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchArgs;
 use crate::config::{DEFAULT_REALM, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,8 @@ Examples:
       Show everything that is wrong with the file.
   turnstone nat stun.example.org
       Tell how the NAT between here and that server behaves.
+  turnstone bench relay turn.example.org --user alice --password correct-horse
+      Load a server and tell what it delivers, how fast, and what it loses.
 
 Every key of the file is described in turnserver.toml of the distribution.
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -38,6 +41,7 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
+    Bench(Box<BenchArgs>),
     Check(CheckArgs),
     Credential(CredentialArgs),
     /// Have a running server make no new allocations and end with the last one.

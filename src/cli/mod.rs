@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and everything that can be answered without a server.
 
 mod args;
+mod bench;
 mod check;
 mod credential;
 mod key;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         None => return run::run(cli.flags),
+        Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Credential(args)) => credential::credential(&args),
         Some(Command::Drain(args)) => remote::tell(&args, control::Command::Drain),

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(39_500);
 
 /// Prints what the NAT does, or fails when that cannot be told.
 pub(super) fn nat(args: &NatArgs) -> Result<(), Failure> {
-    let server = resolve(&args.server)?;
+    let server = resolve(&args.server, DEFAULT_PORT)?;
     let patience = args.timeout.unwrap_or(PATIENCE);
     let outcome =
         probe(server, patience).map_err(|error| format!("cannot ask {server}: {error}"))?;
@@ -31,14 +31,14 @@ pub(super) fn nat(args: &NatArgs) -> Result<(), Failure> {
     missing(&findings).map_or(Ok(()), Err)
 }
 
-/// `HOST`, `HOST:PORT`, an address, or a bracketed IPv6 address with a port.
-fn resolve(text: &str) -> Result<SocketAddr, Failure> {
+/// `HOST`, `HOST:PORT`, an address, or a bracketed IPv6 address with a port; without one `default_port`.
+pub(super) fn resolve(text: &str, default_port: u16) -> Result<SocketAddr, Failure> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, DEFAULT_PORT));
+        return Ok(SocketAddr::new(ip, default_port));
     }
     let named = text
         .rsplit_once(':')
@@ -48,7 +48,7 @@ fn resolve(text: &str) -> Result<SocketAddr, Failure> {
         None if text.is_empty() || text.contains(':') => {
             return Err(format!("{text:?} names no server; write HOST or HOST:PORT"));
         }
-        None => (text, DEFAULT_PORT),
+        None => (text, default_port),
     };
     let found = (host, port).to_socket_addrs();
     let found: Vec<_> = found
@@ -196,11 +196,11 @@ mod tests {
             ("[2001:db8::1]", "[2001:db8::1]:3478"),
             ("[2001:db8::1]:80", "[2001:db8::1]:80"),
         ] {
-            let found = resolve(text).map(|address| address.to_string());
+            let found = resolve(text, 3478).map(|address| address.to_string());
             assert_eq!(found.as_deref(), Ok(expected));
         }
         for text in ["", "a:b", "host:99999", "a:b:c"] {
-            assert!(resolve(text).is_err(), "{text}");
+            assert!(resolve(text, 3478).is_err(), "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sockets, the poller and the clocks: all that touches the operating system on a packet's way.
 
 mod buffers;
+mod client;
 mod clock;
 mod error;
 mod fault;
@@ -11,13 +12,14 @@ mod route;
 mod tcp_relay;
 
 pub use buffers::{Buffers, SLOTS, Span};
+pub use client::{connect_stream, open_datagrams};
 pub use clock::Clock;
 pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
 pub use fault::Fault;
 pub use linux::{
     Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness,
-    ReceiveBatch, Received, SendBatch, Waker, descriptor_limit, interfaces, next_icmp_error,
-    raise_descriptor_limit, restrict_system_calls,
+    ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit, interfaces,
+    next_icmp_error, raise_descriptor_limit, restrict_system_calls, send_segments,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

@@ -17,6 +17,7 @@ const LADDER: &[(&str, u8)] = &[
     ("config", 2),
     ("probe", 2),
     ("shard", 3),
+    ("load", 3),
     ("control", 4),
     ("cli", 5),
     ("main", 5),
@@ -48,28 +49,36 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dimpl", &["transport"]),
     ("foldhash", &["turn", "transport", "net", "shard"]),
     ("getrandom", &["config", "credentials", "control", "cli"]),
+    ("hdrhistogram", &["load"]),
     ("hmac", &["stun", "turn"]),
     ("hyper", WAITING),
     ("hyper_util", WAITING),
+    ("indicatif", &["cli"]),
     ("landlock", &["control"]),
     ("libc", &["net"]),
     ("md5", &["turn"]),
+    ("plotters", &["load"]),
     ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
-    ("rustls", &["transport"]),
+    ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
     ("seccompiler", &["net"]),
-    ("serde_json", &["config", "credentials", "control", "cli"]),
+    (
+        "serde_json",
+        &["config", "credentials", "control", "load", "cli"],
+    ),
     ("sha1", &["stun", "turn"]),
     ("sha2", &["stun", "turn"]),
     ("socket2", &["net"]),
     ("strsim", &["config"]),
+    ("stun", &["load"]),
     ("subtle", &["stun", "turn", "transport", "control"]),
     ("tokio", WAITING),
     ("toml", &["config"]),
     ("tracing", ANYWHERE),
     ("tracing_subscriber", &["control"]),
+    ("turn", &["load"]),
     ("x509_cert", &["transport"]),
 ];
 
@@ -224,6 +233,9 @@ fn purity(source: &Source, path: &Path) -> Option<String> {
 fn home(source: &Source, path: &Path) -> Option<String> {
     let room = room(&source.path);
     let (name, rooms) = HOMES.iter().find(|(name, _)| *name == path.segments[0])?;
+    if !path.global && imports_room(source, name) {
+        return None;
+    }
     let at_home = *rooms == ANYWHERE || rooms.contains(&room);
     (!at_home && !path.in_tests).then(|| {
         format!(
@@ -231,6 +243,12 @@ fn home(source: &Source, path: &Path) -> Option<String> {
             rooms.join(", ")
         )
     })
+}
+
+/// Whether `name`, a crate's and a room's too, stands for the room in this file.
+fn imports_room(source: &Source, name: &str) -> bool {
+    let room = ["crate", name];
+    source.paths.iter().any(|path| path.segments == room)
 }
 
 /// Whether it is said where the dependency `name` lives.

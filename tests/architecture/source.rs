@@ -18,6 +18,8 @@ pub(crate) struct Source {
 pub(crate) struct Path {
     pub(crate) segments: Vec<String>,
     pub(crate) line: usize,
+    /// It begins with `::`, so it leads to a crate and nowhere else.
+    pub(crate) global: bool,
     /// It stands in test code.
     pub(crate) in_tests: bool,
 }
@@ -205,6 +207,8 @@ impl Lexer {
 struct Paths<'t> {
     tokens: &'t [Token],
     at: usize,
+    /// The path at hand begins with `::`.
+    global: bool,
     in_tests: bool,
     found: Vec<Path>,
 }
@@ -214,6 +218,7 @@ impl<'t> Paths<'t> {
         let mut paths = Self {
             tokens,
             at: 0,
+            global: false,
             in_tests,
             found: Vec::new(),
         };
@@ -229,8 +234,11 @@ impl<'t> Paths<'t> {
         }
         if self.text(0) == "use" && self.text(1) != "<" {
             self.at += 1;
+            self.global = self.text(0) == "::";
             self.use_tree(&[]);
         } else if self.tokens[self.at].is_word() {
+            let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+            self.global = before.is_some_and(|token| token.text == "::");
             self.inline_path();
         } else {
             self.at += 1;
@@ -302,6 +310,7 @@ impl<'t> Paths<'t> {
         self.found.push(Path {
             segments,
             line,
+            global: self.global,
             in_tests: self.in_tests,
         });
     }

@@ -6,6 +6,7 @@
     reason = "a test helper fails by panicking and says why"
 )]
 
+mod bench;
 mod browsers;
 mod certificates;
 mod chaos;

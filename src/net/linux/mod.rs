@@ -8,9 +8,11 @@ mod address;
 mod epoll;
 mod error_queue;
 mod host;
+mod interrupt;
 mod messages;
 mod options;
 mod pktinfo;
+mod segments;
 mod system_calls;
 mod waker;
 
@@ -19,10 +21,12 @@ pub use epoll::{Epoll, Events, Interest, Readiness};
 pub(super) use error_queue::keep_icmp_errors;
 pub use error_queue::{IcmpError, next_icmp_error};
 pub use host::{Interface, descriptor_limit, interfaces, raise_descriptor_limit};
+pub use interrupt::catch_interrupt;
 pub use messages::{BATCH, Outgoing, ReceiveBatch, Received, SendBatch};
 pub(super) use options::{
     allow_fragmentation, forbid_fragmentation, force_buffer, report_local_address,
 };
+pub use segments::send_segments;
 pub use system_calls::restrict_system_calls;
 pub use waker::Waker;
 

@@ -40,6 +40,11 @@ impl Control {
         }
     }
 
+    /// Makes `header` ask for its bytes to be sent as datagrams of `length` bytes.
+    pub(super) fn set_segment(&mut self, header: &mut msghdr, length: u16) {
+        self.write(header, libc::SOL_UDP, libc::UDP_SEGMENT, length);
+    }
+
     fn write<T: Copy>(&mut self, header: &mut msghdr, level: c_int, kind: c_int, value: T) {
         const { assert!(size_of::<cmsghdr>() + 8 + size_of::<T>() <= Self::ROOM) };
         let size = c_uint::try_from(size_of::<T>()).unwrap_or_default();

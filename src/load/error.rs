@@ -1,0 +1,207 @@
+//! Why a run came to nothing, in words that name the remedy.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::plan::Transport;
+
+/// A run that came to nothing.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Nobody answered for so many seconds.
+    Silent(SocketAddr, Transport, u64),
+    /// The host says that nobody listens.
+    Closed(SocketAddr, Transport),
+    /// The server ended a connection, or something in front of it did.
+    HungUp(SocketAddr),
+    /// No TLS session came about, for this reason.
+    Handshake(SocketAddr, String),
+    /// The answer is no STUN message, or not one to the request.
+    NotStun(SocketAddr),
+    /// The server asks for credentials and there are none.
+    NoLogin(SocketAddr),
+    /// Username or password are wrong.
+    WrongLogin(String),
+    /// The server's realm is the first, not the second.
+    WrongRealm(String, String),
+    /// 403: the server does not relay to this address.
+    RefusedPeer(SocketAddr),
+    /// 486 or 508 after so many allocations.
+    Exhausted(u16, u64),
+    /// Another error response: to what, its code and reason.
+    Refused(&'static str, u16, String),
+    /// The answer was signed with another key, or not at all.
+    Forged(SocketAddr),
+    /// So many files are needed and so many may be open.
+    Descriptors(usize, u64),
+    /// A process that is not there, or not ours to look at.
+    NoProcess(u32),
+    /// The address is not one of this host.
+    NotLocal(IpAddr),
+    /// No socket could be made for this reason.
+    Socket(io::Error),
+    /// The user has stopped it before there was anything to tell.
+    Interrupted,
+    /// A mistake of ours.
+    Bug(&'static str),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLogin(server) => write!(
+                f,
+                "{server} asks for credentials; give --user and --password, or --secret"
+            ),
+            Self::WrongLogin(user) => write!(
+                f,
+                "the server refuses user {user:?} (401): the username or the password (or --secret) is \
+                 wrong, or time-limited credentials have expired"
+            ),
+            Self::WrongRealm(found, wanted) => write!(
+                f,
+                "the server's realm is {found:?}, not {wanted:?}; correct --realm, or leave it out to \
+                 take the server's"
+            ),
+            Self::RefusedPeer(peer) => refused_peer(f, peer),
+            Self::Exhausted(code, made) => exhausted(f, *code, *made),
+            Self::Refused(what, code, reason) => {
+                write!(f, "the server refuses {what} with error {code} {reason:?}")
+            }
+            Self::Forged(server) => write!(
+                f,
+                "an answer of {server} is not signed with the password; something between may have \
+                 changed it"
+            ),
+            Self::Interrupted => f.write_str("interrupted before anything was measured"),
+            Self::Bug(what) => write!(f, "a mistake in the load tester: {what}"),
+            _ => self.write_network(f),
+        }
+    }
+}
+
+impl LoadError {
+    /// What keeps the load tester from the server, or from its own sockets.
+    fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(server, transport, seconds) => write!(
+                f,
+                "no answer from {server} over {transport} within {seconds} s: nothing listens there, or \
+                 packets are filtered on the way"
+            ),
+            Self::Closed(server, transport) => write!(
+                f,
+                "nothing listens at {server} over {transport}; check address, port and --transport"
+            ),
+            Self::HungUp(server) => write!(f, "{server} closed the connection"),
+            Self::Handshake(server, why) => write!(
+                f,
+                "no TLS session with {server}: {why}; check the port and --transport"
+            ),
+            Self::NotStun(server) => {
+                write!(f, "what answers at {server} speaks no STUN; check the port")
+            }
+            Self::Descriptors(needed, limit) => write!(
+                f,
+                "{needed} files must be open and {limit} may be; raise the limit (`ulimit -n {needed}`) \
+                 or ask for fewer clients"
+            ),
+            Self::NoProcess(pid) => write!(
+                f,
+                "--pid {pid}: no such process, or not one that this user may look at"
+            ),
+            Self::NotLocal(ip) => write!(
+                f,
+                "{ip} is not an address of this host; `ip address` lists them"
+            ),
+            Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
+            // The others are written above.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refused_peer(f: &mut fmt::Formatter<'_>, peer: &SocketAddr) -> fmt::Result {
+    let ip = peer.ip();
+    write!(
+        f,
+        "the server does not relay to {ip} (403): allow it in the server (turnstone: --allow-peer {ip}, \
+         or peers.allow in its file; coturn: --allowed-peer-ip={ip}, for loopback \
+         --allow-loopback-peers), or name another address of this host with --peer"
+    )
+}
+
+fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: u64) -> fmt::Result {
+    let (what, turnstone, coturn) = if code == 486 {
+        (
+            "the user's allocation quota is reached (486)",
+            "limits.allocations_per_user, limits.allocations_per_source",
+            "user-quota",
+        )
+    } else {
+        (
+            "the server has no capacity left (508)",
+            "limits.allocations, relay.ports, the limit on open files",
+            "total-quota, min-port and max-port",
+        )
+    };
+    write!(
+        f,
+        "{what} after {made} allocations; raise it in the server (turnstone: {turnstone}; coturn: \
+         {coturn}), or ask for fewer clients"
+    )
+}
+
+impl Error for LoadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Socket(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl LoadError {
+    /// Why no socket could be bound to `ip`.
+    pub(super) fn unbound(error: io::Error, ip: IpAddr) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal(ip),
+            _ => Self::Socket(error),
+        }
+    }
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_line_with_what_helps() {
+        let at: SocketAddr = "192.0.2.1:3478".parse().unwrap();
+        for (error, help) in [
+            (LoadError::Silent(at, Transport::Udp, 5), "filtered"),
+            (LoadError::Closed(at, Transport::Tls), "--transport"),
+            (LoadError::NotStun(at), "port"),
+            (LoadError::NoLogin(at), "--secret"),
+            (LoadError::WrongLogin("alice".into()), "--secret"),
+            (LoadError::WrongRealm("a".into(), "b".into()), "--realm"),
+            (LoadError::RefusedPeer(at), "peers.allow"),
+            (LoadError::Exhausted(486, 7), "limits.allocations_per_user"),
+            (LoadError::Exhausted(508, 7), "relay.ports"),
+            (LoadError::Descriptors(20_064, 1024), "ulimit -n 20064"),
+            (LoadError::NotLocal(at.ip()), "ip address"),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains(help), "{text}");
+            assert!(!text.contains('\n'));
+        }
+    }
+}

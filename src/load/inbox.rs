@@ -1,0 +1,192 @@
+//! Packets on their way in.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use super::fleet::{End, Flow};
+use super::shape;
+use super::stamp::Stamp;
+use super::tally::Tally;
+use super::window::Window;
+use crate::net::{BATCH, ReceiveBatch};
+
+/// Bytes of a datagram that is received.
+const ROOM: usize = 65_536;
+/// Most batches taken from the peer's socket at a time, so that sending goes on.
+const MOST_BATCHES: usize = 4;
+
+/// Recognises packets.
+pub(super) struct Inbox {
+    pub(super) trial: u8,
+    /// Bytes of payload that every packet has.
+    pub(super) size: usize,
+    pub(super) window: Option<Window>,
+    pub(super) tally: Tally,
+    /// How many packets have come, whenever they were due.
+    pub(super) seen: u64,
+}
+
+impl Inbox {
+    /// Takes the message `frame` that came to client `client` at `now`.
+    pub(super) fn at_client(&mut self, flows: &mut [Flow], client: usize, frame: &[u8], now: u64) {
+        if let Some(payload) = shape::payload(frame) {
+            self.count(flows, payload, now, |flow| flow.to == End::Client(client));
+        }
+    }
+
+    /// Counts a packet that came to where the right flows end by `ends_here`.
+    fn count(
+        &mut self,
+        flows: &mut [Flow],
+        payload: &[u8],
+        now: u64,
+        ends_here: impl Fn(&Flow) -> bool,
+    ) {
+        let Some(stamp) = Stamp::read(payload).filter(|stamp| stamp.trial == self.trial) else {
+            return;
+        };
+        let flow = flows.get_mut(stamp.flow);
+        let Some(flow) = flow.filter(|flow| ends_here(flow) && payload.len() == self.size) else {
+            self.tally.misplaced += 1;
+            return;
+        };
+        let behind = |latest: u16| stamp.sequence.wrapping_sub(latest) > u16::MAX / 2;
+        if flow.latest.is_some_and(behind) {
+            self.tally.reordered += 1;
+        } else {
+            flow.latest = Some(stamp.sequence);
+        }
+        self.seen += 1;
+        self.tally.receive(stamp.due, now);
+        if let Some(window) = &mut self.window {
+            window.come(stamp.due);
+        }
+    }
+}
+
+/// The peer's receiving side.
+pub(super) struct PeerInbox {
+    memory: Vec<u8>,
+    batch: ReceiveBatch,
+}
+
+impl PeerInbox {
+    pub(super) fn new() -> Self {
+        Self {
+            memory: vec![0; BATCH * ROOM],
+            batch: ReceiveBatch::default(),
+        }
+    }
+
+    /// Receives what waits at `peer`; packets must come from the relayed transport address of their
+    /// flow's client, which `relayed` knows.
+    pub(super) fn receive(
+        &mut self,
+        peer: &UdpSocket,
+        inbox: &mut Inbox,
+        flows: &mut [Flow],
+        relayed: impl Fn(usize) -> Option<SocketAddr>,
+        now: impl Fn() -> u64,
+    ) -> io::Result<()> {
+        for _ in 0..MOST_BATCHES {
+            let room = self.memory.chunks_exact_mut(ROOM);
+            let count = match self.batch.receive(peer.as_fd(), room, false) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let now = now();
+            for i in 0..count {
+                let Some(received) = self.batch.get(i) else {
+                    continue;
+                };
+                let payload = &self.memory[i * ROOM..i * ROOM + received.length];
+                inbox.count(flows, payload, now, |flow| match flow.to {
+                    End::Peer(client) => relayed(client) == Some(received.from),
+                    End::Client(_) => false,
+                });
+            }
+            if count < BATCH {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::shape::Shape;
+    use crate::load::tally::Stretch;
+
+    const SIZE: usize = 16;
+
+    /// One flow to the peer by way of client 0, and an inbox that knows it.
+    fn setting() -> (Inbox, Vec<Flow>) {
+        let inbox = Inbox {
+            trial: 1,
+            size: SIZE,
+            window: None,
+            tally: Tally::new(Stretch::new(0, Duration::ZERO, Duration::from_secs(1))),
+            seen: 0,
+        };
+        let flow = Flow {
+            from: End::Client(0),
+            to: End::Client(1),
+            shape: Shape::channel_data(SIZE, false),
+            sequence: 0,
+            latest: None,
+        };
+        (inbox, vec![flow])
+    }
+
+    fn frame(flow: usize, sequence: u16, trial: u8, size: usize) -> Vec<u8> {
+        let shape = Shape::channel_data(size, false);
+        let mut frame = shape.prefix.clone();
+        frame.resize(shape.length(), 0);
+        let stamp = Stamp {
+            due: 1000,
+            flow,
+            sequence,
+            trial,
+        };
+        stamp.write(&mut frame[shape.prefix.len()..]);
+        frame
+    }
+
+    #[test]
+    fn packets_count_where_they_belong_only() {
+        let (mut inbox, mut flows) = setting();
+        inbox.at_client(&mut flows, 1, &frame(0, 0, 1, SIZE), 2000);
+        assert_eq!((inbox.tally.received, inbox.tally.misplaced), (1, 0));
+        // Another client, another length, a flow that there is not.
+        inbox.at_client(&mut flows, 0, &frame(0, 1, 1, SIZE), 2000);
+        inbox.at_client(&mut flows, 1, &frame(0, 1, 1, SIZE + 1), 2000);
+        inbox.at_client(&mut flows, 1, &frame(9, 1, 1, SIZE), 2000);
+        assert_eq!((inbox.tally.received, inbox.tally.misplaced), (1, 3));
+    }
+
+    #[test]
+    fn packets_of_another_trial_are_nothing() {
+        let (mut inbox, mut flows) = setting();
+        inbox.at_client(&mut flows, 1, &frame(0, 0, 2, SIZE), 2000);
+        inbox.at_client(&mut flows, 1, b"\0\x01 no STUN", 2000);
+        assert_eq!(
+            (inbox.tally.received, inbox.tally.misplaced, inbox.seen),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn order_is_that_of_sequence_numbers_however_they_wrap() {
+        let (mut inbox, mut flows) = setting();
+        for sequence in [65_534, 65_535, 0, 2, 1, 3] {
+            inbox.at_client(&mut flows, 1, &frame(0, sequence, 1, SIZE), 2000);
+        }
+        assert_eq!((inbox.tally.received, inbox.tally.reordered), (6, 1));
+    }
+}

@@ -1,0 +1,123 @@
+//! A report for people: names and values.
+
+use super::Report;
+use crate::load::plan::Workload;
+use crate::load::trial::{Latency, Trial};
+
+impl Report {
+    /// What was measured, each with its unit, the most important first.
+    pub fn figures(&self) -> Vec<(String, String)> {
+        let mut figures = Vec::new();
+        let mut add = |name: &str, value: String| figures.push((name.to_owned(), value));
+        let idle = self.plan.workload == Workload::Idle;
+        if let Some(trial) = self.result().filter(|_| !idle) {
+            for (name, value) in self.counts(trial) {
+                add(name, value);
+            }
+            if let Some(latency) = &trial.latency {
+                add(self.latency_name(), latency_text(latency));
+            }
+            if let Some(micros) = trial.cpu_micros_each() {
+                let each = format!("server CPU per {}", self.unit());
+                add(&each, format!("{micros:.2} µs"));
+            }
+        }
+        if let Some(bytes) = self.set_up.bytes_each.filter(|_| idle) {
+            add("server memory per allocation", format!("{bytes:.0} B"));
+        }
+        if let Some(bytes) = self.result().and_then(|trial| trial.resident_bytes) {
+            add("server memory", format!("{} KiB", bytes / 1024));
+        }
+        if self.set_up.allocations > 0 {
+            let count = self.set_up.allocations;
+            add(
+                "set-up",
+                format!("{count} allocations in {:.2} s", self.set_up.seconds),
+            );
+        }
+        figures
+    }
+
+    /// What is counted.
+    pub const fn unit(&self) -> &'static str {
+        match self.plan.workload {
+            Workload::Binding(_) => "request",
+            Workload::Cycle => "cycle",
+            _ => "packet",
+        }
+    }
+
+    const fn latency_name(&self) -> &'static str {
+        match self.plan.workload {
+            Workload::Binding(_) | Workload::Cycle => "time to answer",
+            _ => "one-way latency",
+        }
+    }
+
+    fn counts(&self, trial: &Trial) -> Vec<(&'static str, String)> {
+        let unit = self.unit();
+        let mut counts = vec![(
+            "delivered",
+            format!(
+                "{:.0} {unit}s/s ({} of {} in {:.1} s)",
+                trial.delivered(),
+                trial.received,
+                trial.sent,
+                trial.seconds
+            ),
+        )];
+        counts.push((
+            "lost",
+            format!("{:.3} % ({})", trial.loss() * 100.0, trial.lost()),
+        ));
+        counts
+    }
+}
+
+fn latency_text(latency: &Latency) -> String {
+    format!(
+        "p50 {}, p99 {}, p99.9 {}, max {}",
+        time(latency.p50),
+        time(latency.p99),
+        time(latency.p999),
+        time(latency.max)
+    )
+}
+
+/// A time of three digits with the unit that fits it.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
+fn time(nanos: u64) -> String {
+    let nanos = nanos as f64;
+    let (value, unit) = match nanos {
+        ..1e6 => (nanos / 1e3, "µs"),
+        ..1e9 => (nanos / 1e6, "ms"),
+        _ => (nanos / 1e9, "s"),
+    };
+    let digits = match value {
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (nanos, text) in [
+            (1_234, "1.23 µs"),
+            (12_345, "12.3 µs"),
+            (999_000, "999 µs"),
+            (1_500_000, "1.50 ms"),
+            (2_000_000_000, "2.00 s"),
+        ] {
+            assert_eq!(time(nanos), text);
+        }
+    }
+}

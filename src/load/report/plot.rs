@@ -1,0 +1,214 @@
+//! Plots as SVG.
+
+use std::error::Error;
+
+use plotters::prelude::*;
+
+use crate::load::trial::{Latency, Moment, Trial};
+
+const SIZE: (u32, u32) = (720, 300);
+const INK: RGBColor = RGBColor(0x33, 0x41, 0x55);
+const GRID: RGBColor = RGBColor(0xE2, 0xE8, 0xF0);
+/// Told apart by people who do not see all colours.
+pub(super) const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x56, 0xB4, 0xE9),
+];
+
+/// A line of a plot and what it is called.
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// What the axes say.
+struct Axes<'a> {
+    x: &'a str,
+    y: &'a str,
+    /// The label of a place on the x axis.
+    label: &'a dyn Fn(&f64) -> String,
+}
+
+type Drawn = Result<String, Box<dyn Error>>;
+
+/// Latency over the share of packets that is not slower; the axis stretches the slowest.
+pub(super) fn percentiles(latencies: &[(&str, &Latency)]) -> Drawn {
+    let lines = latencies.iter().map(|(name, latency)| Line {
+        name: (*name).to_owned(),
+        points: latency
+            .curve
+            .iter()
+            .map(|(share, nanos)| (halvings(*share), micros(*nanos)))
+            .collect(),
+    });
+    let axes = Axes {
+        x: "share of packets",
+        y: "one-way latency, µs",
+        label: &|halvings| share_text(*halvings),
+    };
+    draw(&lines.collect::<Vec<_>>(), &axes)
+}
+
+/// Packets delivered and lost over time.
+pub(super) fn delivery(moments: &[Moment]) -> Drawn {
+    let line = |name: &str, value: fn(&Moment) -> f64| Line {
+        name: name.to_owned(),
+        points: moments
+            .iter()
+            .map(|moment| (moment.at, value(moment)))
+            .collect(),
+    };
+    let lines = [
+        line("delivered", |moment| moment.delivered),
+        line("lost", |moment| moment.lost),
+    ];
+    let axes = Axes {
+        x: "time, s",
+        y: "per second",
+        label: &|second| format!("{second:.0}"),
+    };
+    draw(&lines, &axes)
+}
+
+/// Median and 99th percentile over time.
+pub(super) fn course(moments: &[Moment]) -> Drawn {
+    let line = |name: &str, value: fn(&Moment) -> u64| Line {
+        name: name.to_owned(),
+        points: moments
+            .iter()
+            .map(|moment| (moment.at, micros(value(moment))))
+            .collect(),
+    };
+    let lines = [
+        line("p50", |moment| moment.p50),
+        line("p99", |moment| moment.p99),
+    ];
+    let axes = Axes {
+        x: "time, s",
+        y: "latency, µs",
+        label: &|second| format!("{second:.0}"),
+    };
+    draw(&lines, &axes)
+}
+
+/// What a search saw: the share lost at each rate.
+pub(super) fn search(trials: &[Trial]) -> Drawn {
+    let mut points: Vec<(f64, f64)> = trials
+        .iter()
+        .filter_map(|trial| Some((trial.rate?, trial.loss() * 100.0)))
+        .collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let line = Line {
+        name: "lost".to_owned(),
+        points,
+    };
+    let axes = Axes {
+        x: "packets per second",
+        y: "lost, %",
+        label: &|rate| format!("{rate:.0}"),
+    };
+    draw(&[line], &axes)
+}
+
+fn draw(lines: &[Line], axes: &Axes<'_>) -> Drawn {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let most = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(0.0, f64::max);
+    let (right, top) = (most(|point| point.0), most(|point| point.1));
+    let left = points().map(|point| point.0).fold(right, f64::min);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(70)
+            .build_cartesian_2d(left..right.max(left + 1e-9), 0.0..(top * 1.05).max(1e-9))?;
+        let text = ("sans-serif", 13).into_font().color(&INK);
+        chart
+            .configure_mesh()
+            .x_desc(axes.x)
+            .y_desc(axes.y)
+            .x_label_formatter(axes.label)
+            .light_line_style(WHITE)
+            .bold_line_style(GRID)
+            .axis_style(INK)
+            .label_style(text.clone())
+            .draw()?;
+        for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
+            let style = ShapeStyle::from(colour).stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+                .label(&line.name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .label_font(text)
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// How often the slower share is halved: 0.5 is one, 0.75 is two.
+fn halvings(share: f64) -> f64 {
+    -(1.0 - share).log2()
+}
+
+/// The share that so many halvings leave.
+fn share_text(halvings: f64) -> String {
+    let share = 100.0 * (1.0 - 0.5_f64.powf(halvings));
+    match halvings {
+        ..6.5 => format!("{share:.1} %"),
+        ..10.0 => format!("{share:.2} %"),
+        ..13.5 => format!("{share:.3} %"),
+        _ => format!("{share:.5} %"),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of a run are below 2^52"
+)]
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_is_svg_with_its_legend() {
+        let moments: Vec<Moment> = (0..3)
+            .map(|second| Moment {
+                at: f64::from(second),
+                delivered: 100.0,
+                lost: 1.0,
+                p50: 10_000,
+                p99: 20_000,
+            })
+            .collect();
+        let svg = delivery(&moments).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.contains("delivered") && svg.contains("lost"));
+        assert!(course(&moments).unwrap().contains("p99"));
+    }
+
+    #[test]
+    fn nothing_at_all_can_be_drawn() {
+        assert!(delivery(&[]).is_ok());
+    }
+
+    #[test]
+    fn shares_are_labelled_as_precisely_as_they_differ() {
+        assert_eq!(share_text(1.0), "50.0 %");
+        assert_eq!(share_text(10.0), "99.902 %");
+    }
+}

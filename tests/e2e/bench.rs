@@ -1,0 +1,283 @@
+//! `turnstone bench` against the real server and against coturn: what it counts, and what it says when
+//! nothing can be counted. Nothing here depends on how fast the machine is.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::metrics::Metrics;
+use super::process::{Running, lacks, run, until};
+use super::server::{PASSWORD, REALM, SECRET, Server, USER, binary, free_port};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
+
+/// `turnstone bench WORKLOAD` for a second against `server`.
+fn bench(workload: &str, server: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["bench", workload, &server.to_string()])
+        .args(["--duration", "1s"])
+        .args(arguments)
+        .env_remove("TURNSTONE_SECRET")
+        .env_remove("TURNSTONE_PASSWORD");
+    command
+}
+
+/// The same as the user whom every server here knows, with JSON.
+fn known(workload: &str, server: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = bench(workload, server, arguments);
+    command.args(["--user", USER, "--password", PASSWORD, "--json"]);
+    command
+}
+
+fn json(command: &mut Command) -> Value {
+    let (status, stdout, stderr) = run(command, LIMIT);
+    assert!(status.success(), "{stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+/// The one line that a run which comes to nothing prints.
+#[track_caller]
+fn complaint(command: &mut Command) -> String {
+    let (status, stdout, stderr) = run(command, LIMIT);
+    assert_eq!(status.code(), Some(1), "{stdout}{stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+/// Packets were due, all came to where they belong.
+#[track_caller]
+fn all_came(report: &Value) {
+    let result = &report["result"];
+    let count = |key: &str| result[key].as_u64().unwrap();
+    assert!(count("sent") > 0, "{result}");
+    assert_eq!(count("received"), count("sent"), "{result}");
+    assert_eq!((count("lost"), count("misplaced")), (0, 0), "{result}");
+    assert!(result["latency"]["p50"].as_f64() > Some(0.0), "{result}");
+}
+
+/// There were allocations and there are none.
+#[track_caller]
+fn all_ended(server: &Server) {
+    let ended = |metrics: &Metrics| {
+        let made = metrics.sum("turnstone_allocations_created_total");
+        made > 0.0 && metrics.sum("turnstone_allocations") < 1.0
+    };
+    let metrics = server.metrics_when(ended);
+    assert!(ended(&metrics), "{metrics:#?}");
+}
+
+/// Few packets on their way, so that nothing is lost however slow the machine is.
+const GENTLE: &[&str] = &["--allocations", "4", "--window", "8"];
+
+#[test]
+fn relay_and_pair_deliver_everything_over_udp_and_tcp() {
+    let server = Server::start(LOOPBACK_PEERS);
+    for arguments in [
+        &["--direction", "both"][..],
+        &["--direction", "up", "--indications"],
+        &["--direction", "down", "--indications"],
+        &["--burst", "4", "--size", "1200"],
+        &["--transport", "tcp", "--size", "161"],
+    ] {
+        all_came(&json(
+            known("relay", server.address(), GENTLE).args(arguments),
+        ));
+    }
+    for arguments in [
+        &["--direction", "both"][..],
+        &["--transport", "tcp", "--indications"],
+    ] {
+        all_came(&json(
+            known("pair", server.address(), GENTLE).args(arguments),
+        ));
+    }
+    all_ended(&server);
+    server.stop();
+}
+
+#[test]
+fn a_fixed_rate_sends_what_was_asked_for() {
+    let server = Server::start(LOOPBACK_PEERS);
+    let arguments = ["--allocations", "2", "--rate", "200", "--threads", "2"];
+    let report = json(&mut known("relay", server.address(), &arguments));
+    all_came(&report);
+    let sent = report["result"]["sent"].as_u64().unwrap();
+    assert!((199..=201).contains(&sent), "{sent} at 200 a second");
+    server.stop();
+}
+
+#[test]
+fn binding_cycle_and_idle_are_answered() {
+    let mut server = Server::start(LOOPBACK_PEERS);
+    let pid = server.running().pid().to_string();
+    let rate = ["--clients", "2", "--rate", "50"];
+    all_came(&json(
+        bench("binding", server.address(), &rate).arg("--json"),
+    ));
+    let clients = ["--clients", "2", "--pid", &pid];
+    let report = json(&mut known("cycle", server.address(), &clients));
+    all_came(&report);
+    assert!(report["result"]["server_cpu_each"].as_f64() > Some(0.0));
+    let allocations = ["--allocations", "20", "--pid", &pid];
+    let report = json(&mut known("idle", server.address(), &allocations));
+    assert_eq!(report["set_up"]["allocations"], 20);
+    assert!(report["set_up"]["server_bytes_per_allocation"].is_number());
+    assert!(report["result"]["server_resident_bytes"].as_u64() > Some(0));
+    server.stop();
+}
+
+#[test]
+fn a_search_tries_rates_and_a_report_stands_alone() {
+    let server = Server::start(LOOPBACK_PEERS);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.html");
+    let arguments = ["--search", "--loss", "100", "--allocations", "1"];
+    let mut command = known("relay", server.address(), &arguments);
+    let mut running = Running::start(command.arg("--report").arg(&file));
+    // Where nothing is too much, only the user ends the search.
+    until(LIMIT, || {
+        server.metrics().sum("turnstone_relayed_packets_total") > 10_000.0
+    });
+    running.signal(Signal::INT);
+    let status = running.wait(LIMIT).expect("SIGINT ends the run");
+    assert!(status.success(), "{}", running.stderr());
+    let report: Value = serde_json::from_str(&running.stdout()).unwrap();
+    assert_eq!(report["interrupted"], true);
+    assert!(!report["trials"].as_array().unwrap().is_empty());
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("<svg"));
+    for foreign in ["src=", "href=", "@import", "<script"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    all_ended(&server);
+    server.stop();
+}
+
+#[test]
+fn credentials_of_a_shared_secret_are_minted() {
+    let server = Server::start(LOOPBACK_PEERS);
+    let mut command = bench("relay", server.address(), GENTLE);
+    all_came(&json(
+        command.args(["--secret", SECRET, "--realm", REALM, "--json"]),
+    ));
+    server.stop();
+}
+
+#[test]
+fn what_is_wrong_is_one_line() {
+    let server = Server::start(&[]);
+    let at = server.address();
+    let user = ["--user", USER, "--password"];
+    let mut wrong = bench("relay", at, &user);
+    let text = complaint(wrong.arg("wrong"));
+    assert!(text.contains("refuses user \"alice\" (401)"), "{text}");
+    let mut realm = bench("relay", at, &user);
+    let text = complaint(realm.args([PASSWORD, "--realm", "oz"]));
+    assert!(
+        text.contains("realm is \"wonderland.example\", not \"oz\""),
+        "{text}"
+    );
+    let text = complaint(&mut bench("relay", at, &[]));
+    assert!(text.contains("asks for credentials"), "{text}");
+    let mut refused = bench("relay", at, &user);
+    let text = complaint(refused.arg(PASSWORD));
+    assert!(
+        text.contains("(403)") && text.contains("--allow-peer 127.0.0.1"),
+        "{text}"
+    );
+    let text = complaint(&mut known("idle", at, &["--pid", "4294967295"]));
+    assert!(text.starts_with("--pid 4294967295"), "{text}");
+    let text = complaint(&mut known("relay", at, &["--peer", "192.0.2.1"]));
+    assert!(
+        text.contains("192.0.2.1 is not an address of this host"),
+        "{text}"
+    );
+    let text = complaint(&mut known("pair", at, &["--allocations", "3"]));
+    assert!(text.contains("even number"), "{text}");
+    let text = complaint(&mut known("relay", at, &["--transport", "tls"]));
+    assert!(text.starts_with("no TLS session with"), "{text}");
+    for transport in ["udp", "tcp"] {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let text = complaint(&mut known("relay", nobody, &["--transport", transport]));
+        assert!(text.starts_with("nothing listens at 127.0.0.1:"), "{text}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_quota_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("turnserver.toml");
+    let mut text = std::fs::File::create(&file).unwrap();
+    writeln!(text, "[limits]\nallocations_per_user = 3").unwrap();
+    let config = file.to_string_lossy();
+    let server = Server::start(&["--config", &config]);
+    let text = complaint(&mut known(
+        "idle",
+        server.address(),
+        &["--allocations", "20"],
+    ));
+    assert!(
+        text.contains("(486)") && text.contains("limits.allocations_per_user"),
+        "{text}"
+    );
+    all_ended(&server);
+    server.stop();
+}
+
+#[test]
+fn coturn_can_be_loaded_too() {
+    if lacks("coturn_can_be_loaded_too", &["turnserver"]) {
+        return;
+    }
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let (server, tls) = (at(free_port()), at(free_port()));
+    let (port, tls_port) = (server.port().to_string(), tls.port().to_string());
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let made = rcgen::generate_simple_self_signed(vec!["turn.example".to_owned()]).unwrap();
+    std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let login = format!("{USER}:{PASSWORD}");
+    let mut command = Command::new("turnserver");
+    command.args(["-n", "-L", "127.0.0.1", "-E", "127.0.0.1", "-p", &port]);
+    command.args([
+        "-r",
+        REALM,
+        "--lt-cred-mech",
+        "-u",
+        &login,
+        "--allow-loopback-peers",
+    ]);
+    command.args([
+        "--no-dtls",
+        "--tls-listening-port",
+        &tls_port,
+        "--no-cli",
+        "--no-stdout-log",
+    ]);
+    command.args(["--log-file", "/dev/null", "--pidfile", "/dev/null"]);
+    command.arg("--cert").arg(file("cert.pem"));
+    command.arg("--pkey").arg(file("key.pem"));
+    let mut running = Running::start(command.stdin(Stdio::null()));
+    let answers = until(LIMIT, || {
+        let answers = |address| TcpStream::connect(address).is_ok();
+        !running.alive() || answers(server) && answers(tls)
+    });
+    assert!(answers && running.alive(), "coturn is up");
+    all_came(&json(&mut known("relay", server, GENTLE)));
+    all_came(&json(&mut known("pair", server, GENTLE)));
+    all_came(&json(&mut known("cycle", server, &["--clients", "2"])));
+    let over_tls = ["--transport", "tls"];
+    all_came(&json(known("relay", tls, GENTLE).args(over_tls)));
+    let mut wrong = bench("relay", server, &["--user", USER, "--password", "wrong"]);
+    let text = complaint(&mut wrong);
+    assert!(text.contains("(401)"), "{text}");
+}
