@@ -4,8 +4,6 @@
 //! A million sources in a debug build, ten million in a release build or on demand:
 //! `cargo test --release --test spoofed`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
-
 #[path = "common/mod.rs"]
 mod common;
 #[path = "../benches/core/counting.rs"]
