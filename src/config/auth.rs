@@ -17,18 +17,12 @@ const MAX_SECRET: usize = 1024;
 /// A shorter secret can be guessed from one credential that it signed.
 const GOOD_SECRET: usize = 16;
 
-/// The secrets in the file that `path` names, one a line; `#` begins a comment line. A relative path
-/// is meant from `directory`.
-pub(super) fn read_secrets(
-    path: &Located<String>,
-    directory: Option<&Path>,
-    report: &mut Report,
-) -> Vec<Located<String>> {
-    let file = directory.unwrap_or(Path::new("")).join(&path.value);
-    let text = match read_text(&file) {
+/// The secrets in `file`, which stands at `spot`, one a line; `#` begins a comment line.
+pub(super) fn read_secrets(file: &Path, spot: &Spot, report: &mut Report) -> Vec<Located<String>> {
+    let text = match read_text(file) {
         Ok(text) => text,
         Err((_, why)) => {
-            report.error(&path.spot, format_args!("{}: {why}", file.display()));
+            report.error(spot, format_args!("{}: {why}", file.display()));
             return Vec::new();
         }
     };
@@ -42,7 +36,7 @@ pub(super) fn read_secrets(
         .collect();
     if secrets.is_empty() {
         let what = "holds no secret; write one a line";
-        report.error(&path.spot, format_args!("{name}: {what}"));
+        report.error(spot, format_args!("{name}: {what}"));
     }
     secrets
 }

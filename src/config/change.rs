@@ -166,6 +166,9 @@ const VALUES: &[Value] = &[
     live!(channels, "compatibility.rfc5766_channels"),
     fixed!(metrics, "metrics.listen"),
     fixed!(control, "control.socket"),
+    fixed!(process.user, "process.user"),
+    fixed!(process.landlock, "process.landlock"),
+    fixed!(process.seccomp, "process.seccomp"),
     live!(log.level, "log.level"),
     fixed!(log.format, "log.format"),
 ];

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::Spot;
@@ -64,6 +65,9 @@ pub(super) struct Draft {
     pub(super) drain_limit: Key<Duration>,
     pub(super) stop_limit: Key<Duration>,
     pub(super) control: Key<String>,
+    pub(super) process: DraftProcess,
+    /// Every file that was read, or tried.
+    pub(super) files: Vec<PathBuf>,
     pub(super) bandwidth: DraftBandwidth,
     pub(super) relay_addresses: Option<List<IpAddr>>,
     pub(super) ports: Key<RangeInclusive<u16>>,
@@ -123,6 +127,14 @@ pub(super) struct DraftBandwidth {
     pub(super) per_allocation: Key<u64>,
     pub(super) per_user: Key<u64>,
     pub(super) total: Key<u64>,
+}
+
+/// The keys of `[process]`.
+#[derive(Default)]
+pub(super) struct DraftProcess {
+    pub(super) user: Key<String>,
+    pub(super) landlock: Key<bool>,
+    pub(super) seccomp: Key<bool>,
 }
 
 /// The keys of `[redirect]`.

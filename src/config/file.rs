@@ -10,6 +10,9 @@ use toml::de::DeTable;
 
 use super::report::{Place, Report, Spot};
 
+/// What is said of a file that may not be read.
+pub const PERMISSION_DENIED: &str = "permission denied";
+
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -117,7 +120,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => "no such file; create it or name another".to_owned(),
             ErrorKind::PermissionDenied => {
-                "permission denied; let the user that runs turnstone read it".to_owned()
+                format!("{PERMISSION_DENIED}; let the user that runs turnstone read it")
             }
             _ => format!("cannot be read: {error}"),
         })?;

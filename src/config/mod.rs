@@ -14,6 +14,7 @@ mod nat_discovery;
 mod oauth;
 mod overrides;
 mod policy;
+mod process;
 mod reader;
 mod redirect;
 mod report;
@@ -33,8 +34,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use change::Changes;
+pub use file::PERMISSION_DENIED;
 pub use overrides::{Overrides, UserFlag};
 pub use policy::HostFacts;
+pub use process::Process;
 pub use report::{Place, Problem, Report, Severity};
 pub use schema::keys;
 pub use tls::{CertificateFiles, CertificateProblem, Tls, TlsCertificate};
@@ -91,6 +94,10 @@ pub struct Config {
     pub drain: Drain,
     /// The Unix socket on which the server is told what to do; none for none.
     pub control: Option<PathBuf>,
+    /// What the process gives up once everything is open.
+    pub process: Process,
+    /// The file that this was read from, and every other that it names; a reload reads them again.
+    pub files: Vec<PathBuf>,
     /// Where metrics and health are served over HTTP; none when switched off.
     pub metrics: Option<SocketAddr>,
     /// What is logged.
@@ -319,6 +326,7 @@ impl fmt::Debug for Config {
             .field("rules", &self.rules)
             .field("drain", &self.drain)
             .field("control", &self.control)
+            .field("process", &self.process)
             .field("metrics", &self.metrics)
             .field("log", &self.log)
             .field("streams", &self.streams)

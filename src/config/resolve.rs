@@ -15,12 +15,13 @@ use super::dtls::check_dtls;
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
 use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::oauth::check_oauth;
+use super::process::check_process;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
 use super::tls::{DraftCertificate, check_tls};
 use super::upstream::{Surroundings, check_upstreams};
-use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams};
+use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams, Tls};
 use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
 
@@ -92,6 +93,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         listen,
         udp,
         tcp,
+        files: files(draft.files, &tls),
         tls,
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
@@ -107,6 +109,7 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
         drain,
         control: control(draft.control),
+        process: check_process(draft.process, report),
         metrics,
         log,
         streams,
@@ -135,6 +138,15 @@ fn drain(draft: &Draft) -> Drain {
         limit: or(&draft.drain_limit, default.limit),
         stop_limit: or(&draft.stop_limit, default.stop_limit),
     }
+}
+
+/// Those that were `read`, and those of certificates.
+fn files(mut read: Vec<PathBuf>, tls: &Tls) -> Vec<PathBuf> {
+    for certificate in &tls.certificates {
+        let files = &certificate.files;
+        read.extend([files.chain.clone(), files.key.clone()]);
+    }
+    read
 }
 
 /// Under systemd the socket is in the directory that the unit made for us.

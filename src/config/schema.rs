@@ -8,8 +8,8 @@ use super::address::{
 };
 use super::auth;
 use super::draft::{
-    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftRedirect, DraftUser,
-    List, Located,
+    Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftProcess, DraftRedirect,
+    DraftUser, List, Located,
 };
 use super::file::Source;
 use super::oauth::parse_token_algorithm;
@@ -104,6 +104,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
     ("drain", &["limit", "stop_limit"]),
+    ("process", &["user", "landlock", "seccomp"]),
     ("control", &["socket"]),
     ("metrics", &["listen"]),
     ("log", &["level", "format"]),
@@ -128,6 +129,7 @@ pub fn keys() -> impl Iterator<Item = String> {
 
 /// Reads the file `path` into `draft`; what is wrong with it goes into `report`.
 pub(super) fn read(path: &Path, draft: &mut Draft, report: &mut Report) {
+    draft.files.push(path.to_owned());
     match Source::read(path) {
         Ok(source) => read_source(&source, path.parent(), draft, report),
         Err((spot, why)) => report.error(&spot, why),
@@ -200,9 +202,10 @@ fn read_auth(
     let text = |text: &str| Ok(text.to_owned());
     draft.secrets = elements(section.list("secrets", text, report));
     for file in elements(section.list("secrets_files", text, report)) {
-        draft
-            .secrets
-            .extend(auth::read_secrets(&file, directory, report));
+        let path = directory.unwrap_or(Path::new("")).join(&file.value);
+        let secrets = auth::read_secrets(&path, &file.spot, report);
+        draft.secrets.extend(secrets);
+        draft.files.push(path);
     }
     draft.algorithms = section.list("algorithms", parse_algorithm, report);
     draft.userhash = section.boolean("userhash", report);
@@ -334,6 +337,7 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     let drain = open(root, "drain", report);
     draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
     draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.process = read_process(&open(root, "process", report), report);
     draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);
     let log = open(root, "log", report);
@@ -346,6 +350,14 @@ fn read_redirect(section: &Section<'_>, report: &mut Report) -> DraftRedirect {
         servers: section.list("servers", parse_alternate_server, report),
         tls_servers: section.list("tls_servers", parse_alternate_server, report),
         domain: section.parsed("domain", parse_domain, report),
+    }
+}
+
+fn read_process(section: &Section<'_>, report: &mut Report) -> DraftProcess {
+    DraftProcess {
+        user: section.string("user", report),
+        landlock: section.boolean("landlock", report),
+        seccomp: section.boolean("seccomp", report),
     }
 }
 

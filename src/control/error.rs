@@ -5,9 +5,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use landlock::RulesetError;
+
 use super::facts::TooFewDescriptors;
 use crate::metrics;
 use crate::net::{BindError, RelayError};
+
+/// Why the process cannot become another user.
+#[derive(Debug)]
+pub(super) enum UserError {
+    /// There is no such user.
+    Unknown,
+    /// The user database cannot be read.
+    Database(io::Error),
+    /// The process is not root's.
+    Denied(io::Error),
+}
 
 /// Why the server did not start. Nothing of it runs then.
 #[derive(Debug)]
@@ -30,6 +43,12 @@ pub(super) enum StartError {
     Metrics(metrics::Error),
     /// The operating system gives no random bytes.
     Random(getrandom::Error),
+    /// The process cannot become this user.
+    User(String, UserError),
+    /// Files cannot be put out of reach.
+    Landlock(RulesetError),
+    /// System calls cannot be put out of reach.
+    SystemCalls(io::Error),
     /// There are no random bytes for the keys of TLS session tickets.
     Tickets,
     /// A shard's thread or poller could not be made.
@@ -69,6 +88,23 @@ impl fmt::Display for StartError {
             Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::User(name, error) => {
+                write!(f, "cannot run as user {name:?}: ")?;
+                match error {
+                    UserError::Unknown => f.write_str("there is no such user; create it, or")?,
+                    UserError::Database(error) => write!(f, "users cannot be looked up: {error};")?,
+                    UserError::Denied(error) => write!(f, "{error}; start as root, or")?,
+                }
+                f.write_str(" leave [process] user out")
+            }
+            Self::Landlock(error) => write!(
+                f,
+                "files cannot be put out of reach: {error}; set [process] landlock = false"
+            ),
+            Self::SystemCalls(error) => write!(
+                f,
+                "system calls cannot be put out of reach: {error}; set [process] seccomp = false"
+            ),
             Self::Tickets => f.write_str("the system gives no random bytes for TLS"),
             Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
         }
@@ -90,6 +126,10 @@ mod tests {
         for (failure, remedy) in [
             (StartError::Http(address, in_use), "--metrics off"),
             (StartError::Descriptors(few), "LimitNOFILE"),
+            (
+                StartError::User("nobody".into(), UserError::Unknown),
+                "leave [process] user out",
+            ),
         ] {
             let text = failure.to_string();
             assert!(text.contains(remedy) && !text.contains('\n'), "{text}");

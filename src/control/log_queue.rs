@@ -25,10 +25,10 @@ pub(super) struct LogQueue {
     lost: Arc<AtomicU64>,
 }
 
-#[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
+    Work(Box<dyn FnOnce() + Send>),
 }
 
 impl LogQueue {
@@ -44,6 +44,12 @@ impl LogQueue {
             .name("log".into())
             .spawn(move || write_all(&receiver, output, format, &seen))?;
         Ok(Self { sender, lost })
+    }
+
+    /// Has the thread that writes do `work`, behind the lines so far.
+    pub(super) fn on_its_thread(&self, work: impl FnOnce() + Send + 'static) {
+        // It ends only when the last sender is gone, and this is one.
+        let _ = self.sender.send(Item::Work(Box::new(work)));
     }
 
     /// Waits, for a second at most, until every line so far is written.
@@ -73,6 +79,10 @@ fn write_all(
             Item::Line(line) => {
                 let lost = lost.swap(0, Ordering::Relaxed);
                 report_lost(&mut output, format, lost).and_then(|()| output.write_all(&line))
+            }
+            Item::Work(work) => {
+                work();
+                Ok(())
             }
             Item::Flush(done) => done.send(()).map_err(io::Error::other),
         };

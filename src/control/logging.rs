@@ -23,6 +23,13 @@ type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
 type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
 impl LogGuard {
+    /// Has the thread that writes the log do `work`.
+    pub(super) fn on_its_thread(&self, work: impl FnOnce() + Send + 'static) {
+        if let Some(queue) = &self.queue {
+            queue.on_its_thread(work);
+        }
+    }
+
     /// From now on `level` is the least severe level that is written.
     pub(super) fn set_level(&self, level: Level) {
         (self.set_level)(level);

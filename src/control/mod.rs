@@ -5,6 +5,7 @@
 
 mod banner;
 mod certificates;
+mod confine;
 mod error;
 mod facts;
 mod http;
@@ -66,7 +67,7 @@ fn start_and_supervise(
     let runtime = runtime().map_err(StartError::Runtime)?;
     let code = runtime.block_on(async {
         let signals = supervise::Signals::listen().map_err(StartError::Runtime)?;
-        let running = start::start(config, origin)?;
+        let running = start::start(config, origin, log)?;
         Ok(supervise::supervise(running, signals, log).await)
     });
     // A shard that does not stop must not keep the process.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::confine::Confinement;
 use super::facts::{connections, host_facts, relay_ports};
 use super::logging::LogGuard;
 use super::shards::stream_limits;
@@ -28,6 +29,7 @@ pub(super) struct Configuration {
     pub(super) metrics: Arc<Metrics>,
     /// No new allocations are made.
     pub(super) draining: bool,
+    pub(super) confinement: Confinement,
 }
 
 /// What a reload would change, or has changed.
@@ -88,7 +90,10 @@ impl Configuration {
     }
 
     fn examine(&self) -> Result<Examined, String> {
-        let mut config = self.origin.load().map_err(|report| report.to_string())?;
+        let mut config = self
+            .origin
+            .load()
+            .map_err(|report| self.confinement.explain(report.to_string()))?;
         if config.needs_user() {
             let made_up = self.config.zero_config_user.clone();
             let kept = made_up.ok_or("neither a user nor a secret is left; write one in [auth]")?;

@@ -11,11 +11,13 @@ use tracing::{info, warn};
 
 use super::banner::Listening;
 use super::certificates::Certificates;
+use super::confine::confine;
 use super::error::StartError;
 use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
 };
 use super::http::{self, Readiness, Shown};
+use super::logging::LogGuard;
 use super::reload::Configuration;
 use super::shards::Shards;
 use super::socket::{ControlSocket, Order};
@@ -40,7 +42,7 @@ pub(super) struct Running {
 }
 
 /// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
-pub(super) fn start(config: Config, origin: Origin) -> Result<Running, StartError> {
+pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
     let http = config.metrics.map(bind_http).transpose()?;
     let socket = config.control.as_deref().map(bind_control).transpose()?;
@@ -53,6 +55,7 @@ pub(super) fn start(config: Config, origin: Origin) -> Result<Running, StartErro
     let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
     let metrics = Arc::new(metrics);
     metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
+    let confinement = confine(&config, log)?;
 
     let (sender, ended) = unbounded_channel();
     let connections = connections(&config, descriptors);
@@ -77,6 +80,7 @@ pub(super) fn start(config: Config, origin: Origin) -> Result<Running, StartErro
         descriptors,
         metrics,
         draining: false,
+        confinement,
     };
     Ok(Running {
         shards,

@@ -4,8 +4,8 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
-    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, Reason,
-    RequestMethod, ResultCode, Source, Transport,
+    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, PeerRefusal,
+    Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -98,6 +98,8 @@ fn requests() -> Vec<Family> {
             ),
         counter("turnstone_auth_failures_total", "Requests that failed authentication, by reason; no_credentials is every client's ordinary first request.")
             .by("reason", AuthFailure::ALL, AuthFailure::label, Counter::AuthFailures),
+        counter("turnstone_refused_peers_total", "Peers that a request named and that may not be relayed to, by reason.")
+            .by("reason", PeerRefusal::ALL, PeerRefusal::label, Counter::RefusedPeers),
     ]
 }
 

@@ -18,9 +18,9 @@ pub use clock::Clock;
 pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
 pub use fault::Fault;
 pub use linux::{
-    BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness, ReceiveBatch,
-    Received, SendBatch, Waker, catch_interrupt, descriptor_limit, interfaces, next_icmp_error,
-    raise_descriptor_limit, send_segments,
+    Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness,
+    ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit, interfaces,
+    next_icmp_error, raise_descriptor_limit, restrict_system_calls, send_segments,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

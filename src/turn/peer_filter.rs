@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::live_relays::LiveRelays;
 use super::network::Network;
+use super::peer_refusal::PeerRefusal;
 
 /// What a rule does with the peers of its network. Deny comes first: it wins a tie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,10 +48,6 @@ pub(super) enum Scope {
         allowed: bool,
     },
 }
-
-/// The peer is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Forbidden;
 
 /// Decides whether a peer may be relayed to.
 #[derive(Debug)]
@@ -117,7 +114,7 @@ impl PeerFilter {
     }
 
     /// Whether a permission for `peer` may be installed, and how far it goes.
-    pub(super) fn permit(&self, peer: IpAddr, live: &LiveRelays) -> Result<Scope, Forbidden> {
+    pub(super) fn permit(&self, peer: IpAddr, live: &LiveRelays) -> Result<Scope, PeerRefusal> {
         let allowed = !peer.is_unspecified() && self.allows(peer);
         let is_relay = live.is_relay_address(peer) && !self.denied_by_operator(peer);
         let is_own = is_relay || peer.is_loopback() || self.own.addresses.contains(&peer);
@@ -125,24 +122,23 @@ impl PeerFilter {
             (true, false) => Ok(Scope::Anywhere),
             (true, true) => Ok(Scope::OwnHost { allowed }),
             (false, _) if is_relay => Ok(Scope::OwnHost { allowed }),
-            (false, _) => {
-                tracing::trace!(%peer, rule = self.refusing_rule(peer), "peer refused");
-                Err(Forbidden)
-            }
+            (false, _) => Err(self.refuse(peer)),
         }
     }
 
-    /// Which rule refuses `peer`, for the log (S4).
-    fn refusing_rule(&self, peer: IpAddr) -> String {
-        let denies = |ip: &IpAddr| {
-            let rule = first_match(&self.rules, *ip)?;
-            (rule.action == RuleAction::Deny).then_some(rule.network)
-        };
+    /// Why `peer` is refused; which rule does it goes to the log (S4).
+    fn refuse(&self, peer: IpAddr) -> PeerRefusal {
+        let denies = |ip| first_match(&self.rules, ip).filter(|r| r.action == RuleAction::Deny);
         let embedded = embedded(peer).map(IpAddr::from);
-        let rule = std::iter::once(peer)
-            .chain(embedded)
-            .find_map(|ip| denies(&ip));
-        rule.map_or_else(|| "own network".to_owned(), |network| network.to_string())
+        let Some(rule) = std::iter::once(peer).chain(embedded).find_map(denies) else {
+            tracing::trace!(%peer, rule = "own network", "peer refused");
+            return PeerRefusal::OwnHost;
+        };
+        tracing::trace!(%peer, rule = %rule.network, "peer refused");
+        match self.operators.contains(rule) {
+            true => PeerRefusal::OperatorRule,
+            false => PeerRefusal::SpecialPurpose,
+        }
     }
 
     /// Where a packet for `peer` is sent under a permission of `scope`: a live relay behind a 1:1 NAT
@@ -152,14 +148,15 @@ impl PeerFilter {
         scope: Scope,
         peer: SocketAddr,
         live: &LiveRelays,
-    ) -> Result<SocketAddr, Forbidden> {
+    ) -> Result<SocketAddr, PeerRefusal> {
         let Scope::OwnHost { allowed } = scope else {
             return Ok(peer);
         };
         match live.local_of(peer) {
             Some(local) => Ok(local),
-            None if allowed && !self.is_listener(peer) => Ok(peer),
-            None => Err(Forbidden),
+            None if self.is_listener(peer) => Err(PeerRefusal::OwnListener),
+            None if allowed => Ok(peer),
+            None => Err(PeerRefusal::OwnHost),
         }
     }
 
@@ -422,17 +419,24 @@ mod tests {
         };
         assert_eq!(scope, Scope::OwnHost { allowed: false });
         assert_eq!(to(&closed, scope, 50000), Ok(relay));
-        for port in [50001, 3478, 22] {
-            assert_eq!(to(&closed, scope, port), Err(Forbidden));
+        for port in [50001, 22] {
+            assert_eq!(to(&closed, scope, port), Err(PeerRefusal::OwnHost));
         }
+        assert_eq!(to(&closed, scope, 3478), Err(PeerRefusal::OwnListener));
         let open = filter(&["0.0.0.0/0", "8.8.4.0/24", "8.8.4.4", "127.0.0.0/8"], &[]);
         let scope = open.permit(relay.ip(), &live).unwrap();
-        assert_eq!(to(&open, scope, 3478), Err(Forbidden));
+        assert_eq!(to(&open, scope, 3478), Err(PeerRefusal::OwnListener));
         assert!(to(&open, scope, 22).is_ok());
         let loopback: SocketAddr = "127.0.0.9:3478".parse().unwrap();
         let scope = open.permit(loopback.ip(), &live).unwrap();
-        assert_eq!(open.destination(scope, loopback, &live), Err(Forbidden));
+        assert_eq!(
+            open.destination(scope, loopback, &live),
+            Err(PeerRefusal::OwnListener)
+        );
         let denying = filter(&[], &["8.8.4.4"]);
-        assert_eq!(denying.permit(relay.ip(), &live), Err(Forbidden));
+        assert_eq!(
+            denying.permit(relay.ip(), &live),
+            Err(PeerRefusal::OperatorRule)
+        );
     }
 }

@@ -5,6 +5,8 @@ pub use super::endings::{
 };
 use super::five_tuple::{Family, Transport};
 use super::outcome::Reason;
+use super::peer_refusal::PeerRefusal;
+pub use super::result_code::ResultCode;
 
 /// Which way relayed data travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +50,6 @@ pub enum RequestMethod {
     /// RFC 6062 §5.4.
     ConnectionBind,
 }
-
-/// The result of a request: success or one of the error codes that this server sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResultCode(u16);
 
 /// Why authentication failed (RFC 8489 §9.2.4). A closed set: each is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +108,8 @@ pub enum Counter {
     Requests(RequestMethod, ResultCode),
     /// Failed authentications.
     AuthFailures(AuthFailure),
+    /// Peers that a request named and the gate refused.
+    RefusedPeers(PeerRefusal),
     /// Allocations ever made, by client transport and relay family.
     AllocationsCreated(Transport, Family),
     /// Allocations alive, a gauge.
@@ -258,57 +258,6 @@ labels! {
     }
 }
 
-impl ResultCode {
-    /// A success response.
-    pub const SUCCESS: Self = Self(0);
-    /// Success, then every error code that the server sends.
-    pub const ALL: &'static [Self] = &[
-        Self::SUCCESS,
-        Self(300),
-        Self(400),
-        Self(401),
-        Self(403),
-        Self(405),
-        Self(420),
-        Self(437),
-        Self(438),
-        Self(440),
-        Self(441),
-        Self(442),
-        Self(443),
-        Self(446),
-        Self(447),
-        Self(486),
-        Self(500),
-        Self(508),
-    ];
-
-    /// The result of an error response with `code`; codes that this server never sends count as 500.
-    pub fn error(code: u16) -> Self {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|known| known.0 == code)
-            .unwrap_or(Self(500))
-    }
-
-    /// The metric label: `success` or the number.
-    pub fn label(self) -> String {
-        if self == Self::SUCCESS {
-            "success".into()
-        } else {
-            self.0.to_string()
-        }
-    }
-
-    fn place(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|known| *known == self)
-            .unwrap_or(0)
-    }
-}
-
 const DIRECTIONS: usize = Direction::ALL.len();
 const SOURCES: usize = Source::ALL.len();
 const STREAMS: usize = Transport::STREAMS.len();
@@ -321,7 +270,8 @@ const PARKED: usize = ANSWERED + 1;
 const DROPPED: usize = PARKED + 1;
 const REQUESTS: usize = DROPPED + Reason::ALL.len();
 const AUTH_FAILURES: usize = REQUESTS + RequestMethod::ALL.len() * ResultCode::ALL.len();
-const ALLOCATIONS_CREATED: usize = AUTH_FAILURES + AuthFailure::ALL.len();
+const REFUSED_PEERS: usize = AUTH_FAILURES + AuthFailure::ALL.len();
+const ALLOCATIONS_CREATED: usize = REFUSED_PEERS + PeerRefusal::ALL.len();
 const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_MOVED: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
@@ -365,6 +315,7 @@ impl Counter {
                 REQUESTS + method as usize * ResultCode::ALL.len() + code.place()
             }
             Self::AuthFailures(failure) => AUTH_FAILURES + failure as usize,
+            Self::RefusedPeers(why) => REFUSED_PEERS + why as usize,
             Self::AllocationsCreated(transport, family) => {
                 ALLOCATIONS_CREATED + transport as usize * Family::ALL.len() + family as usize
             }

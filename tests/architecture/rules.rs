@@ -54,6 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", WAITING),
     ("hyper_util", WAITING),
     ("indicatif", &["cli"]),
+    ("landlock", &["control"]),
     ("libc", &["net"]),
     ("md5", &["turn"]),
     ("plotters", &["load"]),
@@ -62,6 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rand_chacha", &["turn"]),
     ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
+    ("seccompiler", &["net"]),
     (
         "serde_json",
         &["config", "credentials", "control", "load", "cli"],

@@ -87,6 +87,13 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &["2: server.workers: found a fraction, expected a whole number"],
     ),
     (
+        "[process]\nuser = \"\"\nseccomp = \"yes\"",
+        &[
+            r#"2: process.user: "" is no user; name one, or leave the key out"#,
+            "3: process.seccomp: found a string, expected true or false",
+        ],
+    ),
+    (
         "[auth]\nrealm = \"\"",
         &["2: auth.realm: the realm has 0 characters; write 1 to 127 (RFC 8489 §14.9)"],
     ),

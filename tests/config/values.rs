@@ -334,6 +334,15 @@ const CASES: &[(&str, &str, Check)] = &[
         "[control]\nsocket = \"/run/x.sock\"",
         |c| c.control.as_deref() == Some(std::path::Path::new("/run/x.sock")),
     ),
+    ("process.user", "[process]\nuser = \"daemon\"", |c| {
+        c.process.user.as_deref() == Some("daemon")
+    }),
+    ("process.landlock", "[process]\nlandlock = false", |c| {
+        !c.process.landlock
+    }),
+    ("process.seccomp", "[process]\nseccomp = true", |c| {
+        c.process.seccomp
+    }),
     ("metrics.listen", "[metrics]\nlisten = \"off\"", |c| {
         c.metrics.is_none()
     }),

@@ -9,7 +9,9 @@
 mod bench;
 mod browsers;
 mod certificates;
+mod chaos;
 mod client;
+mod confined;
 mod coturn_tools;
 mod dialogue;
 mod dtls;

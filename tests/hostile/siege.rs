@@ -18,12 +18,14 @@ use crate::common::{
 };
 use crate::inputs::{mutate, seeds};
 
-const METHODS: [Method; 5] = [
+const METHODS: [Method; 7] = [
     Method::ALLOCATE,
     Method::REFRESH,
     Method::CREATE_PERMISSION,
     Method::CHANNEL_BIND,
     Method::BINDING,
+    Method::CONNECT,
+    Method::CONNECTION_BIND,
 ];
 
 /// How many permissions and channels an allocation of the siege may have.
@@ -110,7 +112,7 @@ impl Siege {
 
     fn event(&mut self) {
         let seconds = [0, 1, 30, 299, 700][self.random.below(5)];
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => self.world.pass(Duration::from_secs(seconds)),
             1 => self.world.client_gone(*self.random.pick(&self.clients)),
             2 => {
@@ -123,7 +125,8 @@ impl Siege {
                 policy.mobility = !self.random.once_in(8);
                 self.world.swap_policy(policy);
             }
-            3 => self.world.bind = Err(self.random.once_in(2)),
+            3 => self.peer_answers(),
+            4 => self.world.bind = Err(self.random.once_in(2)),
             _ => self.world.bind = Ok(()),
         }
     }
@@ -188,6 +191,15 @@ impl Siege {
     }
 
     /// A request that is signed as it should be, whatever it asks for.
+    /// A peer accepts the oldest connection that is being opened to one, or does not.
+    fn peer_answers(&mut self) {
+        let oldest = self.world.peers.connecting.keys().next().copied();
+        if let Some(connection) = oldest {
+            let accepts = self.random.once_in(2);
+            self.world.peer_answers(connection, accepts);
+        }
+    }
+
     fn request(&mut self, who: usize) -> Vec<u8> {
         let transaction = TransactionId(self.random.array());
         let method = *self.random.pick(&METHODS);
@@ -239,10 +251,14 @@ impl Siege {
                     (AttributeType::MOBILITY_TICKET, Vec::new()),
                 ]
             }
+            Method::ALLOCATE if self.random.once_in(4) => vec![requested_transport(6)],
             Method::ALLOCATE => vec![requested_transport(17)],
             Method::REFRESH if self.random.once_in(4) => vec![lifetime(0)],
             Method::REFRESH if self.random.once_in(2) => vec![self.ticket()],
-            Method::CREATE_PERMISSION => vec![peer],
+            Method::CREATE_PERMISSION | Method::CONNECT => vec![peer],
+            Method::CONNECTION_BIND => {
+                vec![(AttributeType::CONNECTION_ID, self.random.bytes(4))]
+            }
             Method::CHANNEL_BIND => {
                 vec![
                     channel_number(0x4000 + u16::from(self.random.byte() % 6)),
@@ -282,7 +298,8 @@ impl Siege {
             "after {} steps",
             self.steps
         );
-        let relays = self.world.relays.len() as u64;
+        let relays = self.world.relays.len() + self.world.peers.listeners.len();
+        let relays = relays as u64;
         assert_eq!(stats.get(Counter::RelayPorts), relays);
         assert_eq!(allocations(stats), relays);
         assert!(relays <= self.clients.len() as u64);
@@ -298,6 +315,8 @@ impl Siege {
         self.check();
         let stats = self.world.server.stats();
         assert!(self.world.relays.is_empty() && self.world.shared.is_idle());
+        let peers = &self.world.peers;
+        assert!(peers.listeners.is_empty() && peers.connecting.is_empty());
         assert_eq!(
             stats.get(Counter::Permissions) + stats.get(Counter::Channels),
             0
@@ -317,7 +336,7 @@ impl Siege {
         ];
         for counter in often {
             let count = stats.get(counter);
-            assert!(count > self.steps / 100, "{count} {counter:?}");
+            assert!(count > self.steps / 200, "{count} {counter:?}");
         }
         for code in ResultCode::ALL {
             let methods = RequestMethod::ALL.iter();
@@ -348,6 +367,7 @@ fn narrow(admission: Admission) -> Policy {
     policy.limits.allocations_per_user = 3;
     policy.oauth = Some(oauth());
     policy.mobility = true;
+    policy.relay.tcp = true;
     policy.relay.ports = 50_000..=50_011;
     policy.alternates = Alternates::new(&[address("198.51.100.7:3478")], &[], None);
     policy.admission = admission;

@@ -371,3 +371,19 @@ fn s14_the_same_allocate_is_answered_alike_and_another_is_a_mismatch() {
     assert_eq!(world.send(client(), &request).response(), first);
     assert_eq!(code(&mut world, Method::ALLOCATE, &transport), Some(437));
 }
+
+/// S12: the host's clock is set, by years and back: what lives goes on, nonces are made anew.
+#[test]
+fn a_clock_that_jumps_ends_no_allocation() {
+    let (mut world, _) = allocated();
+    assert_eq!(world.permit(client(), peer()).code(), None);
+    let true_time = world.now.unix.0;
+    let decade = 10 * 365 * 86_400;
+    for jumped in [true_time + decade, true_time - decade, true_time, 0] {
+        world.now.unix.0 = jumped;
+        world.pass(seconds(30));
+        assert!(reaches(&mut world, peer()), "at {jumped}");
+        let refreshed = world.ask(&Login::alice(), client(), Method::REFRESH, &[lifetime(600)]);
+        assert_eq!(refreshed.code(), None, "at {jumped}");
+    }
+}

@@ -1,7 +1,9 @@
 //! What went wrong elsewhere: relays that reached what they should not (S1 to S5).
 
 use turnstone::stun::Method;
-use turnstone::turn::{Counter, External, Reason};
+use turnstone::turn::{
+    Counter, External, OwnHost, PeerFilter, PeerRefusal, Reason, Rule, RuleAction,
+};
 
 use crate::common::{Out, World, address, channel_data, ip, peers, policy, send_indication, udp};
 use crate::dialogue::{
@@ -240,4 +242,51 @@ fn s3_a_new_rule_ends_permissions_that_it_would_refuse() {
     assert!(!reaches(&mut world, peer()), "it has to be asked for again");
     assert_eq!(world.permit(client(), peer()).code(), None);
     assert!(reaches(&mut world, peer()));
+}
+
+/// S4: a refused request is counted by why.
+#[test]
+fn s4_refused_peers_are_counted_by_reason() {
+    let deny = |network: &str| Rule {
+        network: network.parse().expect("a network"),
+        action: RuleAction::Deny,
+    };
+    let own = OwnHost {
+        addresses: vec![ip("192.0.2.10"), ip("8.8.4.4")],
+        networks: vec!["8.8.4.0/24".parse().expect("a network")],
+        listeners: vec![address("192.0.2.10:3478")],
+    };
+    let filter = PeerFilter::new(&[deny("9.9.9.0/24"), deny("10.1.0.0/16")], &own);
+    let mut world = world_with(|policy| policy.peers = filter);
+    world.allocate(client());
+    let cases = [
+        ("169.254.169.254:80", PeerRefusal::SpecialPurpose),
+        ("10.2.0.1:80", PeerRefusal::SpecialPurpose),
+        ("10.1.0.1:80", PeerRefusal::OperatorRule),
+        ("9.9.9.9:80", PeerRefusal::OperatorRule),
+        ("8.8.4.4:22", PeerRefusal::OwnHost),
+        ("8.8.4.77:22", PeerRefusal::OwnHost),
+        ("192.0.2.10:22", PeerRefusal::OwnHost),
+        ("192.0.2.10:3478", PeerRefusal::OwnListener),
+    ];
+    let counts = |world: &World| {
+        let count = |why: &PeerRefusal| world.server.stats().get(Counter::RefusedPeers(*why));
+        PeerRefusal::ALL.iter().map(count).collect::<Vec<_>>()
+    };
+    for (refused, why) in cases {
+        let mut expected = counts(&world);
+        expected[why as usize] += 1;
+        let bound = world.bind_channel(client(), 0x4000, address(refused));
+        assert_eq!(bound.code(), Some(403), "{refused}");
+        assert_eq!(counts(&world), expected, "{refused} is refused for {why:?}");
+    }
+    let mut expected = counts(&world);
+    expected[PeerRefusal::OperatorRule as usize] += 1;
+    let refused = world.permit(client(), address("9.9.9.9:1"));
+    assert_eq!(
+        (refused.code(), counts(&world)),
+        (Some(403), expected.clone())
+    );
+    assert_eq!(world.permit(client(), address("9.9.8.8:1")).code(), None);
+    assert_eq!(counts(&world), expected);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use turnstone::stun::{AttributeType, Method};
-use turnstone::turn::{Counter, PeerEnd, PeerOrigin};
+use turnstone::turn::{Counter, PeerEnd, PeerOrigin, PeerRefusal};
 
 use crate::common::{Login, Out, Response, World, address, send_indication, tcp, udp};
 use crate::dialogue::seconds;
@@ -77,8 +77,13 @@ fn connect_to_a_forbidden_peer_is_refused() {
     let (mut world, relay) = allocated();
     let own_port = SocketAddr::new(relay.ip(), relay.port() ^ 1);
     let forbidden = ["10.0.0.1:80", "127.0.0.1:80", "192.0.2.10:3478"].map(address);
-    for peer in forbidden.into_iter().chain([own_port]) {
+    for (peer, nth) in forbidden.into_iter().chain([own_port]).zip(1..) {
         assert_eq!(refused(world.connect(control(), peer)), Some(403), "{peer}");
+        let why = PeerRefusal::ALL.iter();
+        let counted: u64 = why
+            .map(|why| count(&world, Counter::RefusedPeers(*why)))
+            .sum();
+        assert_eq!(counted, nth, "{peer} is counted");
     }
     assert!(world.peers.connecting.is_empty());
 }

@@ -3,6 +3,7 @@
 //! The only `unsafe` of the crate stands here.
 #![expect(unsafe_code, reason = "system calls; every block says why it is sound")]
 
+mod account;
 mod address;
 mod epoll;
 mod error_queue;
@@ -12,8 +13,10 @@ mod messages;
 mod options;
 mod pktinfo;
 mod segments;
+mod system_calls;
 mod waker;
 
+pub use account::Account;
 pub use epoll::{Epoll, Events, Interest, Readiness};
 pub(super) use error_queue::keep_icmp_errors;
 pub use error_queue::{IcmpError, next_icmp_error};
@@ -24,6 +27,7 @@ pub(super) use options::{
     allow_fragmentation, forbid_fragmentation, force_buffer, report_local_address,
 };
 pub use segments::send_segments;
+pub use system_calls::restrict_system_calls;
 pub use waker::Waker;
 
 use std::ffi::c_int;

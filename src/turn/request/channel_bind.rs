@@ -29,7 +29,7 @@ impl Server {
                 .policy
                 .peers
                 .destination(*scope, peer, &self.shared.live);
-            destination.map_err(|_| Refusal::Forbidden)?;
+            destination.map_err(|why| self.refuse_peer(why))?;
         }
         self.check_room(key, &[peer])?;
         self.check_channel_room(key, is_new)?;

@@ -8,8 +8,10 @@ use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::five_tuple::Family;
 use crate::turn::peer_filter::Scope;
+use crate::turn::peer_refusal::PeerRefusal;
 use crate::turn::reply::{Refusal, Success};
 use crate::turn::server::Server;
+use crate::turn::stats::Counter;
 
 impl Server {
     /// All peers of the request are permitted or none (S3).
@@ -46,14 +48,20 @@ impl Server {
 
     /// 403 when one of the peers may not be relayed to.
     pub(super) fn permit(
-        &self,
+        &mut self,
         key: AllocationKey,
         peers: &[SocketAddr],
     ) -> Result<Vec<Scope>, Refusal> {
         let live = self.shared.live_relays(self.allocation(key)?.is_tcp());
         let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), live);
         let scopes: Result<Vec<Scope>, _> = peers.iter().map(permit).collect();
-        scopes.map_err(|_| Refusal::Forbidden)
+        scopes.map_err(|why| self.refuse_peer(why))
+    }
+
+    /// 403, counted by `why`.
+    pub(in crate::turn) fn refuse_peer(&mut self, why: PeerRefusal) -> Refusal {
+        self.stats.increment(Counter::RefusedPeers(why));
+        Refusal::Forbidden
     }
 
     /// 508 when the new permissions among those for `peers` are more than may be.

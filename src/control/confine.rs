@@ -1,0 +1,189 @@
+//! Takes from the process what it does not need once everything is open: root, files, system calls.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, PathBeneath, PathFd, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
+};
+use tracing::{info, warn};
+
+use super::error::{StartError, UserError};
+use super::logging::LogGuard;
+use crate::config::{Config, PERMISSION_DENIED};
+use crate::net::{self, Account};
+
+/// The newest version of Landlock that is made use of; what an older kernel lacks of it is left out.
+const LANDLOCK: ABI = ABI::V5;
+/// What the metrics read of the process. It is held open, so that the kernel goes on knowing it by the
+/// rule.
+const PROCESS: &str = "/proc/self";
+/// How many cores the process may use, which the default of `server.workers` depends on.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What was taken from the process for good.
+#[derive(Debug)]
+pub(super) struct Confinement {
+    /// Files are out of reach but for those of the configuration.
+    process: Option<PathFd>,
+}
+
+/// Takes what `config` says from every thread of the process: from this one, from those that it starts
+/// later, and from that of `log`. No other may run yet.
+pub(super) fn confine(config: &Config, log: &LogGuard) -> Result<Confinement, StartError> {
+    let wanted = &config.process;
+    if let Some(user) = &wanted.user {
+        become_user(user, config.control.as_deref())
+            .map_err(|error| StartError::User(user.clone(), error))?;
+    }
+    let process = match wanted.landlock {
+        true => restrict_files(config, log).map_err(StartError::Landlock)?,
+        false => None,
+    };
+    if wanted.seccomp {
+        net::restrict_system_calls().map_err(StartError::SystemCalls)?;
+    }
+    warn_of_unreadable_files(config);
+    Ok(Confinement { process })
+}
+
+impl Confinement {
+    /// `problems` of a reload, and what the confinement has to do with them.
+    pub(super) fn explain(&self, problems: String) -> String {
+        if self.process.is_none() || !problems.contains(PERMISSION_DENIED) {
+            return problems;
+        }
+        format!(
+            "{problems}\nthe server can read only the directories that its configuration named when it \
+             started ([process] landlock); restart it to have it read others\n"
+        )
+    }
+}
+
+fn become_user(name: &str, socket: Option<&Path>) -> Result<(), UserError> {
+    let account = Account::find(name).map_err(UserError::Database)?;
+    let account = account.ok_or(UserError::Unknown)?;
+    if account.is_current() {
+        return Ok(());
+    }
+    if let Some(socket) = socket {
+        // Otherwise only root could say what the server does.
+        chown(socket, Some(account.uid), Some(account.gid)).map_err(UserError::Denied)?;
+    }
+    account.assume().map_err(UserError::Denied)?;
+    info!("running as user {name} from here on");
+    Ok(())
+}
+
+/// Restricts this thread and that of `log` to the directories of `config`.
+fn restrict_files(config: &Config, log: &LogGuard) -> Result<Option<PathFd>, RulesetError> {
+    let Ok(process) = PathFd::new(PROCESS) else {
+        warn!("there is no {PROCESS}: files stay within reach (process.landlock)");
+        return Ok(None);
+    };
+    let ruleset = ruleset(config, &process)?;
+    let of_log = ruleset.try_clone().ok();
+    let status = ruleset.restrict_self()?;
+    if let Some(of_log) = of_log {
+        // It fails where the same has succeeded only if the kernel is out of memory.
+        log.on_its_thread(move || drop(of_log.restrict_self()));
+    }
+    Ok(is_in_force(&status).then_some(process))
+}
+
+fn is_in_force(status: &RestrictionStatus) -> bool {
+    let in_force = status.ruleset != RulesetStatus::NotEnforced;
+    if !in_force {
+        info!("this kernel has no Landlock: files stay within reach (process.landlock)");
+    }
+    in_force
+}
+
+fn ruleset(config: &Config, process: &PathFd) -> Result<RulesetCreated, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let all = AccessFs::from_all(LANDLOCK);
+    let mut ruleset = Ruleset::default().handle_access(all)?.create()?;
+    ruleset = ruleset.add_rule(PathBeneath::new(process, read))?;
+    ruleset = allow(ruleset, Path::new(CGROUPS), read)?;
+    for directory in directories(&config.files) {
+        ruleset = allow(ruleset, &directory, read)?;
+    }
+    if let Some(directory) = config.control.as_deref().map(directory_of) {
+        ruleset = allow(ruleset, directory, AccessFs::RemoveFile.into())?;
+    }
+    Ok(ruleset)
+}
+
+/// Allows `access` below `directory`, if there is such a directory.
+fn allow(
+    ruleset: RulesetCreated,
+    directory: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    match PathFd::new(directory) {
+        Ok(directory) => ruleset.add_rule(PathBeneath::new(directory, access)),
+        Err(_) => Ok(ruleset),
+    }
+}
+
+/// Where `files` are: the directories that their names say, and those that symbolic links lead to.
+fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let real = files.iter().filter_map(|file| file.canonicalize().ok());
+    let all = real.chain(files.iter().cloned());
+    all.map(|file| directory_of(&file).to_owned()).collect()
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A reload would fail, and it is better to know now.
+fn warn_of_unreadable_files(config: &Config) {
+    for file in &config.files {
+        if let Err(error) = File::open(file) {
+            let user = config.process.user.as_deref().unwrap_or("this user");
+            warn!(
+                "{} cannot be read by {user}, so that a reload will fail: {error}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_those_of_names_and_of_links() -> std::io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let at = |name: &str| directory.path().join(name);
+        for name in ["live", "archive"] {
+            std::fs::create_dir(at(name))?;
+        }
+        std::fs::write(at("archive/secret"), "x")?;
+        std::os::unix::fs::symlink("../archive/secret", at("live/secret"))?;
+        let found = directories(&[at("live/secret"), "no-such-file.toml".into()]);
+        let archive = at("archive").canonicalize()?;
+        assert_eq!(found, BTreeSet::from([at("live"), archive, ".".into()]));
+        Ok(())
+    }
+
+    #[test]
+    fn only_what_is_denied_is_explained() {
+        let free = Confinement { process: None };
+        let confined = Confinement {
+            process: PathFd::new(PROCESS).ok(),
+        };
+        let denied = format!("a.toml: {PERMISSION_DENIED}; x");
+        assert_eq!(free.explain(denied.clone()), denied);
+        assert_eq!(confined.explain("a.toml: bad".into()), "a.toml: bad");
+        assert!(confined.explain(denied).contains("[process] landlock"));
+    }
+}

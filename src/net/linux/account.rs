@@ -1,0 +1,129 @@
+//! The user that a process of root becomes.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use libc::{c_char, c_int, gid_t, uid_t};
+
+use super::check;
+
+/// The most bytes that an entry of the user database may take.
+const LONGEST_ENTRY: usize = 1 << 20;
+/// The most groups that a user may be in (NGROUPS_MAX).
+const MOST_GROUPS: usize = 65_536;
+
+/// A user of the host, with the groups that it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user's number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+    groups: Vec<gid_t>,
+}
+
+impl Account {
+    /// The user called `name`; none if there is no such user.
+    ///
+    /// # Errors
+    /// The user database cannot be read.
+    pub fn find(name: &str) -> io::Result<Option<Self>> {
+        let Ok(name) = CString::new(name) else {
+            return Ok(None);
+        };
+        let Some((uid, gid)) = ids(&name)? else {
+            return Ok(None);
+        };
+        let groups = groups(&name, gid)?;
+        Ok(Some(Self { uid, gid, groups }))
+    }
+
+    /// Whether the process is this user's already.
+    pub fn is_current(&self) -> bool {
+        // SAFETY: these calls touch no memory and cannot fail.
+        let ids = unsafe { [libc::getuid(), libc::geteuid()] };
+        ids == [self.uid; 2]
+    }
+
+    /// Makes every thread of the process this user's for good: user, group and supplementary groups.
+    ///
+    /// # Errors
+    /// The process is not root's. A part may have been given up then: the process should end.
+    pub fn assume(&self) -> io::Result<()> {
+        let (uid, gid) = (self.uid, self.gid);
+        // SAFETY: the kernel reads as many groups as it is told.
+        check(unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) })?;
+        // SAFETY: these calls touch no memory.
+        check(unsafe { libc::setresgid(gid, gid, gid) })?;
+        // SAFETY: as above.
+        check(unsafe { libc::setresuid(uid, uid, uid) })?;
+        Ok(())
+    }
+}
+
+fn ids(name: &CStr) -> io::Result<Option<(uid_t, gid_t)>> {
+    let mut buffer: Vec<c_char> = vec![0; 1024];
+    loop {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found: *mut libc::passwd = ptr::null_mut();
+        // SAFETY: all pointers live through the call, and the buffer is as long as it says.
+        let error = unsafe {
+            libc::getpwnam_r(
+                name.as_ptr(),
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            libc::ERANGE if buffer.len() < LONGEST_ENTRY => buffer.resize(buffer.len() * 2, 0),
+            0 if found.is_null() => return Ok(None),
+            0 => {
+                // SAFETY: `found` is not null, so `entry` was written.
+                let entry = unsafe { entry.assume_init() };
+                return Ok(Some((entry.pw_uid, entry.pw_gid)));
+            }
+            // How some databases say that there is no such user.
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// All groups of the user called `name`, `gid` among them.
+fn groups(name: &CStr, gid: gid_t) -> io::Result<Vec<gid_t>> {
+    let mut groups: Vec<gid_t> = vec![0; 64];
+    loop {
+        let mut count = c_int::try_from(groups.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the call writes at most `count` groups.
+        let returned =
+            unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
+        if returned >= 0 {
+            groups.truncate(usize::try_from(count).unwrap_or(0));
+            return Ok(groups);
+        }
+        if groups.len() >= MOST_GROUPS {
+            return Err(io::Error::other("the user is in too many groups"));
+        }
+        groups.resize(groups.len() * 2, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_a_user_and_nonsense_is_not() -> io::Result<()> {
+        let root = Account::find("root")?;
+        assert!(
+            root.is_some_and(|root| (root.uid, root.gid) == (0, 0) && root.groups.contains(&0))
+        );
+        assert_eq!(Account::find("no such user")?, None);
+        assert_eq!(Account::find("nul\0")?, None);
+        Ok(())
+    }
+}
