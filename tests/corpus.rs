@@ -21,6 +21,8 @@ mod framing;
 mod message;
 #[path = "fuzz/probe.rs"]
 mod probe;
+#[path = "fuzz/proxy_header.rs"]
+mod proxy_header;
 #[path = "fuzz/server.rs"]
 mod server;
 
@@ -44,6 +46,11 @@ fn messages() {
 #[test]
 fn channel_data_messages() {
     replay("channel_data", channel_data::target);
+}
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_header", proxy_header::target);
 }
 
 #[test]

@@ -116,7 +116,13 @@ pub(super) fn check_local(text: &str, address: IpAddr) -> Result<(), String> {
 
 /// A network in CIDR notation, or one address, that `action` applies to.
 pub(super) fn parse_rule(text: &str, action: RuleAction) -> Result<Rule, String> {
-    let network = text.parse::<Network>().map_err(|error| match error {
+    let network = parse_network(text)?;
+    Ok(Rule { network, action })
+}
+
+/// A network in CIDR notation, or one address.
+pub(super) fn parse_network(text: &str) -> Result<Network, String> {
+    text.parse::<Network>().map_err(|error| match error {
         NetworkError::Address => {
             format!("{text:?} is not a network; write one like \"10.0.0.0/8\", or one address")
         }
@@ -126,8 +132,7 @@ pub(super) fn parse_rule(text: &str, action: RuleAction) -> Result<Rule, String>
         NetworkError::HostBits(meant) => {
             format!("{text:?} has bits set behind the prefix; write \"{meant}\"")
         }
-    })?;
-    Ok(Rule { network, action })
+    })
 }
 
 /// `error`, `warn`, `info`, `debug` or `trace`.

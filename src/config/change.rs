@@ -137,9 +137,23 @@ const VALUES: &[Value] = &[
     ),
     live!(streams.handshakes, "streams.handshakes"),
     live!(streams.backlog_bytes, "streams.backlog_bytes"),
+    live!(streams.media_age, "streams.media_age"),
     live!(streams.pipe_bytes, "streams.pipe_bytes"),
     live!(streams.silent_after, "streams.silent_after"),
     live!(streams.idle_after, "streams.idle_after"),
+    fixed!(proxy_protocol_from, "streams.proxy_protocol_from"),
+    fixed!(
+        upstreams,
+        "upstream",
+        "upstream.server_names",
+        "upstream.to",
+        "upstream.tls",
+        "upstream.plain",
+        "upstream.http2",
+        "upstream.proxy_protocol",
+        "upstream.connect_timeout",
+        "upstream.idle_after"
+    ),
     fixed!(buffers.listener, "buffers.listener"),
     fixed!(buffers.relay, "buffers.relay"),
     fixed!(

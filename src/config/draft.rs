@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::report::Spot;
 use super::tls::DraftCertificate;
+use super::upstream::DraftUpstream;
 use super::{Level, LogFormat};
 use crate::stun::PasswordAlgorithm;
-use crate::turn::{External, Rule, TokenAlgorithm};
+use crate::turn::{External, Network, Rule, TokenAlgorithm};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -82,9 +83,12 @@ pub(super) struct Draft {
     pub(super) connections_per_source: Key<u32>,
     pub(super) handshakes: Key<u32>,
     pub(super) backlog_bytes: Key<usize>,
+    pub(super) media_age: Key<Duration>,
     pub(super) pipe_bytes: Key<usize>,
     pub(super) silent_after: Key<Duration>,
     pub(super) idle_after: Key<Duration>,
+    pub(super) proxy_protocol_from: Option<List<Network>>,
+    pub(super) upstreams: Vec<DraftUpstream>,
     pub(super) alternate_address: Key<IpAddr>,
     pub(super) alternate_port: Key<u16>,
     pub(super) mobility: Key<bool>,

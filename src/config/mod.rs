@@ -23,6 +23,7 @@ mod schema;
 mod security;
 mod tls;
 mod units;
+mod upstream;
 mod user;
 
 use std::fmt;
@@ -42,12 +43,13 @@ pub use schema::keys;
 pub use tls::{CertificateFiles, CertificateProblem, Tls, TlsCertificate};
 pub use tracing::Level;
 pub use units::parse_duration;
+pub use upstream::{Upstream, UpstreamAddress, UpstreamTls};
 pub use user::{Login, PlainUser, User};
 
 use crate::stun::ChannelRange;
 use crate::turn::{
-    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, OAuth, Rule, Security,
-    SharedSecret,
+    Alternates, Bandwidth, External, Lifetimes, Limits, NatDiscovery, Network, OAuth, Rule,
+    Security, SharedSecret,
 };
 use draft::Draft;
 
@@ -102,6 +104,10 @@ pub struct Config {
     pub log: Log,
     /// Bounds on TCP connections.
     pub streams: Streams,
+    /// Networks whose connections must begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The servers to which connections go on that are not TURN.
+    pub upstreams: Vec<Upstream>,
     /// Socket buffers.
     pub buffers: Buffers,
     /// The SOFTWARE attribute; none to keep it to ourselves.
@@ -186,6 +192,8 @@ pub struct Streams {
     pub handshakes: u32,
     /// Bytes that wait for one slow client before the oldest media is dropped.
     pub backlog_bytes: usize,
+    /// How long relayed media waits for such a client before it is dropped.
+    pub media_age: Duration,
     /// Bytes of a TCP relay that wait in each direction for a slow reader before its sender must wait.
     pub pipe_bytes: usize,
     /// A new connection without a valid message, or one with half a message, is closed after this.
@@ -201,6 +209,7 @@ impl Default for Streams {
             connections_per_source: 2_000,
             handshakes: 2_000,
             backlog_bytes: 256 << 10,
+            media_age: Duration::from_millis(300),
             pipe_bytes: 64 << 10,
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
@@ -321,6 +330,8 @@ impl fmt::Debug for Config {
             .field("metrics", &self.metrics)
             .field("log", &self.log)
             .field("streams", &self.streams)
+            .field("proxy_protocol_from", &self.proxy_protocol_from)
+            .field("upstreams", &self.upstreams)
             .field("buffers", &self.buffers)
             .field("software", &self.software)
             .field("nat_discovery", &self.nat_discovery)

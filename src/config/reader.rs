@@ -11,7 +11,8 @@ use super::draft::{Key, List, Located};
 use super::file::Source;
 use super::report::{Report, Spot};
 use super::units::{
-    parse_bandwidth, parse_duration, parse_size, show_bandwidth, show_duration, show_size,
+    parse_bandwidth, parse_duration, parse_short_duration, parse_size, show_bandwidth,
+    show_duration, show_short_duration, show_size,
 };
 
 /// One table of a file; absent tables have no keys.
@@ -148,6 +149,25 @@ impl<'t> Section<'t> {
         Some(Located::new(
             Duration::from_secs(seconds.value),
             seconds.spot,
+        ))
+    }
+
+    /// A time in `range` milliseconds, as a number of seconds or with a unit.
+    pub(super) fn short_duration(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+        report: &mut Report,
+    ) -> Key<Duration> {
+        let value = self.get(key)?;
+        let millis = match value.value {
+            DeValue::String(_) => value.parsed("a time", parse_short_duration, report)?.value,
+            _ => value.number(report)?.saturating_mul(1000),
+        };
+        let millis: Located<u64> = value.within(millis, &range, show_short_duration, report)?;
+        Some(Located::new(
+            Duration::from_millis(millis.value),
+            millis.spot,
         ))
     }
 

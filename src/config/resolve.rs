@@ -20,6 +20,7 @@ use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
 use super::tls::{DraftCertificate, check_tls};
+use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams, Tls};
 use crate::stun::ChannelRange;
 use crate::turn::{External, Family, NatDiscovery};
@@ -67,6 +68,17 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
     let tls = check_dtls(draft.dtls, first_key, tls, report);
     let over_tcp = [plain, &tls.listen].concat();
     let metrics = check_metrics(draft.metrics, &over_tcp, report);
+    let around = Surroundings {
+        listen: &over_tcp,
+        plain: tcp,
+        tls: !tls.listen.is_empty(),
+    };
+    let upstreams = check_upstreams(draft.upstreams, &around, report);
+    let proxy_protocol_from = distinct(
+        "streams.proxy_protocol_from",
+        draft.proxy_protocol_from,
+        report,
+    );
     endpoints.extend(&tls.listen);
     let alternates = check_redirect(draft.redirect, &endpoints, report);
     let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
@@ -101,6 +113,8 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         metrics,
         log,
         streams,
+        proxy_protocol_from,
+        upstreams,
         buffers,
         software: check_software(draft.software, report),
         nat_discovery,
@@ -155,6 +169,7 @@ fn streams(draft: &Draft) -> Streams {
         ),
         handshakes: or(&draft.handshakes, default.handshakes),
         backlog_bytes: or(&draft.backlog_bytes, default.backlog_bytes),
+        media_age: or(&draft.media_age, default.media_age),
         pipe_bytes: or(&draft.pipe_bytes, default.pipe_bytes),
         silent_after: or(&draft.silent_after, default.silent_after),
         idle_after: or(&draft.idle_after, default.idle_after),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::address::{
     parse_alternate_address, parse_endpoint, parse_external, parse_format, parse_level,
-    parse_metrics, parse_relay_address, parse_rule,
+    parse_metrics, parse_network, parse_relay_address, parse_rule,
 };
 use super::auth;
 use super::draft::{
@@ -19,10 +19,11 @@ use super::report::Report;
 use super::security::parse_algorithm;
 use super::tls::DraftCertificate;
 use super::units::parse_ports;
+use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
-/// Every section with its keys; `tls.certificates`, `auth.users` and `auth.oauth_keys` are arrays of
-/// tables.
+/// Every section with its keys; `tls.certificates`, `auth.users`, `auth.oauth_keys` and `upstream` are
+/// arrays of tables.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("server", &["listen", "udp", "tcp", "workers", "software"]),
     ("tls", &["listen", "dtls", "certificates"]),
@@ -77,8 +78,23 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "connections_per_source",
             "handshakes",
             "backlog_bytes",
+            "media_age",
             "pipe_bytes",
             "silent_after",
+            "idle_after",
+            "proxy_protocol_from",
+        ],
+    ),
+    (
+        "upstream",
+        &[
+            "server_names",
+            "to",
+            "tls",
+            "plain",
+            "http2",
+            "proxy_protocol",
+            "connect_timeout",
             "idle_after",
         ],
     ),
@@ -144,6 +160,7 @@ fn read_source(source: &Source, directory: Option<&Path>, draft: &mut Draft, rep
     draft.limits = read_limits(&open(&root, "limits", &mut found), &mut found);
     draft.bandwidth = read_bandwidth(&open(&root, "bandwidth", &mut found), &mut found);
     read_streams(&open(&root, "streams", &mut found), draft, &mut found);
+    read_upstreams(&root, draft, &mut found);
     read_rest(&root, draft, &mut found);
     report.append_except(found, &broken_lines);
 }
@@ -280,9 +297,28 @@ fn read_streams(section: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     draft.connections_per_source = section.number("connections_per_source", 1..=U32, report);
     draft.handshakes = section.number("handshakes", 1..=U32, report);
     draft.backlog_bytes = section.size("backlog_bytes", 64 * KIB..=64 * MIB, report);
+    draft.media_age = section.short_duration("media_age", 10..=10_000, report);
     draft.pipe_bytes = section.size("pipe_bytes", 4 * KIB..=16 * MIB, report);
     draft.silent_after = section.duration("silent_after", 1..=HOUR, report);
     draft.idle_after = section.duration("idle_after", 1..=DAY, report);
+    draft.proxy_protocol_from = section.list("proxy_protocol_from", parse_network, report);
+}
+
+fn read_upstreams(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
+    for (spot, section) in root.sections("upstream", report) {
+        refuse_unknown_keys(&section, "upstream", report);
+        draft.upstreams.push(DraftUpstream {
+            spot,
+            server_names: section.list("server_names", parse_server_name, report),
+            to: section.parsed("to", parse_to, report),
+            tls: section.parsed("tls", parse_tls, report),
+            plain: section.boolean("plain", report),
+            http2: section.boolean("http2", report),
+            proxy_protocol: section.boolean("proxy_protocol", report),
+            connect_timeout: section.duration("connect_timeout", 1..=60, report),
+            idle_after: section.duration("idle_after", 1..=7 * DAY, report),
+        });
+    }
 }
 
 fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {

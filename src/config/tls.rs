@@ -118,7 +118,7 @@ impl DraftCertificate {
     }
 }
 
-/// What `listen` and `certificates` mean; `others` are addresses that are taken for plain TCP.
+/// What `listen` and `certificates` mean; `others` are addresses of plain TCP, which may be shared.
 pub(super) fn check_tls(
     listen: Option<List<SocketAddr>>,
     certificates: Vec<DraftCertificate>,
@@ -155,9 +155,11 @@ fn check_listen(
         report.error(&listen.spot, what);
     }
     for Located { value, spot } in &listen.value {
-        if others.iter().any(|other| overlap(*other, *value)) {
+        let is_shared = others.contains(value);
+        if !is_shared && others.iter().any(|other| overlap(*other, *value)) {
             let what = format!(
-                "{value} is where clients are served over TCP without TLS; take another port"
+                "{value} is where clients are served over TCP without TLS; take another port, or \
+                 the same address as in server.listen to share it"
             );
             report.error(spot, what);
         }

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1), ("", 1)];
+/// In milliseconds.
+const SHORT_TIME_UNITS: [(&str, u64); 3] = [("ms", 1), ("s", 1000), ("", 1000)];
 const BIT_UNITS: [(&str, u64); 4] = [
     ("Gbit", 1_000_000_000),
     ("Mbit", 1_000_000),
@@ -27,6 +29,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| {
             format!("{text:?} is not a time; write seconds, or \"90s\", \"10m\", \"1h\"")
         })
+}
+
+/// A time in milliseconds: `300ms`, `2s` or `2`, which are seconds.
+pub(super) fn parse_short_duration(text: &str) -> Result<u64, String> {
+    with_unit(text, &SHORT_TIME_UNITS)
+        .ok_or_else(|| format!("{text:?} is not a time; write \"300ms\" or \"2s\""))
 }
 
 /// A size in bytes: `65536`, `64KiB`, `4MiB` or `1GiB`.
@@ -72,6 +80,11 @@ pub(super) fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 /// `duration` in the largest unit that divides it.
 pub(super) fn show_duration(duration: Duration) -> String {
     show(duration.as_secs(), &TIME_UNITS)
+}
+
+/// `millis` in the largest unit that divides it.
+pub(super) fn show_short_duration(millis: u64) -> String {
+    show(millis, &[("s", 1000), ("ms", 1)])
 }
 
 /// `bytes` in the largest unit that divides it.
@@ -124,6 +137,18 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn short_times_have_milliseconds() {
+        for (text, millis) in [("300ms", 300), ("2s", 2000), ("2", 2000)] {
+            assert_eq!(parse_short_duration(text), Ok(millis));
+        }
+        for text in ["", "ms", "1m", "1.5s", "-1ms"] {
+            assert!(parse_short_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(show_short_duration(300), "300ms");
+        assert_eq!(show_short_duration(10_000), "10s");
     }
 
     #[test]

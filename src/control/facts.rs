@@ -65,8 +65,13 @@ pub(super) fn warn_of_descriptor_limit(config: &Config, limit: u64) {
 /// relay sockets, whatever strangers connect.
 pub(super) fn connections(config: &Config, limit: u64) -> u32 {
     let half = limit.saturating_sub(own_descriptors(config)) / 2;
-    let half = u32::try_from(half).unwrap_or(u32::MAX);
+    let half = u32::try_from(half / of_connection(config)).unwrap_or(u32::MAX);
     config.streams.connections.min(half)
+}
+
+/// Descriptors of one connection at most: it may go on to an upstream.
+fn of_connection(config: &Config) -> u64 {
+    if config.upstreams.is_empty() { 1 } else { 2 }
 }
 
 fn wanted_descriptors(config: &Config) -> u64 {
@@ -75,7 +80,8 @@ fn wanted_descriptors(config: &Config) -> u64 {
     } else {
         0
     };
-    own_descriptors(config) + u64::from(config.limits.allocations) + u64::from(connections)
+    let connections = u64::from(connections) * of_connection(config);
+    own_descriptors(config) + u64::from(config.limits.allocations) + connections
 }
 
 fn own_descriptors(config: &Config) -> u64 {
@@ -114,7 +120,8 @@ fn addresses_reached(facts: &HostFacts, listen: &[SocketAddr], family: Family) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Overrides;
+    use crate::config::{Overrides, Upstream, UpstreamAddress, UpstreamTls};
+    use std::time::Duration;
 
     fn config() -> Config {
         Config::load(None, &Overrides::default()).expect("defaults")
@@ -158,6 +165,26 @@ mod tests {
         assert_eq!(connections(&config, own + 4000), 1000);
         assert_eq!(connections(&config, own + 400), 200);
         assert_eq!(connections(&config, 0), 0);
+    }
+
+    #[test]
+    fn a_connection_that_may_go_on_needs_two() {
+        let mut config = config();
+        config.streams.connections = 1000;
+        config.limits.allocations = 10;
+        config.upstreams.push(Upstream {
+            server_names: Vec::new(),
+            to: UpstreamAddress::Unix("/run/web.sock".into()),
+            tls: UpstreamTls::Off,
+            plain: true,
+            http2: false,
+            proxy_protocol: false,
+            connect_timeout: Duration::from_secs(1),
+            idle_after: Duration::from_secs(1),
+        });
+        let own = own_descriptors(&config);
+        assert_eq!(connections(&config, own + 400), 100);
+        assert_eq!(wanted_descriptors(&config), own + 2010);
     }
 
     #[test]

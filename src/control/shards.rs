@@ -6,7 +6,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::certificates::Secured;
 use super::error::StartError;
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
@@ -24,6 +24,7 @@ pub(super) struct Shards<'c> {
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
+    upstreams: Arc<[Upstream]>,
     secured: Option<Secured>,
     ended: UnboundedSender<u16>,
 }
@@ -46,6 +47,7 @@ impl<'c> Shards<'c> {
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
+            upstreams: config.upstreams.clone().into(),
             secured,
             ended,
         })
@@ -92,6 +94,8 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: stream_limits(self.config, self.connections),
+            proxy_protocol_from: self.config.proxy_protocol_from.clone(),
+            upstreams: Arc::clone(&self.upstreams),
             tls: self.secured.as_ref().map(|secured| secured.tls.clone()),
             relay_buffer: self.config.buffers.relay,
             held: Arc::clone(&self.held),
@@ -139,6 +143,7 @@ pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
         handshakes: share(streams.handshakes),
         backlog_bytes: streams.backlog_bytes,
         pipe_bytes: streams.pipe_bytes,
+        media_age: streams.media_age,
         silent_after: streams.silent_after,
         idle_after: streams.idle_after,
         channels: config.channels,

@@ -157,10 +157,14 @@ fn bind_clients(config: &Config) -> Result<Bound, BindError> {
     };
     let shards = config.workers.get().into();
     let mut group = bind(config.endpoints(), shards, &plain)?;
-    let tls = bind(config.tls.listen.clone(), shards, &over_tls)?;
+    let is_shared = |address: &SocketAddr| config.tcp && group.addresses.contains(address);
+    let (shared, apart): (Vec<_>, Vec<_>) = config.tls.listen.iter().copied().partition(is_shared);
+    let mut tls = bind(apart, shards, &over_tls)?;
     for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
         sockets.tls = of_tls.tcp;
+        sockets.share(&shared);
     }
+    tls.addresses.extend(shared);
     if config.tls.dtls {
         let over_dtls = BindOptions {
             udp: true,

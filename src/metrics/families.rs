@@ -3,9 +3,9 @@
 use prometheus::proto::MetricType;
 
 use crate::turn::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Family as AddressFamily,
-    HandshakeFailure, PeerEnd, PeerOrigin, PeerRefusal, Reason, RequestMethod, ResultCode, Source,
-    Transport,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
+    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, PeerRefusal,
+    Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -167,8 +167,10 @@ fn connections() -> Vec<Family> {
             .one(Counter::TlsHandshakes),
         counter("turnstone_tls_handshakes_failed_total", "TLS handshakes that failed, by reason.")
             .by("reason", HandshakeFailure::ALL, HandshakeFailure::label, Counter::TlsHandshakesFailed),
-        counter("turnstone_backlog_evicted_packets_total", "Packets evicted from the backlog of a slow stream client after they were counted as relayed.")
-            .one(Counter::BacklogEvicted),
+        counter("turnstone_backlog_evicted_packets_total", "Packets that left the backlog of a slow stream client unsent after they were counted as relayed, by reason: too old, no room, connection closed.")
+            .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
+        counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
+            .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
         gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
             .one(Counter::PeerConnections),
         counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")

@@ -80,14 +80,14 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::{Counter, Source};
+    use crate::turn::{Counter, Eviction, Source};
 
     #[test]
     fn a_snapshot_is_what_was_published() {
         let page = Page::default();
         let mut stats = Stats::default();
         stats.add(Counter::Answered, 3);
-        stats.add(Counter::BacklogEvicted, 4);
+        stats.add(Counter::BacklogEvicted(Eviction::Size), 4);
         page.publish(&stats);
         assert_eq!(page.snapshot(), *stats.slots());
     }

@@ -64,8 +64,23 @@ pub struct ListenerSockets {
     pub tcp: Vec<TcpListener>,
     /// Those whose clients speak TLS, bound by a call of their own.
     pub tls: Vec<TcpListener>,
+    /// Those whose clients speak either, taken out of `tcp`.
+    pub either: Vec<TcpListener>,
     /// Those whose clients speak DTLS and nothing else, bound by a call of their own.
     pub dtls: Vec<UdpListener>,
+}
+
+impl ListenerSockets {
+    /// Has the clients of those TCP listeners that are in `addresses` speak TLS or not.
+    pub fn share(&mut self, addresses: &[SocketAddr]) {
+        let shared = |listener: &mut TcpListener| addresses.contains(&listener.address());
+        self.either.extend(self.tcp.extract_if(.., shared));
+    }
+
+    /// All TCP listeners, in the order: plain, TLS, either.
+    pub fn streams(&self) -> impl Iterator<Item = &TcpListener> {
+        self.tcp.iter().chain(&self.tls).chain(&self.either)
+    }
 }
 
 /// What [`bind_group`] bound.

@@ -10,6 +10,7 @@ mod listen;
 mod relay;
 mod route;
 mod tcp_relay;
+mod upstream;
 
 pub use buffers::{Buffers, SLOTS, Span};
 pub use client::{connect_stream, open_datagrams};
@@ -28,3 +29,4 @@ pub use listen::{
 pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;
 pub use tcp_relay::{connect_from, connect_outcome, listen_for_peers};
+pub use upstream::{connect_tcp, connect_unix};

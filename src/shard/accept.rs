@@ -4,13 +4,16 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, Role};
 use super::event_loop::Shard;
+use super::greet::canonical;
+use super::greeting::Greeting;
 use super::token::{ConnectionId, Token};
+use super::upstreams::Serves;
 use super::wire::Session;
 use crate::net::{Fault, Interest};
 use crate::transport::TlsSession;
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple};
 
 /// Connections that one pass accepts from one listener.
 const ACCEPTS: usize = 64;
@@ -23,9 +26,9 @@ impl Shard {
             let Some(acceptor) = self.acceptors.listeners.get(listener) else {
                 return;
             };
-            let transport = acceptor.transport;
+            let serves = acceptor.serves;
             match acceptor.listener.accept() {
-                Ok((stream, client)) => self.admit(transport, stream, client),
+                Ok((stream, client)) => self.admit(serves, stream, canonical(client)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if Fault::of(&error) == Fault::Exhausted => {
                     return self.pause_accepting();
@@ -36,10 +39,17 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, transport: Transport, stream: TcpStream, client: SocketAddr) {
+    fn admit(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) {
+        // Whom a balancer's connections are counted against, it has yet to tell.
+        let is_admitted = if self.is_balancer(client.ip()) {
+            self.connections.has_room()
+        } else {
+            self.connections.admits(client.ip())
+        };
         let stats = self.server.stats_mut();
+        let transport = serves.transport();
         stats.increment(Counter::ConnectionsAccepted(transport));
-        if !self.connections.admits(client.ip()) {
+        if !is_admitted {
             stats.increment(Counter::ConnectionsClosed(
                 transport,
                 ConnectionEnd::Refused,
@@ -47,23 +57,19 @@ impl Shard {
             return;
         }
         stats.increment(Counter::Connections(transport));
-        if self.open(transport, stream, client).is_err() {
+        if self.open(serves, stream, client).is_err() {
             let stats = self.server.stats_mut();
             stats.subtract(Counter::Connections(transport), 1);
             stats.increment(Counter::ConnectionsClosed(transport, ConnectionEnd::Closed));
         }
     }
 
-    fn open(
-        &mut self,
-        transport: Transport,
-        stream: TcpStream,
-        client: SocketAddr,
-    ) -> io::Result<()> {
-        let session = self.session(transport)?;
+    fn open(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+        let transport = serves.transport();
+        let (role, session) = self.begin(serves, client)?;
         let five_tuple = FiveTuple {
             transport,
-            client: canonical(client),
+            client,
             server: canonical(stream.local_addr()?),
         };
         // The kernel knows that the older connection has ended; its event is still on the way.
@@ -71,38 +77,47 @@ impl Shard {
             self.close(older, ConnectionEnd::Closed);
         }
         let limits = self.connections.limits();
-        let connection = Connection::new(stream, session, five_tuple, self.now.instant, limits)?;
+        let connection =
+            Connection::new(stream, session, role, five_tuple, self.now.instant, limits)?;
         let id = self.connections.insert(connection);
         let Some(connection) = self.connections.get(id) else {
             return Ok(());
         };
+        let is_handshaking = connection.is_handshaking();
         let token = Token::Connection(id).to_bits();
         if let Err(error) = self.poller.add(&*connection, token, Interest::Read) {
             self.connections.remove(id);
             return Err(error);
         }
         tracing::debug!(shard = self.index, client = %five_tuple.client, "connection accepted");
-        if transport == Transport::Tls {
+        if is_handshaking {
             self.begin_handshake(id);
         }
         Ok(())
     }
 
     /// Too many handshakes at once end the oldest: an honest client needs a few round trips.
-    fn begin_handshake(&mut self, id: ConnectionId) {
+    pub(super) fn begin_handshake(&mut self, id: ConnectionId) {
         self.server.stats_mut().increment(Counter::TlsHandshaking);
         if let Some(oldest) = self.connections.begin_handshake(id) {
             self.close(oldest, ConnectionEnd::Refused);
         }
     }
 
-    fn session(&self, transport: Transport) -> io::Result<Session> {
-        if transport != Transport::Tls {
-            return Ok(Session::Plain);
+    /// What a new connection is, and in what its bytes are wrapped, as far as its listener tells.
+    fn begin(&self, serves: Serves, client: SocketAddr) -> io::Result<(Role, Session)> {
+        let header_first = self.is_balancer(client.ip());
+        if header_first || serves.is_both() || self.upstreams.concern(serves) {
+            let greeting = Greeting::new(serves, header_first);
+            return Ok((Role::Unknown(Box::new(greeting)), Session::Plain));
         }
-        let session = self.tls.as_ref().map(TlsSession::new);
+        if !serves.tls {
+            return Ok((Role::Turn, Session::Plain));
+        }
+        let servers = self.tls.as_ref();
+        let session = servers.map(|servers| TlsSession::new(servers.turn()));
         match session {
-            Some(Ok(session)) => Ok(Session::Tls(Box::new(session))),
+            Some(Ok(session)) => Ok((Role::Turn, Session::Tls(Box::new(session)))),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -145,12 +160,5 @@ impl Shard {
                 tracing::debug!(shard = self.index, %error, "cannot watch a relay");
             }
         }
-    }
-}
-
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
-        _ => address,
     }
 }

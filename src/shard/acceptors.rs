@@ -1,8 +1,8 @@
 //! The TCP listeners of one shard.
 
-use crate::net::TcpListener;
+use super::upstreams::Serves;
+use crate::net::{ListenerSockets, TcpListener};
 use crate::time::Instant;
-use crate::turn::Transport;
 
 /// The shard's TCP listeners.
 #[derive(Debug)]
@@ -16,23 +16,18 @@ pub(super) struct Acceptors {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
-    pub(super) transport: Transport,
+    pub(super) serves: Serves,
 }
 
 impl Acceptors {
-    /// Plain listeners first, then those of TLS: the order in which the poller knows them.
-    pub(super) fn new(tcp: Vec<TcpListener>, tls: Vec<TcpListener>) -> Self {
-        let of = |transport| {
-            move |listener| Acceptor {
-                listener,
-                transport,
-            }
-        };
-        let plain = tcp.into_iter().map(of(Transport::Tcp));
+    /// Those of `sockets`, in the order of [`ListenerSockets::streams`].
+    pub(super) fn new(sockets: ListenerSockets) -> Self {
+        let of = |serves| move |listener| Acceptor { listener, serves };
+        let plain = sockets.tcp.into_iter().map(of(Serves::PLAIN));
+        let tls = sockets.tls.into_iter().map(of(Serves::TLS));
+        let either = sockets.either.into_iter().map(of(Serves::BOTH));
         Self {
-            listeners: plain
-                .chain(tls.into_iter().map(of(Transport::Tls)))
-                .collect(),
+            listeners: plain.chain(tls).chain(either).collect(),
             paused_until: None,
         }
     }

@@ -1,7 +1,11 @@
-//! What a stream client has not read yet: bounded, and the oldest media goes first (requirement S18).
+//! What a stream client has not read yet: media is bounded by its age, all of it by its bytes, and the
+//! oldest media goes first (requirement S18).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::time::Duration;
+
+use crate::time::Instant;
 
 /// What a queued message costs beside its bytes.
 const OVERHEAD: usize = 64;
@@ -15,6 +19,7 @@ pub(super) struct Full;
 #[derive(Debug)]
 struct Entry {
     sequence: u64,
+    queued: Instant,
     bytes: Box<[u8]>,
 }
 
@@ -38,12 +43,13 @@ pub(super) struct Backlog {
     /// Of the media that may be dropped.
     media_cost: usize,
     limit: usize,
+    media_age: Duration,
     next: u64,
 }
 
 impl Backlog {
-    /// An empty backlog of at most `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    /// An empty backlog of at most `limit` bytes, in which media waits for less than `media_age`.
+    pub(super) fn new(limit: usize, media_age: Duration) -> Self {
         Self {
             media: VecDeque::new(),
             control: VecDeque::new(),
@@ -52,6 +58,7 @@ impl Backlog {
             cost: 0,
             media_cost: 0,
             limit,
+            media_age,
             next: 0,
         }
     }
@@ -73,13 +80,26 @@ impl Backlog {
         self.written = 0;
     }
 
+    /// Drops the media that has waited for too long, and returns how many messages that were.
+    pub(super) fn drop_old(&mut self, now: Instant) -> usize {
+        let mut dropped = 0;
+        while let Some(oldest) = self.media.front() {
+            if now < oldest.queued + self.media_age {
+                break;
+            }
+            self.drop_oldest();
+            dropped += 1;
+        }
+        dropped
+    }
+
     /// Queues relayed media and returns how many older ones were dropped for it.
     ///
     /// # Errors
     /// [`Full`]: all that waits is control answers.
-    pub(super) fn push_media(&mut self, bytes: &[u8]) -> Result<usize, Full> {
+    pub(super) fn push_media(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Full> {
         let evicted = self.make_room(bytes.len() + OVERHEAD)?;
-        let entry = self.entry(bytes);
+        let entry = self.entry(bytes, now);
         self.media_cost += entry.cost();
         self.media.push_back(entry);
         Ok(evicted)
@@ -91,16 +111,18 @@ impl Backlog {
     /// [`Full`]: all that waits is control answers.
     pub(super) fn push_control(&mut self, bytes: &[u8]) -> Result<usize, Full> {
         let evicted = self.make_room(bytes.len() + OVERHEAD)?;
-        let entry = self.entry(bytes);
+        // How old an answer is never matters.
+        let entry = self.entry(bytes, Instant::ZERO);
         self.control.push_back(entry);
         Ok(evicted)
     }
 
-    fn entry(&mut self, bytes: &[u8]) -> Entry {
+    fn entry(&mut self, bytes: &[u8], queued: Instant) -> Entry {
         self.next += 1;
         self.cost += bytes.len() + OVERHEAD;
         Entry {
             sequence: self.next,
+            queued,
             bytes: bytes.into(),
         }
     }
@@ -111,11 +133,16 @@ impl Backlog {
         }
         let mut evicted = 0;
         while self.cost + cost > self.limit {
-            let oldest = self.pop_media().ok_or(Full)?;
-            self.cost -= oldest.cost();
+            self.drop_oldest().ok_or(Full)?;
             evicted += 1;
         }
         Ok(evicted)
+    }
+
+    fn drop_oldest(&mut self) -> Option<()> {
+        let oldest = self.pop_media()?;
+        self.cost -= oldest.cost();
+        Some(())
     }
 
     fn pop_media(&mut self) -> Option<Entry> {
@@ -200,6 +227,17 @@ impl Backlog {
 mod tests {
     use super::*;
 
+    const START: Instant = Instant::from_nanos(1);
+    const AGE: Duration = Duration::from_millis(300);
+
+    fn backlog(limit: usize) -> Backlog {
+        Backlog::new(limit, AGE)
+    }
+
+    fn after(millis: u64) -> Instant {
+        START + Duration::from_millis(millis)
+    }
+
     /// A connection that takes `room` more bytes.
     struct Pipe {
         room: usize,
@@ -238,51 +276,51 @@ mod tests {
     #[test]
     fn messages_leave_in_the_order_in_which_they_came() {
         for step in 1..12 {
-            let mut backlog = Backlog::new(10_000);
+            let mut backlog = backlog(10_000);
             backlog.push_rest(b"rest");
-            assert_eq!(backlog.push_media(b"-m1"), Ok(0));
+            assert_eq!(backlog.push_media(b"-m1", START), Ok(0));
             assert_eq!(backlog.push_control(b"-c1"), Ok(0));
             assert_eq!(backlog.push_control(b"-c2"), Ok(0));
-            assert_eq!(backlog.push_media(b"-m2"), Ok(0));
+            assert_eq!(backlog.push_media(b"-m2", START), Ok(0));
             assert_eq!(drain(&mut backlog, step), b"rest-m1-c1-c2-m2");
         }
     }
 
     #[test]
     fn the_oldest_media_goes_and_control_stays() {
-        let mut backlog = Backlog::new(4 * (OVERHEAD + 2));
+        let mut backlog = backlog(4 * (OVERHEAD + 2));
         for text in [b"m1", b"m2"] {
-            assert_eq!(backlog.push_media(text), Ok(0));
+            assert_eq!(backlog.push_media(text, START), Ok(0));
         }
         assert_eq!(backlog.push_control(b"c1"), Ok(0));
-        assert_eq!(backlog.push_media(b"m3"), Ok(0));
-        assert_eq!(backlog.push_media(b"m4"), Ok(1));
+        assert_eq!(backlog.push_media(b"m3", START), Ok(0));
+        assert_eq!(backlog.push_media(b"m4", START), Ok(1));
         assert_eq!(backlog.push_control(b"c2"), Ok(1));
         assert_eq!(drain(&mut backlog, 3), b"c1m3m4c2");
     }
 
     #[test]
     fn a_backlog_of_control_answers_is_full() {
-        let mut backlog = Backlog::new(2 * (OVERHEAD + 2));
-        assert_eq!(backlog.push_media(b"m1"), Ok(0));
+        let mut backlog = backlog(2 * (OVERHEAD + 2));
+        assert_eq!(backlog.push_media(b"m1", START), Ok(0));
         assert_eq!(backlog.push_control(b"c1"), Ok(0));
         assert_eq!(backlog.push_control(b"c2"), Ok(1));
         assert_eq!(backlog.push_control(b"c3"), Err(Full));
-        assert_eq!(backlog.push_media(b"m2"), Err(Full));
+        assert_eq!(backlog.push_media(b"m2", START), Err(Full));
         assert_eq!(drain(&mut backlog, 100), b"c1c2");
     }
 
     #[test]
     fn a_begun_message_is_finished_whatever_comes() {
-        let mut backlog = Backlog::new(3 * (OVERHEAD + 2));
-        assert_eq!(backlog.push_media(b"m1"), Ok(0));
+        let mut backlog = backlog(3 * (OVERHEAD + 2));
+        assert_eq!(backlog.push_media(b"m1", START), Ok(0));
         let mut pipe = Pipe {
             room: 1,
             taken: Vec::new(),
         };
         backlog.write_to(&mut pipe).expect("an open pipe");
         for i in 0..5 {
-            assert_eq!(backlog.push_media(b"xx"), Ok(usize::from(i >= 2)));
+            assert_eq!(backlog.push_media(b"xx", START), Ok(usize::from(i >= 2)));
         }
         assert_eq!(pipe.taken, b"m");
         assert_eq!(drain(&mut backlog, 100), b"1xxxx");
@@ -290,9 +328,39 @@ mod tests {
 
     #[test]
     fn a_message_that_never_fits_drops_nothing() {
-        let mut backlog = Backlog::new(2 * (OVERHEAD + 2));
-        assert_eq!(backlog.push_media(b"m1"), Ok(0));
-        assert_eq!(backlog.push_media(&[0; 200]), Err(Full));
+        let mut backlog = backlog(2 * (OVERHEAD + 2));
+        assert_eq!(backlog.push_media(b"m1", START), Ok(0));
+        assert_eq!(backlog.push_media(&[0; 200], START), Err(Full));
         assert_eq!(drain(&mut backlog, 100), b"m1");
+    }
+
+    #[test]
+    fn media_that_has_waited_for_too_long_goes_and_control_stays() {
+        let mut backlog = backlog(10_000);
+        assert_eq!(backlog.push_control(b"c1"), Ok(0));
+        for (text, millis) in [(b"m1", 0), (b"m2", 10), (b"m3", 20)] {
+            assert_eq!(backlog.push_media(text, after(millis)), Ok(0));
+        }
+        assert_eq!(backlog.drop_old(after(299)), 0);
+        assert_eq!(backlog.drop_old(after(310)), 2);
+        assert_eq!(backlog.media(), 1);
+        assert_eq!(backlog.push_media(b"m4", after(310)), Ok(0));
+        assert_eq!(drain(&mut backlog, 3), b"c1m3m4");
+        assert_eq!(backlog.drop_old(after(10_000)), 0);
+    }
+
+    #[test]
+    fn a_begun_message_is_finished_however_old_it_is() {
+        let mut backlog = backlog(10_000);
+        for text in [b"m1", b"m2"] {
+            assert_eq!(backlog.push_media(text, START), Ok(0));
+        }
+        let mut pipe = Pipe {
+            room: 1,
+            taken: Vec::new(),
+        };
+        backlog.write_to(&mut pipe).expect("an open pipe");
+        assert_eq!(backlog.drop_old(after(10_000)), 1);
+        assert_eq!(drain(&mut backlog, 100), b"1");
     }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use super::StreamLimits;
 use super::backlog::Backlog;
+use super::greeting::Greeting;
 use super::joined::Joined;
 use super::outbox::{Group, Message};
+use super::passage::Passage;
 use super::wire::{Arrival, Session, Wire, Writer};
 use crate::net::{Buffers, prepare_connection};
 use crate::time::Instant;
-use crate::transport::{Framer, TlsScratch};
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, HandshakeFailure, Reason, Stats};
+use crate::transport::{Framer, TlsScratch, TlsSession};
+use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, HandshakeFailure, Reason, Stats};
 
 /// The most messages that one write takes.
 const SLICES: usize = 32;
@@ -22,6 +24,7 @@ const SLICES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) five_tuple: FiveTuple,
+    pub(super) role: Role,
     /// Splits what arrives.
     pub(super) framer: Framer,
     wire: Wire,
@@ -36,6 +39,17 @@ pub(super) struct Connection {
     partial_since: Option<Instant>,
 }
 
+/// What a connection is.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It has not said.
+    Unknown(Box<Greeting>),
+    /// A client of STUN and TURN.
+    Turn,
+    /// It goes on to an upstream.
+    Passing(Box<Passage>),
+}
+
 impl Connection {
     /// Takes over a connection that was just accepted.
     ///
@@ -44,6 +58,7 @@ impl Connection {
     pub(super) fn new(
         stream: TcpStream,
         session: Session,
+        role: Role,
         five_tuple: FiveTuple,
         now: Instant,
         limits: &StreamLimits,
@@ -51,9 +66,10 @@ impl Connection {
         prepare_connection(&stream)?;
         Ok(Self {
             five_tuple,
+            role,
             framer: Framer::new(limits.channels),
             wire: Wire::new(stream, session),
-            backlog: Backlog::new(limits.backlog_bytes),
+            backlog: Backlog::new(limits.backlog_bytes, limits.media_age),
             awaits_room: false,
             joined: None,
             opened: now,
@@ -67,9 +83,45 @@ impl Connection {
         self.wire.read(room)
     }
 
+    /// TLS begins; what is not TURN inside goes on to `upstream`.
+    pub(super) fn enter_tls(&mut self, session: TlsSession, upstream: Option<usize>) {
+        self.wire.begin_tls(session);
+        match (&mut self.role, upstream) {
+            (Role::Unknown(greeting), Some(upstream)) => greeting.enter_tls(upstream),
+            _ => self.role = Role::Turn,
+        }
+    }
+
+    /// Takes bytes of TLS that were read before.
+    pub(super) fn take_in(&mut self, bytes: &[u8], room: &mut [u8]) -> Arrival {
+        self.wire.take_in(bytes, room)
+    }
+
+    /// Whether client and server agreed on a protocol inside TLS, and whether it is one of TURN's.
+    pub(super) fn speaks_turn(&self) -> Option<bool> {
+        self.wire.speaks_turn()
+    }
+
+    /// Whether it is not known yet whose connection it is.
+    pub(super) fn is_nameless(&self) -> bool {
+        matches!(&self.role, Role::Unknown(greeting) if greeting.is_nameless())
+    }
+
+    /// Its own side and the rest of a connection that goes on to an upstream.
+    pub(super) fn passing(&mut self) -> Option<(&mut Wire, &mut Passage)> {
+        match &mut self.role {
+            Role::Passing(passage) => Some((&mut self.wire, passage)),
+            Role::Unknown(_) | Role::Turn => None,
+        }
+    }
+
     /// Says to the client that nothing follows, where the session has words for it and it is true.
     pub(super) fn say_goodbye(&mut self) {
-        let is_cut = self.joined.as_ref().is_some_and(|joined| joined.is_cut());
+        let is_cut = match (&self.role, &self.joined) {
+            (Role::Passing(passage), _) => passage.is_cut(),
+            (_, Some(joined)) => joined.is_cut(),
+            _ => false,
+        };
         if !is_cut {
             self.wire.say_goodbye();
         }
@@ -115,6 +167,9 @@ impl Connection {
 
     /// When it is to be closed if nothing more arrives.
     pub(super) fn deadline(&self, limits: &StreamLimits) -> Instant {
+        if let Role::Passing(passage) = &self.role {
+            return passage.deadline();
+        }
         if let Some(joined) = &self.joined {
             return joined.deadline(limits.idle_after);
         }
@@ -140,7 +195,7 @@ impl Connection {
 
     /// Whether the poller is to be told of a change in what the connection waits for.
     pub(super) fn changes_interest(&mut self) -> Option<bool> {
-        if self.joined.is_some() {
+        if self.joined.is_some() || matches!(self.role, Role::Passing(_)) {
             return None;
         }
         let awaits = !self.backlog.is_empty() || self.wire.has_unsent();
@@ -169,8 +224,14 @@ impl Connection {
         self.backlog.media()
     }
 
-    /// Writes what waits.
-    pub(super) fn write_backlog(&mut self, scratch: &mut TlsScratch) -> Result<(), ConnectionEnd> {
+    /// Writes what waits and is not too old.
+    pub(super) fn write_backlog(
+        &mut self,
+        scratch: &mut TlsScratch,
+        now: Instant,
+        stats: &mut Stats,
+    ) -> Result<(), ConnectionEnd> {
+        self.drop_old(now, stats);
         self.wire
             .flush_session()
             .and_then(|()| self.backlog.write_to(&mut self.wire.writer(scratch)))
@@ -186,8 +247,10 @@ impl Connection {
         messages: Group<'_>,
         buffers: &Buffers,
         scratch: &mut TlsScratch,
+        now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
+        self.drop_old(now, stats);
         let mut done = 0;
         let mut end = Ok(());
         while end.is_ok() && done < messages.len() && self.backlog.is_empty() {
@@ -199,7 +262,7 @@ impl Connection {
             }
         }
         for message in messages.from(done).iter() {
-            end = end.and_then(|()| self.queue(message, buffers, stats));
+            end = end.and_then(|()| self.queue(message, buffers, now, stats));
             if end.is_err() {
                 drop_relayed(message, stats);
             }
@@ -224,15 +287,21 @@ impl Connection {
         done
     }
 
+    fn drop_old(&mut self, now: Instant, stats: &mut Stats) {
+        let dropped = self.backlog.drop_old(now);
+        stats.add(Counter::BacklogEvicted(Eviction::Age), dropped as u64);
+    }
+
     fn queue(
         &mut self,
         message: &Message,
         buffers: &Buffers,
+        now: Instant,
         stats: &mut Stats,
     ) -> Result<(), ConnectionEnd> {
         let bytes = buffers.bytes(message.span);
         let evicted = if message.relayed.is_some() {
-            self.backlog.push_media(bytes).unwrap_or_else(|_| {
+            self.backlog.push_media(bytes, now).unwrap_or_else(|_| {
                 drop_relayed(message, stats);
                 0
             })
@@ -240,7 +309,7 @@ impl Connection {
             let queued = self.backlog.push_control(bytes);
             queued.map_err(|_| ConnectionEnd::Backlog)?
         };
-        stats.add(Counter::BacklogEvicted, evicted as u64);
+        stats.add(Counter::BacklogEvicted(Eviction::Size), evicted as u64);
         Ok(())
     }
 }

@@ -20,6 +20,8 @@ struct Entry {
     connection: Connection,
     /// Its place among the deadlines; the true deadline is this one or later.
     due: Instant,
+    /// Whom it is counted against.
+    source: Option<IpAddr>,
 }
 
 /// Every open connection.
@@ -61,15 +63,25 @@ impl Connections {
 
     /// Whether a further connection from `client` is within the limits.
     pub(super) fn admits(&self, client: IpAddr) -> bool {
-        let of_source = self.by_source.get(&source(client)).copied().unwrap_or(0);
-        self.by_five_tuple.len() < self.limits.connections.min(MOST)
-            && of_source < self.limits.connections_per_source
+        self.has_room() && self.has_room_for(client)
     }
 
-    /// Keeps `connection`, whose five-tuple no other one has.
+    /// Whether any further connection is within the limits.
+    pub(super) fn has_room(&self) -> bool {
+        self.by_five_tuple.len() < self.limits.connections.min(MOST)
+    }
+
+    fn has_room_for(&self, client: IpAddr) -> bool {
+        let of_source = self.by_source.get(&source(client)).copied().unwrap_or(0);
+        of_source < self.limits.connections_per_source
+    }
+
+    /// Keeps `connection`, whose five-tuple no other one has. One without a name is counted against
+    /// nobody.
     pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
         let five_tuple = connection.five_tuple;
         let due = connection.deadline(&self.limits);
+        let source = (!connection.is_nameless()).then(|| source(five_tuple.client.ip()));
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -80,14 +92,43 @@ impl Connections {
             generation: slot.generation,
         };
         self.handshaking += usize::from(connection.is_handshaking());
-        slot.entry = Some(Entry { connection, due });
+        slot.entry = Some(Entry {
+            connection,
+            due,
+            source,
+        });
         self.deadlines.insert((due, id));
         self.by_five_tuple.insert(five_tuple, id);
-        *self
-            .by_source
-            .entry(source(five_tuple.client.ip()))
-            .or_default() += 1;
+        if let Some(source) = source {
+            *self.by_source.entry(source).or_default() += 1;
+        }
         id
+    }
+
+    /// Gives a connection another five-tuple, which no other one has, and returns the old one.
+    pub(super) fn rename(&mut self, id: ConnectionId, five_tuple: FiveTuple) -> Option<FiveTuple> {
+        let connection = self.get(id)?;
+        let old = std::mem::replace(&mut connection.five_tuple, five_tuple);
+        self.by_five_tuple.remove(&old);
+        self.by_five_tuple.insert(five_tuple, id);
+        Some(old)
+    }
+
+    /// Counts a connection that has got its name against its source; false when that has too many.
+    pub(super) fn count(&mut self, id: ConnectionId) -> bool {
+        let Some(client) = self.get(id).map(|one| one.five_tuple.client.ip()) else {
+            return false;
+        };
+        if !self.has_room_for(client) {
+            return false;
+        }
+        if let Some(entry) = self.entry(id)
+            && entry.source.is_none()
+        {
+            entry.source = Some(source(client));
+            *self.by_source.entry(source(client)).or_default() += 1;
+        }
+        true
     }
 
     /// The connection that `id` names, if it is still open.
@@ -126,6 +167,11 @@ impl Connections {
         None
     }
 
+    /// Counts a handshake of a connection that was there before it.
+    pub(super) fn enter_handshake(&mut self) {
+        self.handshaking += 1;
+    }
+
     /// Counts a handshake that was completed.
     pub(super) fn end_handshake(&mut self) {
         self.handshaking -= 1;
@@ -151,17 +197,20 @@ impl Connections {
         let due = entry.due;
         let slot = &mut self.slots[id.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        let connection = slot.entry.take()?.connection;
+        let Entry {
+            connection, source, ..
+        } = slot.entry.take()?;
         self.handshaking -= usize::from(connection.is_handshaking());
         self.free.push(id.index);
         self.deadlines.remove(&(due, id));
         self.by_five_tuple.remove(&connection.five_tuple);
-        self.forget_source(connection.five_tuple.client.ip());
+        if let Some(source) = source {
+            self.forget_source(source);
+        }
         Some(connection)
     }
 
-    fn forget_source(&mut self, client: IpAddr) {
-        let key = source(client);
+    fn forget_source(&mut self, key: IpAddr) {
         if let Some(count) = self.by_source.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -225,6 +274,7 @@ fn source(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Role;
     use super::super::wire::Session;
     use super::*;
     use crate::turn::Transport;
@@ -251,8 +301,17 @@ mod tests {
             server,
         };
         let limits = *connections.limits();
-        connections
-            .insert(Connection::new(stream, Session::Plain, five_tuple, START, &limits).unwrap())
+        connections.insert(
+            Connection::new(
+                stream,
+                Session::Plain,
+                Role::Turn,
+                five_tuple,
+                START,
+                &limits,
+            )
+            .unwrap(),
+        )
     }
 
     fn after(seconds: u64) -> Instant {

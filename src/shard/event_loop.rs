@@ -9,7 +9,6 @@ use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
 use super::held::HeldSockets;
-use super::joined::Side;
 use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
@@ -17,10 +16,11 @@ use super::relays::Relays;
 use super::tcp_relays::TcpRelays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
+use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
-use crate::transport::{DtlsSessions, TlsScratch, TlsServer};
-use crate::turn::{ConnectionEnd, Event, PeerConnectionId, Server, Stats};
+use crate::transport::{DtlsSessions, TlsScratch};
+use crate::turn::{ConnectionEnd, Event, Network, PeerConnectionId, Server, Stats};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -51,8 +51,11 @@ pub(super) struct Shard {
     pub(super) intakes: Vec<Intake>,
     pub(super) acceptors: Acceptors,
     /// What TLS sessions start from.
-    pub(super) tls: Option<TlsServer>,
+    pub(super) tls: Option<TlsServers>,
     pub(super) tls_scratch: TlsScratch,
+    pub(super) upstreams: Upstreams,
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(super) balancers: Vec<Network>,
     pub(super) relays: Relays,
     pub(super) relay_buffer: usize,
     pub(super) tcp_relays: TcpRelays,
@@ -72,6 +75,7 @@ pub(super) struct Shard {
     pub(super) outbox: Outbox,
     pub(super) accept_warnings: Throttle,
     pub(super) relay_warnings: Throttle,
+    pub(super) upstream_warnings: Throttle,
     publisher: Publisher,
     mailbox: Mailbox,
     clock: Clock,
@@ -88,8 +92,13 @@ impl Shard {
                 last_pass: 0,
             }
         };
-        let plain = setup.sockets.udp.into_iter().map(intake(true));
-        let over_dtls = setup.sockets.dtls.into_iter().map(intake(false));
+        let mut sockets = setup.sockets;
+        let plain = std::mem::take(&mut sockets.udp)
+            .into_iter()
+            .map(intake(true));
+        let over_dtls = std::mem::take(&mut sockets.dtls)
+            .into_iter()
+            .map(intake(false));
         Self {
             index: setup.index,
             poller,
@@ -97,8 +106,10 @@ impl Shard {
             now: setup.clock.now(),
             pass: 0,
             intakes: plain.chain(over_dtls).collect(),
-            acceptors: Acceptors::new(setup.sockets.tcp, setup.sockets.tls),
-            tls: setup.tls,
+            acceptors: Acceptors::new(sockets),
+            tls: setup.tls.map(TlsServers::new),
+            upstreams: Upstreams::new(setup.upstreams),
+            balancers: setup.proxy_protocol_from,
             tls_scratch: TlsScratch::default(),
             relays: Relays::default(),
             relay_buffer: setup.relay_buffer,
@@ -118,6 +129,7 @@ impl Shard {
             outbox: Outbox::default(),
             accept_warnings: Throttle::default(),
             relay_warnings: Throttle::default(),
+            upstream_warnings: Throttle::default(),
             publisher: Publisher::new(setup.publish),
             mailbox: setup.mailbox,
             clock: setup.clock,
@@ -162,7 +174,7 @@ impl Shard {
             Token::Relay(key, family) => self.receive_from_peers(key, family),
             Token::Listener(i) => self.receive_from_clients(i),
             Token::Connection(id) => self.serve_connection(id, ready),
-            Token::Far(id) => self.serve_joined(id, Side::Far, ready),
+            Token::Far(id) => self.serve_far(id, ready),
             Token::Tcp(number) => self.serve_tcp_relay(number),
             Token::Acceptor(i) => self.accept_connections(i),
             Token::Mailbox => self.read_mailbox(),
@@ -186,7 +198,7 @@ impl Shard {
                     self.server.handle_event(self.now, Event::Letter(letter));
                     self.drain();
                 }
-                Message::SetTls(tls) => self.tls = Some(tls),
+                Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
                 Message::ClosePeer(id) => self.close_peer_here(id),
                 Message::SetStreams(limits) => {
                     self.connections.set_limits(limits);

@@ -8,6 +8,7 @@ use super::event_loop::Shard;
 use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
 use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
+use crate::time::Instant;
 use crate::transport::TlsScratch;
 use crate::turn::{ConnectionEnd, Counter, Reason, Stats};
 
@@ -30,8 +31,10 @@ impl Shard {
             server,
             doomed,
             poller,
+            now,
             ..
         } = self;
+        let now = now.instant;
         let stats = server.stats_mut();
         for (via, group) in outbox.groups() {
             let datagrams = group.iter().map(|message| outgoing(message, buffers));
@@ -49,7 +52,8 @@ impl Shard {
                 },
                 Token::Connection(id) => {
                     let room = (&*buffers, &mut *tls_scratch);
-                    if let Err(end) = write(connections, poller, id, group, room, stats) {
+                    let written = write(connections, poller, id, group, room, now, stats);
+                    if let Err(end) = written {
                         doomed.push((id, end));
                     }
                 }
@@ -75,6 +79,7 @@ fn write(
     id: ConnectionId,
     group: Group<'_>,
     (buffers, scratch): (&Buffers, &mut TlsScratch),
+    now: Instant,
     stats: &mut Stats,
 ) -> Result<(), ConnectionEnd> {
     let Some(connection) = connections.get(id) else {
@@ -83,7 +88,7 @@ fn write(
             .for_each(|message| drop_relayed(message, stats));
         return Ok(());
     };
-    let sent = connection.send(group, buffers, scratch, stats);
+    let sent = connection.send(group, buffers, scratch, now, stats);
     let transport = connection.five_tuple.transport;
     stats.add(Counter::ConnectionBytes(transport), connection.take_sent());
     sent?;

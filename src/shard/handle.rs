@@ -71,8 +71,7 @@ fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {
     for (i, listener) in listeners.enumerate() {
         poller.add(listener, Token::Listener(i).to_bits(), Interest::Read)?;
     }
-    let acceptors = setup.sockets.tcp.iter().chain(&setup.sockets.tls);
-    for (i, listener) in acceptors.enumerate() {
+    for (i, listener) in setup.sockets.streams().enumerate() {
         poller.add(listener, Token::Acceptor(i).to_bits(), Interest::Read)?;
     }
     Ok(())

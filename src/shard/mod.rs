@@ -14,11 +14,15 @@ mod dispatch;
 mod dtls;
 mod event_loop;
 mod flush;
+mod greet;
+mod greeting;
 mod handle;
 mod held;
 mod joined;
 mod mailbox;
 mod outbox;
+mod pass_on;
+mod passage;
 mod peers;
 mod pipe;
 mod publisher;
@@ -27,6 +31,7 @@ mod streams;
 mod tcp_relays;
 mod throttle;
 mod token;
+mod upstreams;
 mod wire;
 
 use std::sync::Arc;
@@ -36,10 +41,11 @@ pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
 pub use mailbox::{Mail, Mailbox};
 
+use crate::config::Upstream;
 use crate::net;
 use crate::stun::ChannelRange;
 use crate::transport::{DtlsIdentity, TlsServer};
-use crate::turn::{self, Stats};
+use crate::turn::{self, Network, Stats};
 
 /// Limits on stream clients, and what they may send.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,8 @@ pub struct StreamLimits {
     pub backlog_bytes: usize,
     /// Bytes of a TCP relay that wait in each direction for a slow reader, default 64 KiB.
     pub pipe_bytes: usize,
+    /// How long relayed media may wait for such a client before it is dropped, default 300 ms.
+    pub media_age: Duration,
     /// A connection that has said nothing that means something, or holds half a message, is closed
     /// after this time; default 10 s.
     pub silent_after: Duration,
@@ -71,6 +79,7 @@ impl Default for StreamLimits {
             handshakes: 2_000,
             backlog_bytes: 256 * 1024,
             pipe_bytes: 64 * 1024,
+            media_age: Duration::from_millis(300),
             silent_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
             channels: ChannelRange::Rfc8656,
@@ -100,6 +109,10 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The servers to which connections go on that are not TURN.
+    pub upstreams: Arc<[Upstream]>,
     /// What TLS sessions start from; without it the TLS listeners refuse connections.
     pub tls: Option<TlsServer>,
     /// Bytes of each relay socket's receive and send buffer, default 1 MiB.

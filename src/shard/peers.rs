@@ -4,8 +4,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::accept::canonical;
 use super::event_loop::Shard;
+use super::greet::canonical;
 use super::joined::{Joined, Side};
 use super::mailbox::Message;
 use super::pipe::{Moved, Tools};

@@ -33,6 +33,16 @@ pub(super) struct Most {
     pub(super) for_far: usize,
 }
 
+impl Most {
+    /// The same for both ends.
+    pub(super) const fn each(bytes: usize) -> Self {
+        Self {
+            for_near: bytes,
+            for_far: bytes,
+        }
+    }
+}
+
 /// How many bytes each end took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {

@@ -1,15 +1,17 @@
 //! What arrives on stream connections, and how they end.
 
+use super::connection::Role;
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::flush::update_interest;
 use super::joined::Side;
 use super::token::ConnectionId;
-use super::wire::End;
+use super::wire::{Arrival, End};
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
 use crate::turn::{
-    ConnectionEnd, Counter, Direction, Event, FiveTuple, HandshakeFailure, PeerEnd, Reason,
+    ConnectionEnd, Counter, Direction, Event, Eviction, FiveTuple, HandshakeFailure, PeerEnd,
+    Reason,
 };
 
 /// The most bytes of half a message that are kept for a client without an allocation; no request of
@@ -32,9 +34,14 @@ struct Found {
 
 impl Shard {
     pub(super) fn serve_connection(&mut self, id: ConnectionId, ready: Readiness) {
-        let connection = self.connections.get(id);
-        if connection.is_some_and(|connection| connection.joined.is_some()) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.joined.is_some() {
             return self.serve_joined(id, Side::Near, ready);
+        }
+        if connection.passing().is_some() {
+            return self.serve_passage(id, ready);
         }
         if ready.writable {
             self.write_backlog(id);
@@ -48,7 +55,8 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let written = connection.write_backlog(&mut self.tls_scratch);
+        let stats = self.server.stats_mut();
+        let written = connection.write_backlog(&mut self.tls_scratch, self.now.instant, stats);
         let written = written.and_then(|()| update_interest(connection, &self.poller, id));
         let (transport, sent) = (connection.five_tuple.transport, connection.take_sent());
         let stats = self.server.stats_mut();
@@ -67,7 +75,16 @@ impl Shard {
             return;
         };
         let arrival = connection.read(room);
+        self.handle_arrival(id, arrival);
+    }
+
+    /// Handles what a read brought into the next free slot.
+    pub(super) fn handle_arrival(&mut self, id: ConnectionId, arrival: Arrival) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let watched = update_interest(connection, &self.poller, id);
+        let is_unknown = matches!(connection.role, Role::Unknown(_));
         if arrival.established {
             let client = connection.five_tuple.client;
             self.connections.end_handshake();
@@ -76,7 +93,9 @@ impl Shard {
             stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        let rest = if arrival.length > 0 {
+        let rest = if is_unknown {
+            self.hear(id, arrival.length)
+        } else if arrival.length > 0 {
             self.handle_bytes(id, arrival.length)
         } else {
             None
@@ -84,15 +103,15 @@ impl Shard {
         if let Some(rest) = rest {
             return self.begin_relaying(id, &rest, arrival.end);
         }
-        let end = arrival.end.map(End::reason);
-        if let Some(end) = end.or(watched.err()) {
+        if arrival.end.is_some_and(|end| !self.end_passage(id, end)) || watched.is_err() {
+            let end = arrival.end.map_or(ConnectionEnd::Closed, End::reason);
             self.doomed.push((id, end));
         }
     }
 
     /// Handles the frames in the next free slot. What stands behind a request that made it a data
     /// connection is returned.
-    fn handle_bytes(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+    pub(super) fn handle_bytes(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
         let connection = self.connections.get(id)?;
         let five_tuple = connection.five_tuple;
         let mut framer = std::mem::take(&mut connection.framer);
@@ -163,6 +182,9 @@ impl Shard {
 
     /// Closes a connection that has been quiet for too long, unless its allocation lives.
     pub(super) fn close_if_quiet(&mut self, id: ConnectionId) {
+        if self.close_if_stuck(id) {
+            return;
+        }
         let now = self.now.instant;
         let limits = *self.connections.limits();
         let Some(connection) = self.connections.get(id) else {
@@ -197,7 +219,7 @@ impl Shard {
         }
         drop(connection);
         let stats = self.server.stats_mut();
-        stats.add(Counter::BacklogEvicted, unsent as u64);
+        stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
         stats.subtract(Counter::Connections(transport), 1);
         stats.increment(Counter::ConnectionsClosed(transport, end));
         if let Some(failure) = failure {

@@ -119,6 +119,37 @@ impl Wire {
         }
     }
 
+    /// TLS begins.
+    pub(super) fn begin_tls(&mut self, session: TlsSession) {
+        self.session = Session::Tls(Box::new(session));
+    }
+
+    /// Takes bytes of TLS that were read before; `room` as for [`read`](Self::read).
+    pub(super) fn take_in(&mut self, bytes: &[u8], room: &mut [u8]) -> Arrival {
+        let Session::Tls(session) = &mut self.session else {
+            return Arrival::default();
+        };
+        let into = session.room(room);
+        let length = bytes.len().min(into.len());
+        into[..length].copy_from_slice(&bytes[..length]);
+        let received = session.receive(room, length);
+        self.failure = received.failure;
+        self.answer(received.into())
+    }
+
+    /// Whether client and server agreed on a protocol inside TLS, and whether it is one of RFC 7443.
+    pub(super) fn speaks_turn(&self) -> Option<bool> {
+        match &self.session {
+            Session::Plain => None,
+            Session::Tls(session) => session.speaks_turn(),
+        }
+    }
+
+    /// How opening the connection ended, as `ask` tells.
+    pub(super) fn outcome(&self, ask: impl FnOnce(&TcpStream) -> io::Result<()>) -> io::Result<()> {
+        ask(&self.stream)
+    }
+
     /// Sends what TLS has to say by itself.
     fn answer(&mut self, arrival: Arrival) -> Arrival {
         match self.flush_session() {

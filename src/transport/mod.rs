@@ -13,4 +13,7 @@ pub use dtls::{
 };
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
-pub use tls::{NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer, TlsSession};
+pub use tls::{
+    Hello, HelloReader, NoHello, NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer,
+    TlsSession, WebProtocols,
+};

@@ -15,6 +15,7 @@ mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod endings;
 mod exchange;
 mod five_tuple;
 mod icmp;
@@ -78,6 +79,6 @@ pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Server, Setup, Shared};
 pub use stats::{
-    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, HandshakeFailure, PeerEnd,
-    PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
+    AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, HandshakeFailure,
+    PassOutcome, PeerEnd, PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

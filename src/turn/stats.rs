@@ -1,5 +1,8 @@
 //! Counters of one shard: plain integers, each in one slot of an array that is published whole.
 
+pub use super::endings::{
+    ConnectionEnd, Eviction, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin,
+};
 use super::five_tuple::{Family, Transport};
 use super::outcome::Reason;
 use super::peer_refusal::PeerRefusal;
@@ -84,85 +87,6 @@ pub enum AllocationEnd {
     Lost,
 }
 
-/// Why a stream connection closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionEnd {
-    /// The client closed it, or the network did.
-    Closed,
-    /// Its bytes are not STUN or ChannelData, or a longer message than a client without an allocation
-    /// has to send.
-    Garbled,
-    /// It sent no whole message for too long.
-    Silent,
-    /// The TLS handshake failed.
-    Handshake,
-    /// The TLS session broke: a record that does not decrypt, or an alert.
-    Session,
-    /// The client has begun another session from the same address and port (RFC 6347 §4.2.8).
-    Replaced,
-    /// The client did not read what it was sent.
-    Backlog,
-    /// A limit on connections was reached.
-    Refused,
-    /// It was a data connection, and the peer's ended.
-    PeerGone,
-    /// The server stopped.
-    Shutdown,
-}
-
-/// Who opened a peer data connection (RFC 6062 §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerOrigin {
-    /// The server, for a client's Connect request.
-    Connect,
-    /// The peer, to the relayed transport address.
-    Accept,
-}
-
-/// How a peer data connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerEnd {
-    /// Both sides had said all, and all of it was delivered.
-    Closed,
-    /// The client's connection or the peer's broke.
-    Reset,
-    /// One side had ended and the other was silent for too long.
-    Idle,
-    /// No client bound it in time (RFC 6062 §5.2, §5.3).
-    Unbound,
-    /// The peer had no permission, or the allocation had its share of connections.
-    Refused,
-    /// The allocation ended.
-    AllocationGone,
-    /// The server stopped.
-    Shutdown,
-}
-
-/// Why a TLS or DTLS handshake failed. A closed set: each is a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeFailure {
-    /// The bytes are not TLS.
-    NotTls,
-    /// The client offers no version that is safe.
-    Version,
-    /// No cipher suite, group or signature scheme in common.
-    Cipher,
-    /// The client wants another protocol than STUN or TURN (ALPN, RFC 7443).
-    Alpn,
-    /// The client does not trust the certificate.
-    Certificate,
-    /// The client ended it by another alert.
-    Alert,
-    /// It took too long.
-    Timeout,
-    /// The client closed the connection, or the network did.
-    Closed,
-    /// Too many others were going on.
-    Refused,
-    /// The client broke the rules.
-    Protocol,
-}
-
 /// One counter or gauge: a family and its labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -217,7 +141,9 @@ pub enum Counter {
     /// TLS handshakes that failed.
     TlsHandshakesFailed(HandshakeFailure),
     /// Messages evicted from a stream client's backlog after they were counted as relayed.
-    BacklogEvicted,
+    BacklogEvicted(Eviction),
+    /// Connections that were to go on to an upstream.
+    Passed(PassOutcome),
     /// ICMP errors told to clients.
     IcmpReports,
     /// Peer data connections that are joined with a client's, a gauge.
@@ -282,6 +208,12 @@ labels! {
         WrongPassword => "wrong_password",
         OtherUser => "other_user",
     }
+    PassOutcome {
+        Connected => "connected",
+        Unreachable => "unreachable",
+        Timeout => "timeout",
+    }
+    Eviction { Age => "age", Size => "size", Closed => "closed" }
     AllocationEnd {
         Expired => "expired",
         Deleted => "deleted",
@@ -303,11 +235,13 @@ labels! {
     ConnectionEnd {
         Closed => "closed",
         Garbled => "garbled",
+        ProxyHeader => "proxy_header",
         Silent => "silent",
         Handshake => "handshake",
         Session => "session",
         Replaced => "replaced",
         Backlog => "backlog",
+        Upstream => "upstream",
         Refused => "refused",
         PeerGone => "peer_gone",
         Shutdown => "shutdown",
@@ -353,7 +287,8 @@ const TLS_HANDSHAKING: usize = CONNECTION_BYTES + STREAMS;
 const TLS_HANDSHAKES: usize = TLS_HANDSHAKING + 1;
 const TLS_HANDSHAKES_FAILED: usize = TLS_HANDSHAKES + 1;
 const BACKLOG_EVICTED: usize = TLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
-const ICMP_REPORTS: usize = BACKLOG_EVICTED + 1;
+const PASSED: usize = BACKLOG_EVICTED + Eviction::ALL.len();
+const ICMP_REPORTS: usize = PASSED + PassOutcome::ALL.len();
 const PEER_CONNECTIONS: usize = ICMP_REPORTS + 1;
 const PEER_CONNECTIONS_OPENED: usize = PEER_CONNECTIONS + 1;
 const PEER_CONNECTIONS_ENDED: usize = PEER_CONNECTIONS_OPENED + PeerOrigin::ALL.len();
@@ -402,7 +337,8 @@ impl Counter {
             Self::TlsHandshaking => TLS_HANDSHAKING,
             Self::TlsHandshakes => TLS_HANDSHAKES,
             Self::TlsHandshakesFailed(failure) => TLS_HANDSHAKES_FAILED + failure as usize,
-            Self::BacklogEvicted => BACKLOG_EVICTED,
+            Self::BacklogEvicted(eviction) => BACKLOG_EVICTED + eviction as usize,
+            Self::Passed(outcome) => PASSED + outcome as usize,
             Self::IcmpReports => ICMP_REPORTS,
             Self::PeerConnections => PEER_CONNECTIONS,
             Self::PeerConnectionsOpened(origin) => PEER_CONNECTIONS_OPENED + origin as usize,

@@ -364,6 +364,80 @@ pub(crate) const CASES: &[(&str, &[&str])] = &[
         &["2: limits.allocations: 18446744073709551615 is out of range; write 0 to 4294967295"],
     ),
     (
+        "[streams]\nmedia_age = \"5ms\"",
+        &["2: streams.media_age: 5ms is out of range; write 10ms to 10s"],
+    ),
+    (
+        "[streams]\nmedia_age = \"1m\"",
+        &[r#"2: streams.media_age: "1m" is not a time; write "300ms" or "2s""#],
+    ),
+    (
+        "[streams]\nproxy_protocol_from = [\"10.0.0.1/8\", \"10.0.0.1\", \"10.0.0.1\"]",
+        &[
+            r#"2: streams.proxy_protocol_from[0]: "10.0.0.1/8" has bits set behind the prefix; write "10.0.0.0/8""#,
+            "2: streams.proxy_protocol_from[2]: 10.0.0.1/32 stands twice in streams.proxy_protocol_from; leave one",
+        ],
+    ),
+    (
+        "[upstream]",
+        &["1: upstream: found a table, expected tables; write [[upstream]]"],
+    ),
+    (
+        "[[upstream]]\ntls = \"off\"\nplain = true\nport = 1",
+        &[
+            "1: upstream[0]: says not where to; add: to = \"127.0.0.1:8080\"",
+            r#"4: unknown key "port" in [upstream]; the keys here are server_names, to, tls, plain, http2, proxy_protocol, connect_timeout, idle_after"#,
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"web:80\"\ntls = \"on\"\nserver_names = [\"192.0.2.1\"]",
+        &[
+            r#"2: upstream[0].to: "web:80" is neither address and port nor Unix socket; write "127.0.0.1:8080" or "unix:/run/web.sock""#,
+            r#"3: upstream[0].tls: "on" is not known; write terminate, pass or off"#,
+            r#"4: upstream[0].server_names[0]: "192.0.2.1" is an address, which clients never send; write a name"#,
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"127.0.0.1:3478\"\ntls = \"off\"\nplain = true",
+        &[
+            "2: upstream[0].to: is where clients are served, so that connections would come back; name the web server's own port",
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"127.0.0.1:1\"",
+        &[
+            r#"1: upstream[0]: TLS can end here only with a certificate; add [tls] with one, or set tls to "pass" or "off""#,
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"pass\"\nhttp2 = true",
+        &[
+            r#"3: upstream[0].tls: TLS is passed on by name, and there is none; add: server_names = ["www.example.org"]"#,
+            r#"4: upstream[0].http2: is offered in TLS that ends here; leave it out, or set tls to "terminate""#,
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nserver_names = [\"a.example\"]",
+        &[
+            r#"3: upstream[0].tls: nothing goes there; set plain to true, or tls to "terminate" or "pass""#,
+            r#"4: upstream[0].server_names: only TLS connections have a name; leave it out, or tls = "off""#,
+        ],
+    ),
+    (
+        "[server]\ntcp = false\n[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true",
+        &[
+            "6: upstream[0].plain: no connection comes without TLS; set server.tcp to true, or plain to false",
+        ],
+    ),
+    (
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"pass\"\nserver_names = [\"a.example\"]\nplain = true\n\
+         [[upstream]]\nto = \"127.0.0.1:2\"\ntls = \"pass\"\nserver_names = [\"A.example.\"]\nplain = true",
+        &[
+            "9: upstream[1].server_names[0]: a.example stands there twice; leave one",
+            "10: upstream[1].plain: a second upstream for plain connections; leave one",
+        ],
+    ),
+    (
         "[buffers]\nrelay = \"1GiB\"",
         &["2: buffers.relay: 1GiB is out of range; write 64KiB to 64MiB"],
     ),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use turnstone::config::{Config, Overrides, Report};
+use turnstone::config::{Config, Overrides, Report, UpstreamTls};
 
 use super::{defaults, shown};
 
@@ -105,6 +105,32 @@ fn it_listens_where_it_is_told() {
 }
 
 #[test]
+fn it_may_share_an_address_with_plain_tcp() {
+    let config = load_good("[tls]\nlisten = [\"0.0.0.0:3478\"]");
+    assert_eq!(config.tls.listen, at(&["0.0.0.0:3478"]));
+    assert!(config.listen.contains(&config.tls.listen[0]));
+}
+
+#[test]
+fn a_web_server_may_be_behind_it() {
+    let config = load_good("[[upstream]]\nto = \"127.0.0.1:8080\"");
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.tls, UpstreamTls::Terminate);
+    assert!(!upstream.http2 && !upstream.plain && upstream.server_names.is_empty());
+    let config = load_good("[[upstream]]\nto = \"127.0.0.1:8080\"\nhttp2 = true");
+    assert!(config.upstreams[0].http2);
+    let issued = issue(2100);
+    let twice = "[[upstream]]\nto = \"127.0.0.1:8080\"\n".repeat(2);
+    let report = load(&issued.chain, &issued.key, &twice).expect_err("a problem");
+    assert_eq!(
+        shown(&report),
+        [
+            "turnserver.toml:6: upstream[1]: a second upstream without server_names; name what one of them serves"
+        ]
+    );
+}
+
+#[test]
 fn tls_alone_may_be_served() {
     let config = load_good("[server]\nudp = false\ntcp = false\nlisten = [\"0.0.0.0:5349\"]");
     assert!(!config.udp && !config.tcp && !config.tls.listen.is_empty());
@@ -198,9 +224,9 @@ fn addresses_of_others_are_refused() {
         shown(&report)
     };
     assert_eq!(
-        problems("[tls]\nlisten = [\"0.0.0.0:3478\"]"),
+        problems("[tls]\nlisten = [\"127.0.0.1:3478\"]"),
         [
-            "turnserver.toml:5: tls.listen[0]: 0.0.0.0:3478 is where clients are served over TCP without TLS; take another port"
+            "turnserver.toml:5: tls.listen[0]: 127.0.0.1:3478 is where clients are served over TCP without TLS; take another port, or the same address as in server.listen to share it"
         ]
     );
     assert_eq!(

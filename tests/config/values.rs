@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use turnstone::config::{Config, HostFacts, Level, LogFormat, Login, Overrides, UserFlag, keys};
+use turnstone::config::{
+    Config, HostFacts, Level, LogFormat, Login, Overrides, Upstream, UpstreamAddress, UpstreamTls,
+    UserFlag, keys,
+};
 use turnstone::stun::{ChannelRange, PasswordAlgorithm};
 use turnstone::time::UnixTime;
 use turnstone::turn::{
@@ -258,6 +261,11 @@ const CASES: &[(&str, &str, Check)] = &[
         "[streams]\nbacklog_bytes = 65536",
         |c| c.streams.backlog_bytes == 65_536,
     ),
+    (
+        "streams.media_age",
+        "[streams]\nmedia_age = \"40ms\"",
+        |c| c.streams.media_age == Duration::from_millis(40),
+    ),
     ("streams.pipe_bytes", "[streams]\npipe_bytes = 4096", |c| {
         c.streams.pipe_bytes == 4096
     }),
@@ -268,6 +276,46 @@ const CASES: &[(&str, &str, Check)] = &[
         "streams.idle_after",
         "[streams]\nidle_after = \"3m\"",
         |c| c.streams.idle_after == secs(180),
+    ),
+    (
+        "streams.proxy_protocol_from",
+        "[streams]\nproxy_protocol_from = [\"10.0.0.0/8\"]",
+        |c| c.proxy_protocol_from.len() == 1,
+    ),
+    (
+        "upstream.server_names",
+        "[[upstream]]\nserver_names = [\"WWW.example.org\"]\nto = \"127.0.0.1:1\"\ntls = \"pass\"",
+        |c| upstream(c, |u| u.server_names == ["www.example.org"]),
+    ),
+    (
+        "upstream.to",
+        "[[upstream]]\nto = \"unix:/run/x\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.to == UpstreamAddress::Unix("/run/x".into())),
+    ),
+    (
+        "upstream.tls",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.tls == UpstreamTls::Off),
+    ),
+    (
+        "upstream.plain",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true",
+        |c| upstream(c, |u| u.plain),
+    ),
+    (
+        "upstream.proxy_protocol",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nproxy_protocol = true",
+        |c| upstream(c, |u| u.proxy_protocol),
+    ),
+    (
+        "upstream.connect_timeout",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nconnect_timeout = 9",
+        |c| upstream(c, |u| u.connect_timeout == secs(9)),
+    ),
+    (
+        "upstream.idle_after",
+        "[[upstream]]\nto = \"127.0.0.1:1\"\ntls = \"off\"\nplain = true\nidle_after = 9",
+        |c| upstream(c, |u| u.idle_after == secs(9)),
     ),
     ("buffers.listener", "[buffers]\nlistener = \"64MiB\"", |c| {
         c.buffers.listener == 64 << 20
@@ -318,6 +366,10 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn upstream(config: &Config, is_so: fn(&Upstream) -> bool) -> bool {
+    config.upstreams.iter().any(is_so)
+}
+
 /// Whether clients are sent to `alternates`.
 fn redirects(config: &Config, alternates: &Alternates) -> bool {
     let policy = policy(config);
@@ -346,7 +398,10 @@ fn each_value_arrives() {
 #[test]
 fn each_key_has_a_case() {
     // Files with secrets and certificates need files: their cases are below and in tls.rs.
-    let with_files = |key: &String| key == "auth.secrets_files" || key.starts_with("tls.");
+    let with_files = |key: &String| {
+        let others = ["auth.secrets_files", "upstream.http2"];
+        others.contains(&key.as_str()) || key.starts_with("tls.")
+    };
     for key in keys().filter(|key| !with_files(key)) {
         assert!(CASES.iter().any(|(case, ..)| *case == key), "{key}");
     }

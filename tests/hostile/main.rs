@@ -13,6 +13,8 @@ mod common;
 mod dtls;
 #[path = "../fuzz/message.rs"]
 mod message;
+#[path = "../fuzz/proxy_header.rs"]
+mod proxy_header;
 
 mod inputs;
 mod siege;
@@ -24,6 +26,7 @@ use siege::Siege;
 /// Nearly two million inputs in all.
 const MESSAGES: usize = 1_000_000;
 const CHANNEL_DATA: usize = 200_000;
+const PROXY_HEADERS: usize = 100_000;
 const ACCESS_TOKENS: usize = 30_000;
 const PACKETS: usize = 500_000;
 /// Each of these is several datagrams and, when a cookie is good, a signature.
@@ -51,6 +54,17 @@ fn no_bytes_hurt_channel_data() {
     let mut random = Random(2);
     for _ in 0..CHANNEL_DATA {
         channel_data::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_bytes_hurt_the_proxy_header() {
+    let seeds = seeds_in(&["proxy_header"]);
+    let mut random = Random(6);
+    for _ in 0..PROXY_HEADERS {
+        let mut input = mutate(&seeds, &mut random);
+        input.truncate(256);
+        proxy_header::target(&input);
     }
 }
 

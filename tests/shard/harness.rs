@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{
     DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
@@ -13,9 +14,9 @@ use turnstone::shard::{
 use turnstone::stun::ChannelRange;
 use turnstone::transport::{DtlsIdentity, TlsServer};
 use turnstone::turn::{
-    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, OwnHost,
-    PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup, Shared,
-    Source, Stats, StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network,
+    OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup,
+    Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -27,6 +28,11 @@ pub struct Options {
     pub listen: Vec<&'static str>,
     pub shards: usize,
     pub streams: StreamLimits,
+    /// Networks of load balancers.
+    pub proxy_protocol_from: Vec<Network>,
+    pub upstreams: Vec<Upstream>,
+    /// TLS has no listeners of its own, but is served at those of TCP.
+    pub shared: bool,
     pub relay_ports: std::ops::RangeInclusive<u16>,
     /// The certificate, when DTLS is served; it may be missing.
     pub dtls: Option<Option<Arc<DtlsIdentity>>>,
@@ -46,6 +52,9 @@ impl Default for Options {
             listen: vec!["127.0.0.1:0", "[::1]:0"],
             shards: 1,
             streams: StreamLimits::default(),
+            proxy_protocol_from: Vec::new(),
+            upstreams: Vec::new(),
+            shared: false,
             relay_ports: 20_000..=60_999,
             dtls: None,
             dtls_alone: false,
@@ -113,6 +122,8 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            proxy_protocol_from: options.proxy_protocol_from.clone(),
+            upstreams: options.upstreams.clone().into(),
             tls: options.tls.clone(),
             relay_buffer: 1 << 20,
             held: Arc::clone(&held),
@@ -142,6 +153,12 @@ pub fn start(options: &Options) -> Shards {
 fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
     if options.tls.is_none() {
         return Vec::new();
+    }
+    if options.shared {
+        let addresses = group.addresses.clone();
+        let all = group.shards.iter_mut();
+        all.for_each(|sockets| sockets.share(&addresses));
+        return addresses;
     }
     let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
     let over_tcp = BindOptions {

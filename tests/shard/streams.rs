@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use turnstone::shard::StreamLimits;
 use turnstone::stun::Method;
 use turnstone::turn::{
-    AllocationEnd, ConnectionEnd, Counter, Direction, Family, Reason, Transport,
+    AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, Reason, Transport,
 };
 
 use crate::client::{Client, Link, channel_data};
@@ -242,56 +242,91 @@ fn connections_beyond_a_limit_are_refused() {
 /// Floods a client that does not read; then it reads all.
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
-    let shards = start(&Options::default());
+    let shards = limited(|limits| limits.media_age = Duration::from_secs(100));
     let mut client = Client::tcp(shards.v4());
+    flood(&mut client);
+    sleep(Duration::from_millis(200));
+    let evicted = shards.get(Counter::BacklogEvicted(Eviction::Size));
+    assert!(evicted > 1000, "{evicted} evicted");
+    let media = read_flood(&mut client, &shards);
+    assert!(media.is_sorted(), "what is left is in order");
+    assert!(
+        media.last().is_some_and(|last| *last > FLOOD - 100),
+        "the newest media is kept"
+    );
+    assert_eq!(shards.get(Counter::BacklogEvicted(Eviction::Age)), 0);
+    shards.stop();
+}
+
+/// What a client did not read in time is dropped before it would be sent; what it was answered is not.
+#[test]
+fn old_media_is_dropped_by_age() {
+    let shards = limited(|limits| {
+        limits.media_age = Duration::from_millis(100);
+        limits.backlog_bytes = 64 << 20;
+    });
+    let mut client = Client::tcp(shards.v4());
+    flood(&mut client);
+    sleep(Duration::from_millis(300));
+    let media = read_flood(&mut client, &shards);
+    let evicted = shards.get(Counter::BacklogEvicted(Eviction::Age));
+    assert!(evicted > 1000, "{evicted} evicted");
+    assert_eq!(shards.get(Counter::BacklogEvicted(Eviction::Size)), 0);
+    assert!(media.is_sorted(), "what is left is in order");
+    assert!(media.last().is_some_and(|last| *last < FLOOD - 1000));
+    client.ping();
+    shards.stop();
+}
+
+/// Packets of a flood.
+const FLOOD: u32 = 4000;
+/// Answers behind it.
+const ANSWERS: u32 = 5;
+
+/// Has a peer send numbered media to `client`, which does not read, and the client ask behind it.
+fn flood(client: &mut Client) {
     let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
     buffer.expect("an option");
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
     client.bind(0x4000, peer.local_addr().expect("an address"));
     let mut payload = vec![7; 1000];
-    const COUNT: u32 = 4000;
-    for i in 0..COUNT {
+    for i in 0..FLOOD {
         payload[..4].copy_from_slice(&i.to_be_bytes());
         peer.send_to(&payload, relayed).expect("sent");
         if i % 50 == 0 {
             sleep(Duration::from_millis(1));
         }
     }
-    for _ in 0..5 {
+    for _ in 0..ANSWERS {
         let request = client.build(Method::BINDING, |_| {});
         client.send(&request);
     }
-    sleep(Duration::from_millis(200));
-    let evicted = shards.get(Counter::BacklogEvicted);
-    assert!(evicted > 1000, "{evicted} evicted");
+}
 
+/// Reads all that is left of a flood: the numbers of the media, and every answer.
+fn read_flood(client: &mut Client, shards: &Shards) -> Vec<u32> {
     let (mut answers, mut media) = (0, Vec::new());
-    let relayed = Counter::RelayedPackets(Direction::ToClient);
     let number = |message: &[u8]| {
         assert_eq!((message[0], message.len()), (0x40, 1004));
         u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
     };
-    while answers < 5 {
-        let message = client.receive();
+    let quiet = Some(Duration::from_millis(500));
+    client.stream().set_read_timeout(quiet).expect("a timeout");
+    while let Some(message) = client.try_receive() {
         if message[0] == 0x40 {
             media.push(number(&message));
         } else {
             answers += 1;
         }
     }
-    let left = shards.get(relayed) - shards.get(Counter::BacklogEvicted);
-    while (media.len() as u64) < left {
-        media.push(number(&client.receive()));
-    }
-    assert!(media.is_sorted(), "what is left is in order");
-    assert!(
-        media.last().is_some_and(|last| *last > COUNT - 100),
-        "the newest media is kept"
-    );
-    let stats = shards.stop().remove(0);
-    let left = stats.get(relayed) - stats.get(Counter::BacklogEvicted);
-    assert_eq!(left, media.len() as u64);
+    assert_eq!(answers, ANSWERS, "no answer is lost");
+    let evicted = Eviction::ALL
+        .iter()
+        .map(|reason| shards.get(Counter::BacklogEvicted(*reason)));
+    let relayed = shards.get(Counter::RelayedPackets(Direction::ToClient));
+    assert_eq!(relayed - evicted.sum::<u64>(), media.len() as u64);
+    media
 }
 
 #[test]

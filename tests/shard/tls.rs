@@ -11,7 +11,8 @@ use turnstone::shard::StreamLimits;
 use turnstone::stun::Method;
 use turnstone::transport::TlsServer;
 use turnstone::turn::{
-    AllocationEnd, ConnectionEnd, Counter, Direction, Family, HandshakeFailure, Source, Transport,
+    AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, HandshakeFailure, Source,
+    Transport,
 };
 
 use crate::certificates::{Trusted, certificate, client, pair};
@@ -153,7 +154,7 @@ fn close_notify_ends_the_allocation_and_is_answered() {
 
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
-    let (shards, config) = serve(|_| {});
+    let (shards, config) = serve(|limits| limits.media_age = Duration::from_secs(100));
     let mut client = Client::tls(shards.tls_addresses[0], &config);
     let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
     buffer.expect("an option");
@@ -174,7 +175,8 @@ fn a_slow_reader_loses_old_media_and_no_answer() {
         client.send(&request);
     }
     sleep(Duration::from_millis(200));
-    assert!(shards.get(Counter::BacklogEvicted) > 1000);
+    let evicted = Counter::BacklogEvicted(Eviction::Size);
+    assert!(shards.get(evicted) > 1000);
 
     let (mut answers, mut media) = (0, Vec::new());
     let number = |message: &[u8]| {
@@ -182,7 +184,7 @@ fn a_slow_reader_loses_old_media_and_no_answer() {
         u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
     };
     let relayed = Counter::RelayedPackets(Direction::ToClient);
-    let left = shards.get(relayed) - shards.get(Counter::BacklogEvicted);
+    let left = shards.get(relayed) - shards.get(evicted);
     while answers < 5 || (media.len() as u64) < left {
         let message = client.receive();
         if message[0] == 0x40 {

@@ -13,7 +13,19 @@ use rustls::{Error, ServerConfig};
 use crate::transport::Certificate;
 
 /// The protocols of RFC 7443, in our order.
-const ALPN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+pub(super) const ALPN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// What the web server behind a name speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebProtocols {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, and HTTP/1.1 with those who speak no other.
+    Http2,
+}
 
 /// What TLS sessions start from. A copy is cheap; a session keeps what it started from.
 ///
@@ -52,6 +64,17 @@ impl TlsServer {
         let mut settings = ServerConfig::clone(&self.0);
         let resolver = Resolver::new(certificates, settings.crypto_provider());
         settings.cert_resolver = Arc::new(resolver);
+        Self(Arc::new(settings))
+    }
+
+    /// The same for a name that a web server shares: its protocols are offered too, last.
+    pub fn with_web(&self, web: WebProtocols) -> Self {
+        let mut settings = ServerConfig::clone(&self.0);
+        settings.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        if web == WebProtocols::Http2 {
+            settings.alpn_protocols.push(HTTP2.to_vec());
+        }
+        settings.alpn_protocols.push(HTTP1.to_vec());
         Self(Arc::new(settings))
     }
 

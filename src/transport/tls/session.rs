@@ -8,7 +8,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
 use super::failure::{TlsFailure, handshake_failure};
-use super::server::TlsServer;
+use super::server::{ALPN, TlsServer};
 use crate::transport::LARGEST_FRAME;
 
 /// The most plaintext of one record (RFC 8446 §5.1).
@@ -107,6 +107,12 @@ impl TlsSession {
     /// Whether the handshake is complete.
     pub const fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// Whether a protocol was agreed on (ALPN), and whether it is one of RFC 7443.
+    pub fn speaks_turn(&self) -> Option<bool> {
+        let protocol = self.connection.alpn_protocol()?;
+        Some(ALPN.contains(&protocol))
     }
 
     /// The part of `room` that the next bytes of the connection are to be read into. `room` has at least

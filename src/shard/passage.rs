@@ -1,0 +1,173 @@
+//! A connection that goes on to an upstream.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::pipe::{Most, Moved, Needs, Pipe, Tools};
+use super::token::{ConnectionId, Token};
+use super::wire::{End, Wire};
+use crate::net::{Epoll, Interest};
+use crate::time::Instant;
+
+/// Pumps of what is left when the poller speaks of neither end any more.
+const LAST_PUMPS: usize = 256;
+
+/// The far side of a client's connection, and what is on the way.
+#[derive(Debug)]
+pub(super) struct Passage {
+    /// Which upstream.
+    pub(super) upstream: usize,
+    pub(super) far: Wire,
+    pipe: Pipe,
+    idle_after: Duration,
+    /// Until when the upstream must have accepted; none when it has.
+    connects_until: Option<Instant>,
+    /// When something last moved.
+    stirred: Instant,
+    near: Watch,
+    distant: Watch,
+}
+
+/// What the poller was asked about one end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    For(Interest),
+    /// The end is over: the poller would tell of it for ever and is asked no more.
+    Gone,
+}
+
+impl Passage {
+    /// Over a connection `far` that is being opened.
+    pub(super) fn new(
+        upstream: usize,
+        far: Wire,
+        now: Instant,
+        connect_timeout: Duration,
+        idle_after: Duration,
+    ) -> Self {
+        Self {
+            upstream,
+            far,
+            pipe: Pipe::new(now, b""),
+            idle_after,
+            connects_until: Some(now + connect_timeout),
+            stirred: now,
+            near: Watch::For(Interest::Read),
+            distant: Watch::For(Interest::Write),
+        }
+    }
+
+    /// Takes bytes for the upstream that came before it was there.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.pipe.push(bytes);
+    }
+
+    /// The client has said all.
+    pub(super) fn near_ended(&mut self, end: End) {
+        self.pipe.near_ended(end);
+    }
+
+    /// Whether the upstream has not accepted yet.
+    pub(super) const fn is_connecting(&self) -> bool {
+        self.connects_until.is_some()
+    }
+
+    /// The upstream has accepted.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.connects_until = None;
+        self.stirred = now;
+    }
+
+    /// Whether the client has not heard all that the upstream said.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.pipe.is_done() || self.pipe.is_broken()
+    }
+
+    /// When it is to be closed if nothing happens.
+    pub(super) fn deadline(&self) -> Instant {
+        let idle = self.stirred + self.idle_after;
+        let ending = self.pipe.deadline(self.idle_after);
+        self.connects_until.unwrap_or(idle.min(ending))
+    }
+
+    /// Notes that the poller has told of the end of one side.
+    pub(super) fn note_gone(&mut self, token: Token, near: &Wire, poller: &Epoll) {
+        let (watch, wire) = match token {
+            Token::Far(_) => (&mut self.distant, &self.far),
+            _ => (&mut self.near, near),
+        };
+        if *watch != Watch::Gone {
+            *watch = Watch::Gone;
+            // What is not watched need not be forgotten.
+            let _ = poller.remove(wire);
+        }
+    }
+
+    /// Carries what can be carried; true when nothing is left to do.
+    pub(super) fn pump(&mut self, now: Instant, near: &mut Wire, tools: &mut Tools<'_>) -> bool {
+        if self.is_connecting() {
+            return false;
+        }
+        let both_gone = self.near == Watch::Gone && self.distant == Watch::Gone;
+        for _ in 0..if both_gone { LAST_PUMPS } else { 1 } {
+            let moved = self.pipe.pump(now, near, &mut self.far, tools);
+            if moved != Moved::default() {
+                self.stirred = now;
+            }
+            if self.pipe.is_done() {
+                break;
+            }
+        }
+        self.pipe.is_done() || both_gone
+    }
+
+    /// Asks the poller about both ends what the pipe waits for.
+    ///
+    /// # Errors
+    /// The poller has no room.
+    pub(super) fn watch(
+        &mut self,
+        id: ConnectionId,
+        near: &Wire,
+        most: Most,
+        poller: &Epoll,
+    ) -> io::Result<()> {
+        let (near_gone, far_gone) = (self.near == Watch::Gone, self.distant == Watch::Gone);
+        let (of_near, of_far) = if self.is_connecting() {
+            (Interest::Nothing, Interest::Write)
+        } else {
+            let of_near = self.pipe.needs_near(near, most, far_gone);
+            let of_far = self.pipe.needs_far(&self.far, most, near_gone);
+            (interest(of_near), interest(of_far))
+        };
+        let tokens = (Token::Connection(id), Token::Far(id));
+        self.near.change(near, tokens.0, of_near, poller)?;
+        self.distant.change(&self.far, tokens.1, of_far, poller)
+    }
+}
+
+impl Watch {
+    fn change(
+        &mut self,
+        end: impl AsFd,
+        token: Token,
+        interest: Interest,
+        poller: &Epoll,
+    ) -> io::Result<()> {
+        if *self == Self::Gone || *self == Self::For(interest) {
+            return Ok(());
+        }
+        *self = Self::For(interest);
+        poller.modify(end, token.to_bits(), interest)
+    }
+}
+
+const fn interest(needs: Needs) -> Interest {
+    match (needs.read, needs.write) {
+        (false, false) => Interest::Nothing,
+        (true, false) => Interest::Read,
+        (false, true) => Interest::Write,
+        (true, true) => Interest::ReadWrite,
+    }
+}
