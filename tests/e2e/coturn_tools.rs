@@ -13,16 +13,6 @@ use super::tls::Secured;
 pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 #[test]
-fn uclient_binds_channels_over_udp() {
-    on_a_channel("uclient_binds_channels_over_udp", "-n 50");
-}
-
-#[test]
-fn uclient_binds_channels_over_tcp() {
-    on_a_channel("uclient_binds_channels_over_tcp", "-t -n 50");
-}
-
-#[test]
 fn uclient_sends_indications_over_udp() {
     echoes("uclient_sends_indications_over_udp", "-s", 100);
 }
@@ -219,24 +209,6 @@ fn over_tls(test: &str, flags: &str, messages: u32) {
     let flags = format!("{} {} -t -S {trust} {flags}", peer.flags(), account());
     Tally::at(secured.tls, &flags).check(messages);
     secured.server.stop();
-}
-
-/// 50 messages of one client go to an echo peer and come back on a channel. The client draws its
-/// channel number from 0x4000 to 0x7FFF, as RFC 5766 had it; RFC 8656 §12 refuses three in four of
-/// them with 400, so it runs until one will do.
-fn on_a_channel(test: &str, flags: &str) {
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
-        return;
-    }
-    let server = Server::start(LOOPBACK_PEERS);
-    let peer = Peer::at("127.0.0.1");
-    let flags = format!("{} {} -m 1 {flags}", peer.flags(), account());
-    let runs = std::iter::repeat_with(|| Tally::of(&server, &flags)).take(50);
-    let mut runs = runs.skip_while(|run| run.output.contains("channel bind: error 400"));
-    runs.next()
-        .expect("a channel number below 0x5000")
-        .check(50);
-    server.stop();
 }
 
 /// With the range of RFC 5766, every number that the client draws will do.
