@@ -122,7 +122,7 @@ pub(super) struct CheckArgs {
     #[arg(default_value = "turnserver.toml")]
     pub(super) file: PathBuf,
 
-    /// Say also what a reload would change in the running server of this file.
+    /// Say also what a reload would change in the running server, and which file it reads.
     #[arg(long)]
     pub(super) running: bool,
 

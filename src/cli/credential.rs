@@ -117,7 +117,7 @@ fn time_limited(
             .secrets
             .first()
             .cloned()
-            .ok_or_else(|| no_secret(name))?,
+            .ok_or_else(|| no_secret(name, config))?,
     };
     let minted = TimeLimited::mint(&secret, name, now, args.lifetime());
     if minted.username.len() > MAX_USERNAME {
@@ -133,7 +133,12 @@ fn time_limited(
     })
 }
 
-fn no_secret(user: &str) -> Failure {
+fn no_secret(user: &str, config: &Config) -> Failure {
+    if config.users.iter().any(|known| known.name == user) {
+        return format!(
+            "{user:?} is a static user, and time-limited credentials need a secret; leave --ttl out, or give --secret, TURNSTONE_SECRET or a file with secrets"
+        );
+    }
     format!(
         "no secret to make credentials with and no static user {user:?}; give --secret, TURNSTONE_SECRET or --config FILE"
     )

@@ -46,11 +46,11 @@ impl Configuration {
     /// Everything that is wrong with the configuration.
     pub(super) fn preview(&self) -> Result<String, String> {
         let examined = self.examine()?;
-        Ok(describe(
-            &examined,
-            "would change",
-            "would stay until a restart",
-        ))
+        let said = describe(&examined, "would change", "would stay until a restart");
+        Ok(match &self.origin.path {
+            Some(path) => format!("a reload reads {}\n{said}", path.display()),
+            None => said,
+        })
     }
 
     /// Reads the configuration anew and has the shards decide by it, or leaves everything as it is. Says
