@@ -37,6 +37,7 @@ struct Examined {
     config: Config,
     changes: Changes,
     policy: Policy,
+    relay_ports: u64,
 }
 
 impl Configuration {
@@ -84,7 +85,7 @@ impl Configuration {
     pub(super) fn drain(&mut self, shards: &[ShardHandle]) {
         self.draining = true;
         match self.policy(&self.config) {
-            Ok(policy) => set_policy(policy, shards),
+            Ok((policy, _)) => set_policy(policy, shards),
             Err(problem) => warn!("draining, but new allocations are still made: {problem}"),
         }
     }
@@ -101,29 +102,35 @@ impl Configuration {
         }
         let (config, changes) = config.follow(&self.config);
         try_relay_addresses(&config).map_err(|error| error.to_string())?;
-        let policy = self.policy(&config)?;
+        let (policy, relay_ports) = self.policy(&config)?;
         Ok(Examined {
             config,
             changes,
             policy,
+            relay_ports,
         })
     }
 
-    /// The snapshot that `config` means on the host as it is now.
-    fn policy(&self, config: &Config) -> Result<Policy, String> {
+    /// The snapshot that `config` means on the host as it is now, and how many relay ports it has.
+    fn policy(&self, config: &Config) -> Result<(Policy, u64), String> {
         let facts = host_facts(self.listeners.clone())
             .map_err(|error| format!("the host's addresses cannot be read: {error}"))?;
         let mut policy = config.policy(&facts);
         if self.draining {
             policy.admission = Admission::Closed;
         }
-        let ports = relay_ports(&policy, &facts, &self.clients);
-        self.metrics.set_relay_ports_limit(ports);
-        Ok(policy)
+        let relay_ports = relay_ports(&policy, &facts, &self.clients);
+        Ok((policy, relay_ports))
     }
 
     fn adopt(&mut self, examined: Examined, shards: &[ShardHandle], log: &LogGuard) {
-        let Examined { config, policy, .. } = examined;
+        let Examined {
+            config,
+            policy,
+            relay_ports,
+            ..
+        } = examined;
+        self.metrics.set_relay_ports_limit(relay_ports);
         let connections = connections(&config, self.descriptors);
         let limits = stream_limits(&config, connections);
         shards.iter().for_each(|shard| shard.set_streams(limits));

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a server that drains looks whether an allocation is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How long after the last allocation could be made every shard has told of it.
+/// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
 
 /// The signals that a server heeds; from here on none of them ends the process by itself.
@@ -82,6 +82,8 @@ struct Drain {
     since: Instant,
     /// When it ends even if allocations are left.
     ends: Instant,
+    /// Since when no allocation is seen. One that moves between shards may be unseen for a moment.
+    empty: Option<Instant>,
 }
 
 /// A server that serves, until it shall not.
@@ -241,6 +243,7 @@ impl Supervisor<'_> {
         self.drain = Some(Drain {
             since,
             ends: ends.min(earlier),
+            empty: None,
         });
         let left = self.allocations();
         info!(
@@ -257,13 +260,14 @@ impl Supervisor<'_> {
         configuration.drain(shards);
     }
 
-    fn has_drained(&self) -> bool {
-        let Some(Drain { since, ends }) = self.drain else {
+    fn has_drained(&mut self) -> bool {
+        let (now, left) = (Instant::now(), self.allocations());
+        let Some(drain) = &mut self.drain else {
             return false;
         };
-        let now = Instant::now();
-        let left = self.allocations();
-        if now < ends && (left > 0 || now < since + SETTLED) {
+        drain.empty = (left == 0).then(|| drain.empty.unwrap_or(now));
+        let settled = |empty: Instant| now >= empty.max(drain.since) + SETTLED;
+        if now < drain.ends && !drain.empty.is_some_and(settled) {
             return false;
         }
         info!(allocations = left, "drained: stopping");

@@ -204,6 +204,9 @@ impl Server {
             relay.socket = Socket::LAST_TRY;
         }
         let locals = allocation.relays.each(Relay::bind_address);
+        if let Some(other) = self.allocations.key(&client) {
+            self.end(other, AllocationEnd::Lost);
+        }
         let key = self.allocations.insert(*allocation);
         for local in locals.into_iter().flatten() {
             self.actions.push_back(Action::OpenReserved { key, local });

@@ -135,6 +135,7 @@ impl World {
     pub fn swap_policy(&mut self, policy: Policy) {
         self.server
             .handle_event(self.now, Event::Policy(Arc::new(policy)));
+        let _ = self.drain();
     }
 
     pub fn client_gone(&mut self, client: FiveTuple) {

@@ -337,3 +337,14 @@ fn the_connections_of_an_allocation_share_its_bandwidth() {
         );
     }
 }
+
+/// S3: a peer that a new policy refuses is cut off, its connection bound or not.
+#[test]
+fn a_new_rule_ends_connections_with_peers_that_it_refuses() {
+    let (mut world, _) = allocated();
+    let id = world.connected(control(), peer());
+    let mut stricter = offering();
+    stricter.peers = crate::common::peers(&[]);
+    world.swap_policy(stricter);
+    assert_eq!(world.peers.closed, [(0, id)]);
+}

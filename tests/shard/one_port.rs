@@ -95,6 +95,9 @@ fn what_is_named_decides_and_nothing_need_be_named() {
         drop(far);
         assert_eq!(read_to_end(&mut client), b"hello");
     }
+    // A passage begins after the handshake, which is over for whoever counts.
+    shards.wait_for(Counter::TlsHandshaking, 0);
+    shards.wait_for(Counter::TlsHandshakes, 2);
     // HTTP/2 alone is refused while the web server does not speak it.
     let mut stream = tls(shards.v4(), &config, NAME, &[b"h2"]);
     assert!(stream.conn.complete_io(&mut stream.sock).is_err());

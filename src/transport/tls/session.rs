@@ -109,8 +109,12 @@ impl TlsSession {
         self.established
     }
 
-    /// Whether a protocol was agreed on (ALPN), and whether it is one of RFC 7443.
+    /// Whether a protocol was agreed on (ALPN), and whether it is one of RFC 7443; none before the
+    /// handshake is complete.
     pub fn speaks_turn(&self) -> Option<bool> {
+        if !self.established {
+            return None;
+        }
         let protocol = self.connection.alpn_protocol()?;
         Some(ALPN.contains(&protocol))
     }
