@@ -221,17 +221,8 @@ fn render(credential: &Credential, offer: Offer<'_>, as_json: bool) -> String {
         return ice.to_string();
     }
     let expires = credential.expires.map_or("never".to_owned(), utc::show);
-    let (username, password) = (one_line(username), one_line(password));
+    let (username, password) = (output::one_line(username), output::one_line(password));
     format!("username: {username}\npassword: {password}\nexpires:  {expires}\n\n{ice:#}")
-}
-
-/// `text` as it is, or quoted where it would tear the line or drive the terminal.
-pub(super) fn one_line(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        json!(text).to_string()
-    } else {
-        text.to_owned()
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod oauth;
 mod output;
 mod remote;
 mod run;
+mod server_address;
 mod utc;
 
 use std::process::ExitCode;

@@ -112,7 +112,7 @@ impl Bearer {
         }
         format!(
             "username:     {}\nmac key:      {}\naccess token: {}\nexpires:      {}\n\n{ice:#}",
-            super::credential::one_line(&self.id),
+            super::output::one_line(&self.id),
             self.token.mac_key(),
             self.token.access_token(),
             utc::show(expires),

@@ -21,3 +21,12 @@ pub(super) fn say(text: &str) -> Result<(), String> {
 pub(super) fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
+
+/// `text` as it is, or quoted where it would tear the line or drive the terminal.
+pub(super) fn one_line(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        serde_json::Value::from(text).to_string()
+    } else {
+        text.to_owned()
+    }
+}

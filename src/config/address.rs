@@ -157,3 +157,10 @@ pub(super) fn parse_format(text: &str) -> Result<LogFormat, String> {
         _ => Err(format!("{text:?} is not a format; write human or json")),
     }
 }
+
+/// Whether both cannot be bound at once.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_family && same_address
+}

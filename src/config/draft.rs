@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::Spot;
-use super::tls::DraftCertificate;
-use super::upstream::DraftUpstream;
-use super::{Level, LogFormat};
+use super::{Level, LogFormat, UpstreamAddress, UpstreamTls};
 use crate::stun::PasswordAlgorithm;
 use crate::turn::{External, Network, Rule, TokenAlgorithm};
 
@@ -162,4 +160,26 @@ pub(super) struct DraftOauthKey {
     pub(super) id: Key<String>,
     pub(super) key: Key<String>,
     pub(super) algorithm: Key<TokenAlgorithm>,
+}
+
+/// One `[[tls.certificates]]`.
+pub(super) struct DraftCertificate {
+    pub(super) spot: Spot,
+    pub(super) chain: Key<String>,
+    pub(super) key: Key<String>,
+    /// Whence relative paths are meant.
+    pub(super) directory: PathBuf,
+}
+
+/// One `[[upstream]]`.
+pub(super) struct DraftUpstream {
+    pub(super) spot: Spot,
+    pub(super) server_names: Option<List<String>>,
+    pub(super) to: Key<UpstreamAddress>,
+    pub(super) tls: Key<UpstreamTls>,
+    pub(super) plain: Key<bool>,
+    pub(super) http2: Key<bool>,
+    pub(super) proxy_protocol: Key<bool>,
+    pub(super) connect_timeout: Key<Duration>,
+    pub(super) idle_after: Key<Duration>,
 }

@@ -6,6 +6,7 @@
 mod address;
 mod auth;
 mod change;
+mod distinct;
 mod draft;
 mod dtls;
 mod file;

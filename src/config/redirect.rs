@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::check_local;
+use super::distinct::distinct;
 use super::draft::{DraftRedirect, List};
 use super::report::Report;
-use super::resolve::distinct;
 use crate::turn::Alternates;
 
 /// The longest ALTERNATE-DOMAIN in characters (RFC 8489 §14.16).

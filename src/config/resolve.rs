@@ -1,15 +1,15 @@
 //! From what was written to what it means: defaults, and checks across keys.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::address::every_address;
+use super::address::{every_address, overlap};
 use super::auth::{check_secrets, check_users};
+use super::distinct::distinct;
+use super::draft::DraftCertificate;
 use super::draft::{Draft, Key, List, Located, or, or_else};
 use super::dtls::check_dtls;
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
@@ -19,7 +19,7 @@ use super::process::check_process;
 use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-use super::tls::{DraftCertificate, check_tls};
+use super::tls::check_tls;
 use super::upstream::{Surroundings, check_upstreams};
 use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams, Tls};
 use crate::stun::ChannelRange;
@@ -225,27 +225,6 @@ fn check_listen(listen: Option<List<SocketAddr>>, report: &mut Report) -> Vec<So
     distinct("server.listen", Some(listen), report)
 }
 
-/// The elements of `list` without those that were there before, which are reported.
-pub(super) fn distinct<T: Copy + Eq + Hash + fmt::Display>(
-    key: &str,
-    list: Option<List<T>>,
-    report: &mut Report,
-) -> Vec<T> {
-    let mut seen = HashSet::new();
-    let mut values = Vec::new();
-    for Located { value, spot } in list.map(|list| list.value).unwrap_or_default() {
-        if seen.insert(value) {
-            values.push(value);
-        } else {
-            report.error(
-                &spot,
-                format_args!("{value} stands twice in {key}; leave one"),
-            );
-        }
-    }
-    values
-}
-
 fn check_metrics(
     metrics: Key<Option<SocketAddr>>,
     over_tcp: &[SocketAddr],
@@ -270,13 +249,6 @@ fn check_metrics(
         );
     }
     Some(endpoint)
-}
-
-/// Whether both cannot be bound at once.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.port() != 0 && same_family && same_address
 }
 
 fn check_realm(realm: Key<String>, report: &mut Report) -> String {

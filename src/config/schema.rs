@@ -11,15 +11,15 @@ use super::draft::{
     Draft, DraftBandwidth, DraftLifetimes, DraftLimits, DraftOauthKey, DraftProcess, DraftRedirect,
     DraftUser, List, Located,
 };
+use super::draft::{DraftCertificate, DraftUpstream};
 use super::file::Source;
 use super::oauth::parse_token_algorithm;
 use super::reader::Section;
 use super::redirect::{parse_alternate_server, parse_domain};
 use super::report::Report;
 use super::security::parse_algorithm;
-use super::tls::DraftCertificate;
 use super::units::parse_ports;
-use super::upstream::{DraftUpstream, parse_server_name, parse_tls, parse_to};
+use super::upstream::{parse_server_name, parse_tls, parse_to};
 use crate::turn::{Rule, RuleAction};
 
 /// Every section with its keys; `tls.certificates`, `auth.users`, `auth.oauth_keys` and `upstream` are

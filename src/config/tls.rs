@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::address::every_address;
-use super::draft::{Key, List, Located};
+use super::address::overlap;
+use super::distinct::distinct;
+use super::draft::{DraftCertificate, List, Located};
 use super::file::read_bytes;
 use super::report::{Report, Spot};
-use super::resolve::{distinct, overlap};
 use crate::time::UnixTime;
 use crate::transport::{Certificate, CertificatePart};
 
@@ -100,15 +101,6 @@ impl CertificateFiles {
             CertificatePart::Key => &self.key,
         }
     }
-}
-
-/// One `[[tls.certificates]]`.
-pub(super) struct DraftCertificate {
-    pub(super) spot: Spot,
-    pub(super) chain: Key<String>,
-    pub(super) key: Key<String>,
-    /// Whence relative paths are meant.
-    pub(super) directory: PathBuf,
 }
 
 impl DraftCertificate {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::draft::{Key, Located, or};
+use super::draft::{DraftUpstream, Key, Located, or};
 use super::report::{Report, Spot};
 
 /// The longest path of a Unix socket in bytes.
@@ -63,19 +63,6 @@ pub enum UpstreamTls {
     Pass,
     /// No TLS connection goes there.
     Off,
-}
-
-/// One `[[upstream]]`.
-pub(super) struct DraftUpstream {
-    pub(super) spot: Spot,
-    pub(super) server_names: Option<super::draft::List<String>>,
-    pub(super) to: Key<UpstreamAddress>,
-    pub(super) tls: Key<UpstreamTls>,
-    pub(super) plain: Key<bool>,
-    pub(super) http2: Key<bool>,
-    pub(super) proxy_protocol: Key<bool>,
-    pub(super) connect_timeout: Key<Duration>,
-    pub(super) idle_after: Key<Duration>,
 }
 
 /// `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/web.sock`.

@@ -12,6 +12,7 @@ mod http;
 mod log_queue;
 mod logging;
 mod notify;
+mod relay_addresses;
 mod reload;
 mod shards;
 mod socket;

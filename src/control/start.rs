@@ -18,6 +18,7 @@ use super::facts::{
 };
 use super::http::{self, Readiness, Shown};
 use super::logging::LogGuard;
+use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
 use super::shards::Shards;
 use super::socket::{ControlSocket, Order};
@@ -123,16 +124,6 @@ fn serve_http(
     };
     tokio::spawn(http::serve(listener, shown));
     Some(address)
-}
-
-/// Binds a relay socket on each configured address and lets go again: a wrong one would refuse every
-/// allocation.
-pub(super) fn try_relay_addresses(config: &Config) -> Result<(), StartError> {
-    for address in &config.relay.addresses {
-        net::open_relay(SocketAddr::new(*address, 0), config.buffers.relay)
-            .map_err(|error| StartError::Relay(*address, error))?;
-    }
-    Ok(())
 }
 
 /// What is bound for clients.

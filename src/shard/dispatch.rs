@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::event_loop::{Intake, Shard};
-use super::flush::reason;
+use super::failure::reason;
 use super::mailbox::Message as Mailed;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;

@@ -8,31 +8,25 @@ use super::event_loop::Shard;
 use super::outbox::Relayed;
 use super::{DtlsSetup, StreamLimits};
 use crate::net::{Clock, Received, Span};
-use crate::transport::{DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls, is_hello};
+use crate::transport::{DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls, is_hello};
 use crate::turn::{
     ConnectionEnd, Counter, Event, FiveTuple, HandshakeFailure, Reason, Source, Transport,
 };
 
 impl DtlsSetup {
     pub(super) fn open(self, streams: &StreamLimits, clock: Clock) -> DtlsSessions {
-        let limits = limits(streams);
-        DtlsSessions::new(limits, self.identity, self.cookie_key, clock.origin())
+        DtlsSessions::new(
+            streams.dtls(),
+            self.identity,
+            self.cookie_key,
+            clock.origin(),
+        )
     }
 }
 
 impl std::fmt::Debug for DtlsSetup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DtlsSetup").finish_non_exhaustive()
-    }
-}
-
-/// There may be as many DTLS clients as stream clients.
-pub(super) const fn limits(streams: &StreamLimits) -> DtlsLimits {
-    DtlsLimits {
-        half_open: streams.handshakes,
-        sessions: streams.connections,
-        sessions_per_source: streams.connections_per_source,
-        idle_after: streams.idle_after,
     }
 }
 

@@ -203,7 +203,7 @@ impl Shard {
                 Message::SetStreams(limits) => {
                     self.connections.set_limits(limits);
                     if let Some(dtls) = &mut self.dtls {
-                        dtls.set_limits(super::dtls::limits(&limits));
+                        dtls.set_limits(limits.dtls());
                     }
                 }
                 Message::Stop => self.stopping = true,

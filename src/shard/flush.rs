@@ -5,12 +5,13 @@ use std::io;
 use super::connection::drop_relayed;
 use super::connections::Connections;
 use super::event_loop::Shard;
+use super::failure::reason;
 use super::outbox::{Group, Message};
 use super::token::{ConnectionId, Token};
-use crate::net::{Buffers, Epoll, Fault, Interest, Outgoing};
+use crate::net::{Buffers, Epoll, Interest, Outgoing};
 use crate::time::Instant;
 use crate::transport::TlsScratch;
-use crate::turn::{ConnectionEnd, Counter, Reason, Stats};
+use crate::turn::{ConnectionEnd, Counter, Stats};
 
 impl Shard {
     /// Sends every queued message, socket by socket, and forgets them and the copies among them.
@@ -120,13 +121,5 @@ fn count_failure(message: &Message, error: &io::Error, stats: &mut Stats) {
     tracing::trace!(to = %message.to, %error, "not sent");
     if let Some(relayed) = message.relayed {
         stats.relay_failed(relayed.direction, relayed.bytes, reason(error));
-    }
-}
-
-pub(super) fn reason(error: &io::Error) -> Reason {
-    match Fault::of(error) {
-        Fault::Full | Fault::Exhausted => Reason::SocketFull,
-        Fault::TooLarge => Reason::TooLarge,
-        Fault::Other => Reason::SendFailed,
     }
 }

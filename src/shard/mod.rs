@@ -13,6 +13,7 @@ mod datagrams;
 mod dispatch;
 mod dtls;
 mod event_loop;
+mod failure;
 mod flush;
 mod greet;
 mod greeting;
@@ -44,7 +45,7 @@ pub use mailbox::{Mail, Mailbox};
 use crate::config::Upstream;
 use crate::net;
 use crate::stun::ChannelRange;
-use crate::transport::{DtlsIdentity, TlsServer};
+use crate::transport::{DtlsIdentity, DtlsLimits, TlsServer};
 use crate::turn::{self, Network, Stats};
 
 /// Limits on stream clients, and what they may send.
@@ -69,6 +70,18 @@ pub struct StreamLimits {
     pub idle_after: Duration,
     /// The channel numbers by which ChannelData is known.
     pub channels: ChannelRange,
+}
+
+impl StreamLimits {
+    /// There may be as many DTLS clients as stream clients.
+    const fn dtls(&self) -> DtlsLimits {
+        DtlsLimits {
+            half_open: self.handshakes,
+            sessions: self.connections,
+            sessions_per_source: self.connections_per_source,
+            idle_after: self.idle_after,
+        }
+    }
 }
 
 impl Default for StreamLimits {

@@ -9,7 +9,7 @@ use super::allocation_key::AllocationKey;
 use super::bandwidth::AllocationMeter;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
-use super::mobility::MobileId;
+use super::mobile_id::MobileId;
 use super::owner::Owner;
 use super::peer_connection::PeerConnections;
 use super::permission::Permissions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::five_tuple::FiveTuple;
-use super::mobility::MobileId;
+use super::mobile_id::MobileId;
 use super::owner::Owner;
 use super::ticket::Ticket;
 use crate::stun::TransactionId;

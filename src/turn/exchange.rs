@@ -7,7 +7,7 @@ use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
 use super::icmp::Icmp;
 use super::letter::Letter;
-use super::peer_connection::PeerConnectionId;
+use super::peer_connection_id::PeerConnectionId;
 use super::policy::Policy;
 use super::stats::PeerEnd;
 

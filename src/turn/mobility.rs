@@ -7,13 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
+use super::mobile_id::MobileId;
 use super::owner::Owner;
 use super::ticket::Ticket;
 use crate::time::Instant;
-
-/// Names a mobile allocation for ever, whichever shard it moves to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MobileId(u64);
 
 /// Where an allocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::bandwidth::StreamMeter;
 use super::five_tuple::Family;
 use super::owner::Owner;
+use super::peer_connection_id::PeerConnectionId;
 use super::random::Random;
 use super::reply::{Reply, Signature};
 use crate::time::Instant;
@@ -17,22 +18,6 @@ use crate::time::Instant;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer data connection waits for its ConnectionBind (RFC 6062 §5.2, §5.3).
 pub(super) const BIND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// CONNECTION-ID (RFC 6062 §6.2.1): names one peer data connection of the process, at random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerConnectionId(u32);
-
-impl PeerConnectionId {
-    /// The value of the attribute.
-    pub const fn to_bits(self) -> u32 {
-        self.0
-    }
-
-    /// The id that the attribute names; whether it exists is another matter.
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-}
 
 /// How far a peer data connection has come.
 #[derive(Clone, Debug)]
@@ -150,7 +135,7 @@ impl Directory {
     ) -> PeerConnectionId {
         let mut all = self.lock();
         let id = loop {
-            let id = PeerConnectionId(u32::from_be_bytes(random.bytes()));
+            let id = PeerConnectionId::from_bits(u32::from_be_bytes(random.bytes()));
             if !all.contains_key(&id) {
                 break id;
             }

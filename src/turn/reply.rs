@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::access_token::MacKey;
 use super::five_tuple::{Family, FiveTuple};
-use super::peer_connection::PeerConnectionId;
+use super::peer_connection_id::PeerConnectionId;
 use super::redirect::Alternate;
 use super::reservation::Token;
 use super::stats::{RequestMethod, ResultCode};

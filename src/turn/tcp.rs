@@ -8,9 +8,8 @@ use super::allocation_key::AllocationKey;
 use super::exchange::Action;
 use super::five_tuple::Family;
 use super::live_relays::LiveRelays;
-use super::peer_connection::{
-    BIND_TIMEOUT, PeerConnection, PeerConnectionId, PeerConnections, Stage,
-};
+use super::peer_connection::{BIND_TIMEOUT, PeerConnection, PeerConnections, Stage};
+use super::peer_connection_id::PeerConnectionId;
 use super::reply::{Refusal, Reply, Signature, Success};
 use super::server::{Server, Shared};
 use super::stats::{Counter, PeerEnd, PeerOrigin};

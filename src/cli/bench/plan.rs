@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::args::{
     BenchArgs, CommonArgs, Direction, PaceArgs, RelayArgs, TransportArg, WorkloadArgs,
 };
-use crate::cli::{Failure, nat, utc};
+use crate::cli::{Failure, server_address, utc};
 use crate::credentials::TimeLimited;
 use crate::load::{Carrier, Login, Pace, Plan, Target, Traffic, Transport, Workload};
 use crate::turn::SharedSecret;
@@ -111,7 +111,7 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         TransportArg::Tcp => (Transport::Tcp, 3478),
         TransportArg::Tls => (Transport::Tls, 5349),
     };
-    let server = nat::resolve(&common.server, port)?;
+    let server = server_address::resolve(&common.server, port)?;
     for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
         if ip.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
             return Err(format!("{flag}: {server} is of the other address family"));

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use dimpl::crypto::aws_lc_rs;
 use subtle::ConstantTimeEq;
 
-use super::provider::hmac_sha256;
 use crate::time::Instant;
 use crate::turn::FiveTuple;
 
@@ -87,6 +87,12 @@ fn append(data: &mut Vec<u8>, address: SocketAddr) {
         }
     }
     data.extend(address.port().to_be_bytes());
+}
+
+/// HMAC-SHA-256 of `data`.
+fn hmac_sha256(key: &[u8], data: &[u8]) -> Option<[u8; 32]> {
+    let usual = aws_lc_rs::default_provider().hmac_provider;
+    usual.hmac_sha256(key, data).ok()
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ const LONGEST: usize = 1500;
 #[derive(Debug)]
 pub(super) struct FirstHellos {
     capacity: usize,
-    records: HashMap<FiveTuple, Box<[u8]>, foldhash::fast::RandomState>,
-    order: VecDeque<FiveTuple>,
+    /// Each with its number in the order.
+    records: HashMap<FiveTuple, (u64, Box<[u8]>), foldhash::fast::RandomState>,
+    /// Those that were taken are still in it.
+    order: VecDeque<(u64, FiveTuple)>,
+    next: u64,
 }
 
 impl FirstHellos {
@@ -21,6 +24,7 @@ impl FirstHellos {
             capacity,
             records: HashMap::default(),
             order: VecDeque::new(),
+            next: 0,
         }
     }
 
@@ -33,20 +37,33 @@ impl FirstHellos {
         if record.len() > LONGEST || self.capacity == 0 {
             return false;
         }
-        if self.records.insert(client, record.into()).is_none() {
-            self.order.push_back(client);
+        if let Some((_, kept)) = self.records.get_mut(&client) {
+            *kept = record.into();
+            return true;
         }
+        self.next += 1;
+        self.records.insert(client, (self.next, record.into()));
+        self.order.push_back((self.next, client));
         while self.order.len() > self.capacity {
-            if let Some(oldest) = self.order.pop_front() {
-                self.records.remove(&oldest);
-            }
+            self.drop_oldest();
         }
         true
     }
 
     /// The record of a client, which is forgotten.
     pub(super) fn take(&mut self, client: &FiveTuple) -> Option<Box<[u8]>> {
-        self.records.remove(client)
+        self.records.remove(client).map(|(_, record)| record)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((number, client)) = self.order.pop_front() else {
+            return;
+        };
+        // It may have been taken, and the client have come again.
+        let is_it = |(kept, _): &(u64, Box<[u8]>)| *kept == number;
+        if self.records.get(&client).is_some_and(is_it) {
+            self.records.remove(&client);
+        }
     }
 }
 
@@ -80,5 +97,15 @@ mod tests {
         }
         assert!(hellos.order.len() <= 3 && hellos.records.is_empty());
         assert!(!hellos.keep(client(1), &[0; LONGEST + 1]));
+    }
+
+    #[test]
+    fn a_client_that_comes_again_is_not_taken_for_its_old_self() {
+        let mut hellos = FirstHellos::new(2);
+        hellos.keep(client(1), b"old");
+        hellos.take(&client(1));
+        hellos.keep(client(1), b"new");
+        hellos.keep(client(2), b"other");
+        assert_eq!(hellos.take(&client(1)).as_deref(), Some(&b"new"[..]));
     }
 }

@@ -52,12 +52,6 @@ impl Drop for Expectation {
     }
 }
 
-/// HMAC-SHA-256 of `data`.
-pub(super) fn hmac_sha256(key: &[u8], data: &[u8]) -> Option<[u8; 32]> {
-    let usual = aws_lc_rs::default_provider().hmac_provider;
-    usual.hmac_sha256(key, data).ok()
-}
-
 #[derive(Debug)]
 struct Cookies;
 

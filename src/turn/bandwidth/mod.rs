@@ -7,6 +7,7 @@
 //! A shard decides by integers of its own. What concerns all shards, a user's limit and the whole server's,
 //! it draws in leases of two milliseconds' worth.
 
+mod admit;
 mod bucket;
 mod fair_share;
 mod lease;
@@ -19,11 +20,8 @@ pub(super) use bucket::Bucket;
 pub(super) use metering::{Metering, SharedMeters, UserPlace};
 pub(super) use stream::{BoundMeter, StreamMeter};
 
-use super::allocation_key::AllocationKey;
-use super::outcome::Reason;
-use super::server::Server;
 use super::stats::Direction;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 
 /// The operator's limits on relayed application data, in bits per second each way; none is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,55 +55,6 @@ struct Packet {
     direction: Direction,
     bytes: u64,
     at: Instant,
-}
-
-impl Server {
-    /// Whether `bytes` of application data may be relayed for the allocation.
-    pub(super) fn admit(
-        &mut self,
-        now: Now,
-        key: AllocationKey,
-        direction: Direction,
-        bytes: usize,
-    ) -> Result<(), Reason> {
-        if self.policy.bandwidth.is_unlimited() {
-            return Ok(());
-        }
-        let packet = Packet {
-            direction,
-            bytes: bytes as u64,
-            at: now.instant,
-        };
-        self.measure(key, &packet)
-    }
-
-    fn measure(&mut self, key: AllocationKey, packet: &Packet) -> Result<(), Reason> {
-        let limits = self.policy.bandwidth;
-        let allocation = self.allocations.get_mut(key).ok_or(Reason::NoAllocation)?;
-        if let Some(limit) = limits.per_allocation {
-            let bucket = &mut allocation.meter.buckets[packet.direction as usize];
-            if !bucket.take(packet.bytes, bytes_per_second(limit), packet.at) {
-                return Err(Reason::AllocationBandwidth);
-            }
-        }
-        if limits.per_user.is_none() && limits.total.is_none() {
-            return Ok(());
-        }
-        let (metering, shared) = (&mut self.metering, &self.shared.meters);
-        let person = &allocation.account.person;
-        let user = *allocation
-            .meter
-            .user
-            .get_or_insert_with(|| metering.attach(person, shared));
-        metering.measure(user, packet, &limits, shared)
-    }
-
-    /// Ends the measuring of an allocation that leaves this shard or ends.
-    pub(super) fn detach_meter(&mut self, meter: &mut AllocationMeter) {
-        if let Some(user) = meter.user.take() {
-            self.metering.detach(user, &self.shared.meters);
-        }
-    }
 }
 
 /// Bytes per second of a limit in bits per second; at least one.

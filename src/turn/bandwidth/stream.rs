@@ -8,7 +8,7 @@ use super::metering::UserPlace;
 use super::{Packet, bytes_per_second};
 use crate::time::Now;
 use crate::turn::owner::Person;
-use crate::turn::peer_connection::PeerConnectionId;
+use crate::turn::peer_connection_id::PeerConnectionId;
 use crate::turn::server::Server;
 use crate::turn::stats::Direction;
 
