@@ -72,6 +72,10 @@ impl PeerConnections {
         Some(self.all.swap_remove(place))
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = PeerConnectionId> {
+        self.all.iter().map(|connection| connection.id)
+    }
+
     /// Takes out those for which `is_meant` holds.
     pub(super) fn take(
         &mut self,
@@ -195,6 +199,13 @@ impl Directory {
         waits && all.remove(&id).is_some()
     }
 
+    /// From now on `id` is of an allocation of `owner`.
+    pub(super) fn set_owner(&self, id: PeerConnectionId, owner: &Owner) {
+        if let Some(entry) = self.lock().get_mut(&id) {
+            entry.owner = owner.clone();
+        }
+    }
+
     /// Strikes `id` out; the shard where it was bound, or none within when it was not.
     pub(super) fn withdraw(&self, id: PeerConnectionId) -> Option<Option<u16>> {
         self.lock().remove(&id).map(|entry| entry.bound_at)
@@ -260,6 +271,18 @@ mod tests {
         assert!(directory.has(id));
         directory.ended(id, 3);
         assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn a_connection_follows_its_allocation_to_another_owner() {
+        let directory = Directory::default();
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let id = enter(&directory, control, &mut Random::new([7; 32]));
+        directory.offer(id, NOW + BIND_TIMEOUT);
+        directory.set_owner(id, &owner("bob"));
+        let bind = |name| directory.bind(id, &owner(name), 3, NOW).map(drop);
+        assert_eq!(bind("alice"), Err(Unbindable::Foreign));
+        assert_eq!(bind("bob"), Ok(()));
     }
 
     #[test]

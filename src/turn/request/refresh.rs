@@ -78,6 +78,9 @@ impl Server {
         let allocation = self.allocations.get_mut(key);
         if let Some(allocation) = allocation.filter(|_| user.owner().has_token()) {
             allocation.owner = user.owner().clone();
+            for id in allocation.peers.iter().flat_map(|peers| peers.ids()) {
+                self.shared.peers.set_owner(id, user.owner());
+            }
             if let Some(id) = allocation.mobile {
                 self.shared.mobility.set_owner(id, user.owner().clone());
             }
