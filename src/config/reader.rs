@@ -107,11 +107,8 @@ impl<'t> Section<'t> {
         report: &mut Report,
     ) -> Key<T> {
         let value = self.get(key)?;
-        let bytes = match value.value {
-            DeValue::String(_) => value.parsed("a size", parse_size, report)?.value,
-            _ => value.number(report)?,
-        };
-        value.within(bytes, &range, show_size, report)
+        let number = value.with_unit("a size", parse_size, report)?;
+        value.within(number, &range, show_size, report)
     }
 
     /// A bandwidth in `range` bits per second, as a number or with a unit.
@@ -122,11 +119,8 @@ impl<'t> Section<'t> {
         report: &mut Report,
     ) -> Key<u64> {
         let value = self.get(key)?;
-        let bits = match value.value {
-            DeValue::String(_) => value.parsed("a bandwidth", parse_bandwidth, report)?.value,
-            _ => value.number(report)?,
-        };
-        value.within(bits, &range, show_bandwidth, report)
+        let number = value.with_unit("a bandwidth", parse_bandwidth, report)?;
+        value.within(number, &range, show_bandwidth, report)
     }
 
     /// A time in `range` whole seconds, as a number of seconds or with a unit.
@@ -137,13 +131,8 @@ impl<'t> Section<'t> {
         report: &mut Report,
     ) -> Key<Duration> {
         let value = self.get(key)?;
-        let seconds = match value.value {
-            DeValue::String(_) => value
-                .parsed("a time", parse_duration, report)?
-                .value
-                .as_secs(),
-            _ => value.number(report)?,
-        };
+        let whole_seconds = |text: &str| parse_duration(text).map(|time| time.as_secs());
+        let seconds = value.with_unit("a time", whole_seconds, report)?;
         let show = |seconds| show_duration(Duration::from_secs(seconds));
         let seconds: Located<u64> = value.within(seconds, &range, show, report)?;
         Some(Located::new(
@@ -281,6 +270,19 @@ impl<'t> Value<'t> {
                     .and_then(|n| n.try_into().ok())
                     .unwrap_or(u64::MAX),
             ),
+        }
+    }
+
+    /// The number, or what `parse` makes of the string: a number with a unit.
+    fn with_unit(
+        &self,
+        what: &str,
+        parse: impl Fn(&str) -> Result<u64, String>,
+        report: &mut Report,
+    ) -> Option<u64> {
+        match self.value {
+            DeValue::String(_) => Some(self.parsed(what, parse, report)?.value),
+            _ => self.number(report),
         }
     }
 

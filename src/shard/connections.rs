@@ -1,13 +1,13 @@
 //! The shard's stream connections: by token, by five-tuple, by source and by deadline.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::StreamLimits;
 use super::connection::Connection;
 use super::token::{ConnectionId, MOST};
 use crate::time::Instant;
-use crate::turn::FiveTuple;
+use crate::turn::{FiveTuple, source_prefix};
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -72,7 +72,11 @@ impl Connections {
     }
 
     fn has_room_for(&self, client: IpAddr) -> bool {
-        let of_source = self.by_source.get(&source(client)).copied().unwrap_or(0);
+        let of_source = self
+            .by_source
+            .get(&source_prefix(client))
+            .copied()
+            .unwrap_or(0);
         of_source < self.limits.connections_per_source
     }
 
@@ -81,7 +85,7 @@ impl Connections {
     pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
         let five_tuple = connection.five_tuple;
         let due = connection.deadline(&self.limits);
-        let source = (!connection.is_nameless()).then(|| source(five_tuple.client.ip()));
+        let source = (!connection.is_nameless()).then(|| source_prefix(five_tuple.client.ip()));
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -125,8 +129,8 @@ impl Connections {
         if let Some(entry) = self.entry(id)
             && entry.source.is_none()
         {
-            entry.source = Some(source(client));
-            *self.by_source.entry(source(client)).or_default() += 1;
+            entry.source = Some(source_prefix(client));
+            *self.by_source.entry(source_prefix(client)).or_default() += 1;
         }
         true
     }
@@ -261,14 +265,6 @@ impl Connections {
             self.deadlines.remove(&(due, id));
             self.deadlines.insert((deadline, id));
         }
-    }
-}
-
-/// Whom connections are counted against: an IPv4 address, an IPv6 /64.
-fn source(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
 }
 

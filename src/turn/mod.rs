@@ -77,6 +77,7 @@ pub use peer_connection_id::PeerConnectionId;
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use peer_refusal::PeerRefusal;
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
+pub use quota::source_prefix;
 pub use redirect::{Admission, Alternates};
 pub use security::Security;
 pub use server::{Server, Setup, Shared};

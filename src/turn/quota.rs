@@ -89,8 +89,8 @@ fn release<K: Ord>(map: &mut BTreeMap<K, u32>, key: &K) {
     }
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one.
-fn source_prefix(source: IpAddr) -> IpAddr {
+/// Whom limits on one source count: an IPv4 address, or the /64 of an IPv6 one (requirement S15).
+pub fn source_prefix(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !0 << 64).into(),

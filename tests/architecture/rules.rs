@@ -11,7 +11,6 @@ const LADDER: &[(&str, u8)] = &[
     ("turn", 1),
     ("transport", 2),
     ("net", 2),
-    ("offload", 2),
     ("metrics", 2),
     ("credentials", 2),
     ("config", 2),

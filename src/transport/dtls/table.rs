@@ -1,12 +1,12 @@
 //! The clients that have returned their cookie: by five-tuple, by source, by deadline, by age.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::session::Session;
 use crate::time::Instant;
-use crate::turn::FiveTuple;
+use crate::turn::{FiveTuple, source_prefix};
 
 /// Names an entry while it is there.
 pub(super) type Place = usize;
@@ -80,7 +80,10 @@ impl Table {
 
     /// Clients of the same source: an IPv4 address, an IPv6 /64.
     pub(super) fn of_source(&self, client: IpAddr) -> usize {
-        self.by_source.get(&source(client)).copied().unwrap_or(0)
+        self.by_source
+            .get(&source_prefix(client))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn find(&self, client: &FiveTuple) -> Option<Place> {
@@ -136,7 +139,7 @@ impl Table {
         self.by_client.insert(client, place);
         *self
             .by_source
-            .entry(source(client.client.ip()))
+            .entry(source_prefix(client.client.ip()))
             .or_default() += 1;
         place
     }
@@ -158,7 +161,7 @@ impl Table {
     }
 
     fn forget_source(&mut self, client: IpAddr) {
-        let key = source(client);
+        let key = source_prefix(client);
         if let Some(count) = self.by_source.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -208,12 +211,5 @@ impl Table {
             self.deadlines.remove(&(due, place));
             self.deadlines.insert((deadline, place));
         }
-    }
-}
-
-fn source(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
 }
