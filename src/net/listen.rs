@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Socket, Type};
 
 use super::error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
+use super::inherited::Inherited;
 use super::linux::{self, Outgoing, ReceiveBatch, SendBatch};
 use super::relay::grow_buffers;
 use crate::turn::Family;
@@ -104,9 +105,22 @@ pub fn bind_group(
     shards: usize,
     options: &BindOptions,
 ) -> Result<BoundGroup, BindError> {
+    bind_group_beside(listen, shards, options, &mut Inherited::default())
+}
+
+/// As [`bind_group`], but takes what another process hands over instead of binding it.
+///
+/// # Errors
+/// The first address that cannot be bound.
+pub fn bind_group_beside(
+    listen: &[SocketAddr],
+    shards: usize,
+    options: &BindOptions,
+    inherited: &mut Inherited,
+) -> Result<BoundGroup, BindError> {
     let mut addresses = Vec::new();
     for wanted in listen {
-        let address = probe(*wanted, options)?;
+        let address = probe(*wanted, options, inherited)?;
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -121,7 +135,7 @@ pub fn bind_group(
         let mut sockets = ListenerSockets::default();
         for address in &group.addresses {
             let warnings = (shard == 0).then_some(&mut group.warnings);
-            bind_member(*address, shared, options, &mut sockets, warnings)?;
+            bind_member(*address, shared, options, inherited, &mut sockets, warnings)?;
         }
         group.shards.push(sockets);
     }
@@ -141,6 +155,7 @@ fn bind_member(
     address: SocketAddr,
     shared: bool,
     options: &BindOptions,
+    inherited: &mut Inherited,
     sockets: &mut ListenerSockets,
     warnings: Option<&mut Vec<BufferShortfall>>,
 ) -> Result<(), BindError> {
@@ -152,28 +167,39 @@ fn bind_member(
         }
     };
     if options.udp {
-        let listener = UdpListener::bind(address, shared, options).map_err(fail(Protocol::Udp))?;
+        let listener = match inherited.take(Protocol::Udp, address) {
+            Some(socket) => UdpListener::adopt(socket, address, options),
+            None => UdpListener::bind(address, shared, options),
+        };
+        let listener = listener.map_err(fail(Protocol::Udp))?;
         if let Some(warnings) = warnings {
             warnings.extend(listener.shortfalls(options));
         }
         sockets.udp.push(listener);
     }
     if options.tcp {
-        let listener = TcpListener::bind(address, shared).map_err(fail(Protocol::Tcp))?;
-        sockets.tcp.push(listener);
+        let listener = match inherited.take(Protocol::Tcp, address) {
+            Some(socket) => Ok(TcpListener::adopt(socket, address)),
+            None => TcpListener::bind(address, shared),
+        };
+        sockets.tcp.push(listener.map_err(fail(Protocol::Tcp))?);
     }
     Ok(())
 }
 
 /// Binds `address` plainly and lets go again: with SO_REUSEPORT alone a second process of the same
 /// user would join the group silently. Returns the address with a port.
-fn probe(address: SocketAddr, options: &BindOptions) -> Result<SocketAddr, BindError> {
+fn probe(
+    address: SocketAddr,
+    options: &BindOptions,
+    inherited: &Inherited,
+) -> Result<SocketAddr, BindError> {
     if address.port() != 0 {
-        return probe_port(address, options).map(|()| address);
+        return probe_port(address, options, inherited).map(|()| address);
     }
     for _ in 0..PORT_DRAWS {
         let drawn = draw_port(address, options)?;
-        match probe_port(drawn, options) {
+        match probe_port(drawn, options, inherited) {
             Ok(()) => return Ok(drawn),
             Err(BindError {
                 cause: BindCause::InUse,
@@ -189,8 +215,13 @@ fn probe(address: SocketAddr, options: &BindOptions) -> Result<SocketAddr, BindE
     })
 }
 
-fn probe_port(address: SocketAddr, options: &BindOptions) -> Result<(), BindError> {
-    for protocol in options.protocols() {
+fn probe_port(
+    address: SocketAddr,
+    options: &BindOptions,
+    inherited: &Inherited,
+) -> Result<(), BindError> {
+    let is_missing = |protocol: &Protocol| !inherited.has(*protocol, address);
+    for protocol in options.protocols().filter(is_missing) {
         plain_socket(address, protocol).map_err(|error| BindError {
             address,
             protocol,
@@ -253,6 +284,15 @@ impl UdpListener {
             linux::report_local_address(socket.as_fd(), family)?;
         }
         socket.bind(&address.into())?;
+        Ok(Self {
+            socket: socket.into(),
+            address,
+        })
+    }
+
+    /// Goes on with a socket that is bound to `address`, with the buffers of `options`.
+    fn adopt(socket: Socket, address: SocketAddr, options: &BindOptions) -> io::Result<Self> {
+        grow_buffers(&socket, options.receive_buffer, options.send_buffer)?;
         Ok(Self {
             socket: socket.into(),
             address,
@@ -358,6 +398,14 @@ impl TcpListener {
             socket: socket.into(),
             address,
         })
+    }
+
+    /// Goes on with a socket that listens at `address`.
+    fn adopt(socket: Socket, address: SocketAddr) -> Self {
+        Self {
+            socket: socket.into(),
+            address,
+        }
     }
 
     /// The address that it listens on; unspecified when it listens on all of the host's.
