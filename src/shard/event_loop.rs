@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
+use super::freeze::Frozen;
 use super::held::HeldSockets;
 use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
@@ -77,8 +78,10 @@ pub(super) struct Shard {
     pub(super) relay_warnings: Throttle,
     pub(super) upstream_warnings: Throttle,
     publisher: Publisher,
-    mailbox: Mailbox,
-    clock: Clock,
+    pub(super) mailbox: Mailbox,
+    pub(super) clock: Clock,
+    /// While another process takes over.
+    pub(super) frozen: Option<Frozen>,
     stopping: bool,
 }
 
@@ -133,6 +136,7 @@ impl Shard {
             publisher: Publisher::new(setup.publish),
             mailbox: setup.mailbox,
             clock: setup.clock,
+            frozen: None,
             stopping: false,
         }
     }
@@ -141,6 +145,10 @@ impl Shard {
     pub(super) fn run(mut self) -> io::Result<Stats> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopping {
+            if self.frozen.is_some() {
+                self.rest();
+                continue;
+            }
             self.poller.wait(&mut events, self.patience())?;
             self.now = self.clock.now();
             self.pass = self.pass.wrapping_add(1);
@@ -183,31 +191,40 @@ impl Shard {
 
     fn read_mailbox(&mut self) {
         self.mailbox.waker.clear();
-        while let Some(message) = self.mailbox.next() {
-            match message {
-                Message::SetPolicy(policy) => {
-                    self.server.handle_event(self.now, Event::Policy(policy));
-                    self.drain();
-                }
-                Message::SetDtlsIdentity(identity) => {
-                    if let Some(dtls) = &mut self.dtls {
-                        dtls.set_identity(identity);
-                    }
-                }
-                Message::Letter(letter) => {
-                    self.server.handle_event(self.now, Event::Letter(letter));
-                    self.drain();
-                }
-                Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
-                Message::ClosePeer(id) => self.close_peer_here(id),
-                Message::SetStreams(limits) => {
-                    self.connections.set_limits(limits);
-                    if let Some(dtls) = &mut self.dtls {
-                        dtls.set_limits(limits.dtls());
-                    }
-                }
-                Message::Stop => self.stopping = true,
+        // What comes behind the word that freezes the shard is read by `rest`.
+        while self.frozen.is_none()
+            && let Some(message) = self.mailbox.next()
+        {
+            self.hear(message);
+        }
+    }
+
+    /// Does what a letter says.
+    pub(super) fn hear(&mut self, message: Message) {
+        match message {
+            Message::SetPolicy(policy) => {
+                self.server.handle_event(self.now, Event::Policy(policy));
+                self.drain();
             }
+            Message::SetDtlsIdentity(identity) => {
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.set_identity(identity);
+                }
+            }
+            Message::Letter(letter) => {
+                self.server.handle_event(self.now, Event::Letter(letter));
+                self.drain();
+            }
+            Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
+            Message::ClosePeer(id) => self.close_peer_here(id),
+            Message::SetStreams(limits) => {
+                self.connections.set_limits(limits);
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.set_limits(limits.dtls());
+                }
+            }
+            Message::Freeze(word) => self.heed(word),
+            Message::Stop => self.stopping = true,
         }
     }
 

@@ -15,10 +15,13 @@ mod dtls;
 mod event_loop;
 mod failure;
 mod flush;
+mod freeze;
+mod frozen;
 mod greet;
 mod greeting;
 mod handle;
 mod held;
+mod inheritance;
 mod joined;
 mod mailbox;
 mod outbox;
@@ -38,8 +41,10 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use freeze::{Freezer, Give};
 pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
+pub use inheritance::{Bequest, Inheritance};
 pub use mailbox::{Mail, Mailbox};
 
 use crate::config::Upstream;
@@ -142,6 +147,8 @@ pub struct ShardSetup {
     pub publish: Publish,
     /// The clock that all shards share.
     pub clock: net::Clock,
+    /// What it waits for before it serves, when it takes the place of a shard in another process.
+    pub inheritance: Option<Inheritance>,
 }
 
 impl std::fmt::Debug for ShardSetup {

@@ -144,6 +144,7 @@ pub fn start(options: &Options) -> Shards {
                 published.times += 1;
             }),
             clock,
+            inheritance: None,
         };
         shards.handles.push(spawn(setup).expect("a thread"));
     }

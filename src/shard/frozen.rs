@@ -1,0 +1,124 @@
+//! A shard that another process takes over from: frozen, and then as before or with what is left.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use super::event_loop::Shard;
+use super::freeze::{Give, Word};
+use crate::turn::{Family, Handed, Handover};
+
+impl Shard {
+    /// Does what it is told in the course of a take-over.
+    pub(super) fn heed(&mut self, word: Word) {
+        // Whoever asked may have given up.
+        match word {
+            Word::Lend(answer) => drop(answer.send(self.lend_listeners())),
+            Word::Settle(answer) => {
+                let frozen = self.frozen.get_or_insert_default();
+                let heard = std::mem::take(&mut frozen.heard);
+                let _ = answer.send(heard);
+            }
+            Word::Export(give, answer) => drop(answer.send(self.export(give))),
+            Word::Resume => self.frozen = None,
+            Word::Release(answer) => {
+                self.release();
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    /// Waits for letters, and for nothing else.
+    pub(super) fn rest(&mut self) {
+        let Some(frozen) = &mut self.frozen else {
+            return;
+        };
+        let left = frozen.until.saturating_duration_since(Instant::now());
+        let Some(message) = self.mailbox.wait(left) else {
+            tracing::warn!(
+                shard = self.index,
+                "the process that took over has gone silent: going on without it"
+            );
+            self.frozen = None;
+            return;
+        };
+        frozen.heard += usize::from(!message.is_freeze());
+        self.now = self.clock.now();
+        self.hear(message);
+        self.finish_pass();
+    }
+
+    fn lend_listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        let intakes = self.intakes.iter().map(|intake| intake.listener.as_fd());
+        let acceptors = self.acceptors.listeners.iter();
+        let acceptors = acceptors.map(|acceptor| acceptor.listener.as_fd());
+        let all = intakes.chain(acceptors);
+        all.map(|listener| listener.try_clone_to_owned()).collect()
+    }
+
+    fn export(&mut self, give: Give) -> io::Result<usize> {
+        if self.frozen.is_none() {
+            return Err(io::Error::other("the worker is not frozen"));
+        }
+        let handover = self.server.export(self.now);
+        let copies = self.copies_of_reserved(&handover)?;
+        self.give(&handover, &copies, give)?;
+        let allocations = handover.allocations();
+        if let Some(frozen) = &mut self.frozen {
+            frozen.given = Some(handover);
+        }
+        Ok(allocations)
+    }
+
+    /// Of the sockets that all shards share.
+    fn copies_of_reserved(&self, handover: &Handover) -> io::Result<Vec<OwnedFd>> {
+        let reserved = handover.sockets().filter_map(|handed| match handed {
+            Handed::Reserved { local } => Some(local),
+            Handed::Relay { .. } => None,
+        });
+        reserved.map(|local| self.held.copy(local)).collect()
+    }
+
+    fn give(&self, handover: &Handover, reserved: &[OwnedFd], give: Give) -> io::Result<()> {
+        let mut reserved = reserved.iter();
+        let descriptors: Option<Vec<BorrowedFd<'_>>> = handover
+            .sockets()
+            .map(|handed| match handed {
+                Handed::Relay { key, local } => {
+                    let relay = self.relays.peek(key, Family::of(local.ip()));
+                    relay.map(|relay| relay.socket.as_fd())
+                }
+                Handed::Reserved { .. } => reserved.next().map(OwnedFd::as_fd),
+            })
+            .collect();
+        let missing = || io::Error::other("an allocation has no socket");
+        give(handover, &descriptors.ok_or_else(missing)?)
+    }
+
+    /// Goes on with what was not given away, and takes no further clients.
+    fn release(&mut self) {
+        let given = self.frozen.take().and_then(|frozen| frozen.given);
+        if let Some(handover) = given {
+            self.server.release(&handover);
+            self.drain();
+        }
+        // While they can still be told.
+        self.close_dtls();
+        self.finish_pass();
+        self.let_go_of_listeners();
+    }
+
+    /// The sockets live on elsewhere, so that closing them alone does not take them from the poller.
+    fn let_go_of_listeners(&mut self) {
+        for intake in self.intakes.drain(..) {
+            if let Err(error) = self.poller.remove(&intake.listener) {
+                tracing::debug!(shard = self.index, %error, "cannot let go of a listener");
+            }
+        }
+        for acceptor in self.acceptors.listeners.drain(..) {
+            if let Err(error) = self.poller.remove(&acceptor.listener) {
+                tracing::debug!(shard = self.index, %error, "cannot let go of a listener");
+            }
+        }
+    }
+}
