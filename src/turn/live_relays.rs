@@ -13,8 +13,12 @@ const MAX_FACES: usize = 256;
 struct Face {
     public: IpAddr,
     local: IpAddr,
-    ports: [AtomicU64; 1024],
+    ports: Ports,
+    /// Those that live in the process beside this one.
+    elsewhere: Ports,
 }
+
+type Ports = [AtomicU64; 1024];
 
 impl Face {
     fn new(public: IpAddr, local: IpAddr) -> Box<Self> {
@@ -22,13 +26,23 @@ impl Face {
             public,
             local,
             ports: [const { AtomicU64::new(0) }; 1024],
+            elsewhere: [const { AtomicU64::new(0) }; 1024],
         })
     }
 
     fn is_live(&self, port: u16) -> bool {
-        let (word, bit) = place(port);
-        self.ports[word].load(Ordering::Relaxed) & bit != 0
+        is_set(&self.ports, port) || is_set(&self.elsewhere, port)
     }
+
+    /// The ports of this process's relays.
+    fn own(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).filter(|port| is_set(&self.ports, *port))
+    }
+}
+
+fn is_set(ports: &Ports, port: u16) -> bool {
+    let (word, bit) = place(port);
+    ports[word].load(Ordering::Relaxed) & bit != 0
 }
 
 fn place(port: u16) -> (usize, u64) {
@@ -64,6 +78,59 @@ impl LiveRelays {
             let (word, bit) = place(public.port());
             face.ports[word].fetch_and(!bit, Ordering::Relaxed);
         }
+    }
+
+    /// The relay is another process's from now on.
+    pub(super) fn depart(&self, public: SocketAddr, local: IpAddr) {
+        if let Some(face) = self.face_for(public.ip(), local) {
+            let (word, bit) = place(public.port());
+            face.elsewhere[word].fetch_or(bit, Ordering::Relaxed);
+            face.ports[word].fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks `relays`, and no others, as alive in the process beside this one.
+    pub(super) fn set_elsewhere(&self, relays: &[(SocketAddr, IpAddr)]) {
+        relays
+            .iter()
+            .for_each(|(public, local)| self.know(public.ip(), *local));
+        for face in self.faces() {
+            let mut words = vec![0; face.elsewhere.len()];
+            let of_face = |relay: &&(SocketAddr, IpAddr)| {
+                (relay.0.ip(), relay.1) == (face.public, face.local)
+            };
+            for (public, _) in relays.iter().filter(of_face) {
+                let (word, bit) = place(public.port());
+                words[word] |= bit;
+            }
+            for (word, bits) in face.elsewhere.iter().zip(words) {
+                word.store(bits, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether the port of `public` is taken by a relay of the process beside this one.
+    pub(super) fn is_elsewhere(&self, public: SocketAddr) -> bool {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        faces.any(|face| is_set(&face.elsewhere, public.port()))
+    }
+
+    /// The relays of this process.
+    pub(super) fn own(&self) -> Vec<(SocketAddr, IpAddr)> {
+        let relay = |face: &'_ Face, port| (SocketAddr::new(face.public, port), face.local);
+        self.faces()
+            .flat_map(|face| face.own().map(move |port| relay(face, port)))
+            .collect()
+    }
+
+    /// The public and the local addresses of relays, now or earlier.
+    pub(super) fn face_addresses(&self) -> Vec<(IpAddr, IpAddr)> {
+        self.faces().map(|face| (face.public, face.local)).collect()
+    }
+
+    /// Makes `public` the address of relays.
+    pub(super) fn know(&self, public: IpAddr, local: IpAddr) {
+        let _ = self.face_for(public, local);
     }
 
     /// Whether `ip` is the public address of relays, now or earlier.
@@ -126,5 +193,25 @@ mod tests {
         live.remove(public, local.ip());
         assert_eq!(live.local_of(public), None);
         assert!(live.is_relay_address(public.ip()));
+    }
+
+    #[test]
+    fn those_of_another_process_are_alive_as_long_as_they_are_told() {
+        let live = LiveRelays::default();
+        let relay = |port| SocketAddr::from(([203, 0, 113, 5], port));
+        let local: IpAddr = "192.0.2.1".parse().unwrap();
+        live.insert(relay(50_000), local);
+        live.insert(relay(50_001), local);
+        live.depart(relay(50_000), local);
+        assert_eq!(live.own(), [(relay(50_001), local)]);
+        let alive = |port| live.local_of(relay(port)).is_some();
+        assert!(alive(50_000) && alive(50_001) && live.is_elsewhere(relay(50_000)));
+        live.set_elsewhere(&[(relay(50_002), local)]);
+        assert!(!alive(50_000) && alive(50_001) && alive(50_002));
+        assert!(!live.is_elsewhere(relay(50_000)) && !live.is_elsewhere(relay(50_001)));
+        live.set_elsewhere(&[]);
+        assert!(!alive(50_002) && live.own().len() == 1);
+        live.set_elsewhere(&[("198.51.100.9:7".parse().unwrap(), local)]);
+        assert!(live.is_relay_address("198.51.100.9".parse().unwrap()));
     }
 }
