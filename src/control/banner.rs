@@ -23,11 +23,7 @@ pub(super) struct Listening {
 /// it, otherwise as one line in the log.
 pub(super) fn announce(config: &Config, facts: &HostFacts, listening: &Listening) {
     let Some(user) = &config.zero_config_user else {
-        let shards = config.workers.get();
-        let metrics = listening.metrics;
-        let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
-        info!(shards, %metrics, "ready on {}", places(config, listening));
-        return;
+        return log(config, listening);
     };
     let text = banner(config, user, facts, listening);
     // Nobody may be reading, which is no reason not to serve.
@@ -35,6 +31,14 @@ pub(super) fn announce(config: &Config, facts: &HostFacts, listening: &Listening
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+}
+
+/// Says in the log that the server is ready.
+pub(super) fn log(config: &Config, listening: &Listening) {
+    let shards = config.workers.get();
+    let metrics = listening.metrics;
+    let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
+    info!(shards, %metrics, "ready on {}", places(config, listening));
 }
 
 fn banner(config: &Config, user: &PlainUser, facts: &HostFacts, listening: &Listening) -> String {

@@ -10,7 +10,8 @@ use crate::config::{Config, Upstream};
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
-    self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
+    self, Bequest, DtlsSetup, Freezer, HeldSockets, Inheritance, Mail, Mailbox, ShardHandle,
+    ShardSetup, StreamLimits,
 };
 use crate::turn::{Policy, Setup, Shared, Stats};
 
@@ -21,6 +22,7 @@ pub(super) struct Shards<'c> {
     shared: Arc<Shared>,
     held: Arc<HeldSockets>,
     nonce_key: [u8; 32],
+    cookie_key: [u8; 32],
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
@@ -31,12 +33,14 @@ pub(super) struct Shards<'c> {
 
 impl<'c> Shards<'c> {
     /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
-    /// in all; TLS and DTLS sessions start from `secured`; `ended` hears the index of each whose thread ends.
+    /// in all; TLS and DTLS sessions start from `secured`, cookies of DTLS from `cookie_key` or a new key;
+    /// `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
         connections: u32,
         secured: Option<Secured>,
+        cookie_key: Option<[u8; 32]>,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -45,6 +49,7 @@ impl<'c> Shards<'c> {
             shared: Arc::default(),
             held: Arc::default(),
             nonce_key: random_bytes()?,
+            cookie_key: cookie_key.map_or_else(random_bytes, Ok)?,
             clock: Clock::start(),
             connections,
             upstreams: config.upstreams.clone().into(),
@@ -53,23 +58,53 @@ impl<'c> Shards<'c> {
         })
     }
 
-    /// Starts one shard for each of `sockets`, which publishes to the page in the same place. When one
-    /// cannot be started, none goes on.
+    /// How many there are.
+    pub(super) fn count(&self) -> u16 {
+        self.config.workers.get()
+    }
+
+    /// What their cores share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The sockets that they hold for each other.
+    pub(super) fn held(&self) -> &HeldSockets {
+        &self.held
+    }
+
+    /// Keys the cookies of DTLS.
+    pub(super) fn cookie_key(&self) -> [u8; 32] {
+        self.cookie_key
+    }
+
+    /// Starts one shard for each of `sockets`, which publishes to the page in the same place, and waits for
+    /// its inheritance if it has one. When one cannot be started, none goes on.
     pub(super) fn spawn(
         &self,
         sockets: Vec<ListenerSockets>,
         pages: &[Arc<Page>],
-    ) -> Result<Vec<ShardHandle>, StartError> {
-        let mut spawned = Vec::with_capacity(sockets.len());
+        inherits: bool,
+    ) -> Result<Spawned, StartError> {
         let (mail, boxes) =
             Mail::open(sockets.len()).map_err(|error| StartError::Shard(0, error))?;
+        let mut spawned = Spawned {
+            handles: Vec::with_capacity(sockets.len()),
+            bequests: Vec::new(),
+            freezer: Freezer::new(Arc::clone(&mail)),
+        };
         let starts = sockets.into_iter().zip(boxes).zip(pages);
         for (index, ((sockets, mailbox), page)) in (0..).zip(starts) {
             let post = (Arc::clone(&mail), mailbox);
-            match self.spawn_one(index, sockets, post, Arc::clone(page)) {
-                Ok(handle) => spawned.push(handle),
+            let inheritance = inherits.then(|| {
+                let (bequest, inheritance) = Inheritance::expect();
+                spawned.bequests.push(bequest);
+                inheritance
+            });
+            match self.spawn_one(index, sockets, post, Arc::clone(page), inheritance) {
+                Ok(handle) => spawned.handles.push(handle),
                 Err(error) => {
-                    stop(spawned);
+                    spawned.stop();
                     return Err(error);
                 }
             }
@@ -83,6 +118,7 @@ impl<'c> Shards<'c> {
         sockets: ListenerSockets,
         (mail, mailbox): (Arc<Mail>, Mailbox),
         page: Arc<Page>,
+        inheritance: Option<Inheritance>,
     ) -> Result<ShardHandle, StartError> {
         let publisher = Publisher {
             index,
@@ -101,9 +137,10 @@ impl<'c> Shards<'c> {
             held: Arc::clone(&self.held),
             mail,
             mailbox,
-            dtls: self.dtls()?,
+            dtls: self.dtls(),
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
+            inheritance,
         };
         shard::spawn(setup).map_err(|error| StartError::Shard(index, error))
     }
@@ -120,15 +157,31 @@ impl<'c> Shards<'c> {
     }
 
     /// None when DTLS is off.
-    fn dtls(&self) -> Result<Option<DtlsSetup>, StartError> {
+    fn dtls(&self) -> Option<DtlsSetup> {
         let identity = self.secured.as_ref().and_then(|of| of.dtls.clone());
-        let setup = |identity| {
-            Ok(DtlsSetup {
-                identity: Some(identity),
-                cookie_key: random_bytes()?,
-            })
-        };
-        identity.map(setup).transpose()
+        identity.map(|identity| DtlsSetup {
+            identity: Some(identity),
+            cookie_key: self.cookie_key,
+        })
+    }
+}
+
+/// Shards that run, or wait for their inheritance.
+pub(super) struct Spawned {
+    pub(super) handles: Vec<ShardHandle>,
+    /// What gives each of them its inheritance; none when they wait for nothing.
+    pub(super) bequests: Vec<Bequest>,
+    pub(super) freezer: Freezer,
+}
+
+impl Spawned {
+    fn stop(self) {
+        self.handles.iter().for_each(ShardHandle::stop);
+        drop(self.bequests);
+        for shard in self.handles {
+            // The start has failed already, and that is what the operator is told.
+            let _ = shard.join();
+        }
     }
 }
 
@@ -167,14 +220,6 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         // Nobody listens any more when the whole server has failed to start.
         let _ = self.ended.send(self.index);
-    }
-}
-
-fn stop(shards: Vec<ShardHandle>) {
-    shards.iter().for_each(ShardHandle::stop);
-    for shard in shards {
-        // The start has failed already, and that is what the operator is told.
-        let _ = shard.join();
     }
 }
 

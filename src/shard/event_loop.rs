@@ -195,12 +195,12 @@ impl Shard {
         while self.frozen.is_none()
             && let Some(message) = self.mailbox.next()
         {
-            self.hear(message);
+            self.read_letter(message);
         }
     }
 
     /// Does what a letter says.
-    pub(super) fn hear(&mut self, message: Message) {
+    pub(super) fn read_letter(&mut self, message: Message) {
         match message {
             Message::SetPolicy(policy) => {
                 self.server.handle_event(self.now, Event::Policy(policy));

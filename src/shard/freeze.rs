@@ -34,8 +34,9 @@ pub(super) enum Word {
     Export(Give, Sender<io::Result<usize>>),
     /// Go on as if nothing had been.
     Resume,
-    /// Forget what was given away, and let go of the listening sockets.
-    Release(Sender<()>),
+    /// Forget what was given away, and let go of the listening sockets; tells how many allocations are
+    /// left.
+    Release(Sender<usize>),
 }
 
 impl fmt::Debug for Word {
@@ -108,13 +109,14 @@ impl Freezer {
         (0..self.0.shards()).for_each(|shard| self.tell(shard, Word::Resume));
     }
 
-    /// Has the shards forget what they gave away, let go of the listening sockets and go on with the rest.
+    /// Has the shards forget what they gave away, let go of the listening sockets and go on with the rest;
+    /// returns how many allocations are left.
     ///
     /// # Errors
     /// A shard does not answer within seconds; it goes on all the same.
-    pub fn release(&self) -> io::Result<()> {
+    pub fn release(&self) -> io::Result<usize> {
         let answers = self.ask_all(Word::Release);
-        answers.iter().try_for_each(hear)
+        answers.iter().map(hear).sum()
     }
 
     fn ask_all<T>(&self, word: fn(Sender<T>) -> Word) -> Vec<Receiver<T>> {
@@ -144,6 +146,8 @@ fn deaf() -> io::Error {
 pub(super) struct Frozen {
     /// When it goes on by itself.
     pub(super) until: Instant,
+    /// Who wants to know how many letters it read, once its pass is over.
+    pub(super) asked: Option<Sender<usize>>,
     /// Letters that it read since it was asked.
     pub(super) heard: usize,
     /// What it gave away.
@@ -154,6 +158,7 @@ impl Default for Frozen {
     fn default() -> Self {
         Self {
             until: Instant::now() + LONGEST,
+            asked: None,
             heard: 0,
             given: None,
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::event_loop::Shard;
 use super::freeze::{Give, Word};
-use crate::turn::{Family, Handed, Handover};
+use crate::turn::{Counter, Family, Handed, Handover, Transport};
 
 impl Shard {
     /// Does what it is told in the course of a take-over.
@@ -15,15 +15,13 @@ impl Shard {
         match word {
             Word::Lend(answer) => drop(answer.send(self.lend_listeners())),
             Word::Settle(answer) => {
-                let frozen = self.frozen.get_or_insert_default();
-                let heard = std::mem::take(&mut frozen.heard);
-                let _ = answer.send(heard);
+                self.frozen.get_or_insert_default().asked = Some(answer);
             }
             Word::Export(give, answer) => drop(answer.send(self.export(give))),
             Word::Resume => self.frozen = None,
             Word::Release(answer) => {
                 self.release();
-                let _ = answer.send(());
+                let _ = answer.send(self.allocations());
             }
         }
     }
@@ -33,6 +31,9 @@ impl Shard {
         let Some(frozen) = &mut self.frozen else {
             return;
         };
+        if let Some(asked) = frozen.asked.take() {
+            let _ = asked.send(std::mem::take(&mut frozen.heard));
+        }
         let left = frozen.until.saturating_duration_since(Instant::now());
         let Some(message) = self.mailbox.wait(left) else {
             tracing::warn!(
@@ -44,7 +45,7 @@ impl Shard {
         };
         frozen.heard += usize::from(!message.is_freeze());
         self.now = self.clock.now();
-        self.hear(message);
+        self.read_letter(message);
         self.finish_pass();
     }
 
@@ -106,6 +107,16 @@ impl Shard {
         self.close_dtls();
         self.finish_pass();
         self.let_go_of_listeners();
+    }
+
+    fn allocations(&self) -> usize {
+        let families =
+            |transport| Family::ALL.map(|family| Counter::Allocations(transport, family));
+        let counters = Transport::ALL.into_iter().flat_map(families);
+        let all: u64 = counters
+            .map(|counter| self.server.stats().get(counter))
+            .sum();
+        usize::try_from(all).unwrap_or(usize::MAX)
     }
 
     /// The sockets live on elsewhere, so that closing them alone does not take them from the poller.

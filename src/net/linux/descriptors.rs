@@ -27,8 +27,8 @@ impl Control {
 /// how many bytes went. There must be a byte to go, and [`MOST_DESCRIPTORS`] at most.
 ///
 /// # Errors
-/// `InvalidInput` for too many descriptors or no byte; whatever else the kernel says, `ETOOMANYREFS` while
-/// too many descriptors are on their way.
+/// `InvalidInput` for too many descriptors or no byte; `ResourceBusy` while too many are on their way;
+/// whatever else the kernel says.
 pub fn send_descriptors(
     socket: &UnixStream,
     bytes: &[u8],
@@ -51,7 +51,10 @@ pub fn send_descriptors(
     // SAFETY: the header points to one part and a control message, both alive through the call; the kernel
     // writes to neither and keeps no pointer.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
-    count(sent)
+    count(sent).map_err(|error| match error.raw_os_error() {
+        Some(libc::ETOOMANYREFS) => io::ErrorKind::ResourceBusy.into(),
+        _ => error,
+    })
 }
 
 /// Receives bytes into `buffer`, and adds the descriptors that came with them to `received`. Returns how
