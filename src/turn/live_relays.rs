@@ -109,6 +109,13 @@ impl LiveRelays {
         }
     }
 
+    /// Whether the relay is alive in this process.
+    pub(super) fn is_own(&self, public: SocketAddr, local: IpAddr) -> bool {
+        let mut faces = self.faces();
+        let face = faces.find(|face| face.public == public.ip() && face.local == local);
+        face.is_some_and(|face| is_set(&face.ports, public.port()))
+    }
+
     /// Whether the port of `public` is taken by a relay of the process beside this one.
     pub(super) fn is_elsewhere(&self, public: SocketAddr) -> bool {
         let mut faces = self.faces().filter(|face| face.public == public.ip());
