@@ -32,11 +32,13 @@ pub struct World {
     pub refused: Option<Family>,
     /// No socket that was held can be taken in.
     pub refuses_held: bool,
+    /// No socket of this family that was held can be taken in.
+    pub refused_held: Option<Family>,
     /// Listeners and connections of TCP allocations.
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
-    transactions: u64,
+    pub(super) transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
     /// What came out of packets that had been parked.
@@ -105,6 +107,7 @@ impl World {
             bind: Ok(()),
             refused: None,
             refuses_held: false,
+            refused_held: None,
             peers: Peers::default(),
             later: Vec::new(),
             transactions: 0,
@@ -221,7 +224,8 @@ impl World {
                 }
                 Action::OpenReserved { key, local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
-                    let bind = if self.refuses_held {
+                    let family = Family::of(local.ip());
+                    let bind = if self.refuses_held || self.refused_held == Some(family) {
                         Err(false)
                     } else {
                         Ok(())

@@ -20,6 +20,7 @@ mod dual_allocation;
 mod errors;
 mod even_port;
 mod fingerprint;
+mod handover;
 mod icmp;
 mod lifetime;
 mod long_term;
