@@ -109,11 +109,10 @@ impl LiveRelays {
         }
     }
 
-    /// Whether the relay is alive in this process.
-    pub(super) fn is_own(&self, public: SocketAddr, local: IpAddr) -> bool {
-        let mut faces = self.faces();
-        let face = faces.find(|face| face.public == public.ip() && face.local == local);
-        face.is_some_and(|face| is_set(&face.ports, public.port()))
+    /// Whether `public` is alive in this process.
+    pub(super) fn is_own(&self, public: SocketAddr) -> bool {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        faces.any(|face| is_set(&face.ports, public.port()))
     }
 
     /// Whether the port of `public` is taken by a relay of the process beside this one.

@@ -37,6 +37,11 @@ impl World {
         imported.expect("a handover of this shard")
     }
 
+    /// Does what the server asks for after an import without [`import`](Self::import).
+    pub fn settle(&mut self) {
+        assert_eq!(self.drain(), None, "nobody is told");
+    }
+
     /// Forgets what another world has taken in.
     pub fn release(&mut self, bytes: &[u8]) {
         let handover = Handover::from_bytes(bytes).expect("a handover");

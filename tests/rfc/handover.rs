@@ -291,9 +291,7 @@ fn an_access_token_goes_with_its_allocation() {
     let mut new = old.succeed(with_oauth(), 9);
     let answer = bearer.without_token().refresh(&mut new, &[lifetime(3600)]);
     assert_eq!((answer.code(), answer.lifetime()), (None, Some(60)));
-    let checked = answer
-        .message()
-        .check_integrity(Algorithm::Sha1, MAC_KEY);
+    let checked = answer.message().check_integrity(Algorithm::Sha1, MAC_KEY);
     assert_eq!(checked, Ok(()));
     let other = Bearer::with_mac_key(b"a key of another one");
     assert_eq!(other.permit(&mut new).code(), Some(441));

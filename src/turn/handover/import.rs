@@ -33,8 +33,8 @@ struct Intake {
     imported: Imported,
     /// The sockets that were asked for, or wait for their token.
     locals: BTreeSet<SocketAddr>,
-    /// The ports that are taken.
-    ports: Vec<SocketAddr>,
+    /// The relayed transport addresses that are taken.
+    ports: BTreeSet<SocketAddr>,
 }
 
 impl Intake {
@@ -70,7 +70,7 @@ impl Server {
                 ..Imported::default()
             },
             locals: BTreeSet::new(),
-            ports: Vec::new(),
+            ports: BTreeSet::new(),
         };
         for (line, record) in &handover.records {
             intake.line = *line;
@@ -78,7 +78,7 @@ impl Server {
                 intake.leave_out(flaw);
             }
         }
-        self.claim_ports(&intake.ports);
+        self.claim_ports(intake.ports);
         Ok(intake.imported)
     }
 
@@ -154,7 +154,8 @@ impl Server {
     fn check_relays(&self, relays: &Relays, intake: &Intake) -> Result<(), Flaw> {
         let is_taken = |relay: &Relay| {
             intake.locals.contains(&relay.bind_address())
-                || self.shared.live.is_own(relay.public, relay.local)
+                || intake.ports.contains(&relay.public)
+                || self.shared.live.is_own(relay.public)
         };
         match relays.iter().any(is_taken) {
             true => Err(Flaw::Taken("relays")),
@@ -169,7 +170,7 @@ impl Server {
         for relay in allocation.relays.iter() {
             let local = relay.bind_address();
             intake.locals.insert(local);
-            intake.ports.push(relay.public);
+            intake.ports.insert(relay.public);
             self.actions.push_back(Action::OpenReserved { key, local });
         }
     }
@@ -259,7 +260,7 @@ impl Server {
         self.reserved.insert(place, (expires, token));
         self.deadlines.push(expires, AllocationKey::RESERVATIONS);
         intake.locals.insert(relay.bind_address());
-        intake.ports.push(relay.public);
+        intake.ports.insert(relay.public);
         intake.imported.reservations += 1;
         Ok(())
     }
@@ -285,9 +286,10 @@ impl Server {
     }
 
     /// Each shard draws the ports that belong to it; this one may hold others that came with a client.
-    fn claim_ports(&mut self, taken: &[SocketAddr]) {
-        let (own, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
-            taken.iter().partition(|port| self.ports.owns(port.port()));
+    fn claim_ports(&mut self, taken: BTreeSet<SocketAddr>) {
+        let (own, others): (Vec<SocketAddr>, Vec<SocketAddr>) = taken
+            .into_iter()
+            .partition(|port| self.ports.owns(port.port()));
         self.ports.claim(&own);
         others
             .into_iter()
