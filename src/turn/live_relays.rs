@@ -109,6 +109,12 @@ impl LiveRelays {
         }
     }
 
+    /// Whether `public` is alive in this process.
+    pub(super) fn is_own(&self, public: SocketAddr) -> bool {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        faces.any(|face| is_set(&face.ports, public.port()))
+    }
+
     /// Whether the port of `public` is taken by a relay of the process beside this one.
     pub(super) fn is_elsewhere(&self, public: SocketAddr) -> bool {
         let mut faces = self.faces().filter(|face| face.public == public.ip());

@@ -66,7 +66,7 @@ pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
 pub use exchange::{Action, Event};
 pub use five_tuple::{Family, FiveTuple, Transport};
-pub use handover::{Handed, Handover, HandoverError, Imported, Problem, RelaySet};
+pub use handover::{Flaw, Handed, Handover, HandoverError, Imported, Problem, RelaySet};
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use letter::Letter;

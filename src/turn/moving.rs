@@ -296,12 +296,12 @@ impl Server {
 
 /// Which way an allocation passes the gauges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     In,
     Out,
 }
 
-fn count_all(stats: &mut Stats, allocation: &Allocation, way: Way) {
+pub(super) fn count_all(stats: &mut Stats, allocation: &Allocation, way: Way) {
     count_relays(stats, allocation, allocation.client.transport, way);
     let ports = allocation.relays.iter().count();
     count(stats, Counter::RelayPorts, ports, way);

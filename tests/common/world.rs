@@ -32,11 +32,15 @@ pub struct World {
     pub refused: Option<Family>,
     /// No socket that was held can be taken in.
     pub refuses_held: bool,
+    /// No socket of this family that was held can be taken in.
+    pub refused_held: Option<Family>,
+    /// Sockets are held that nobody has brought.
+    pub any_socket: bool,
     /// Listeners and connections of TCP allocations.
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
-    transactions: u64,
+    pub(super) transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
     /// What came out of packets that had been parked.
@@ -105,6 +109,8 @@ impl World {
             bind: Ok(()),
             refused: None,
             refuses_held: false,
+            refused_held: None,
+            any_socket: false,
             peers: Peers::default(),
             later: Vec::new(),
             transactions: 0,
@@ -220,8 +226,10 @@ impl World {
                     }
                 }
                 Action::OpenReserved { key, local } => {
-                    assert!(self.held().remove(&local), "{local} is not held");
-                    let bind = if self.refuses_held {
+                    let is_held = self.held().remove(&local);
+                    assert!(is_held || self.any_socket, "{local} is not held");
+                    let family = Family::of(local.ip());
+                    let bind = if self.refuses_held || self.refused_held == Some(family) {
                         Err(false)
                     } else {
                         Ok(())
@@ -229,7 +237,8 @@ impl World {
                     self.open(key, local, bind);
                 }
                 Action::DropReserved { local } => {
-                    assert!(self.held().remove(&local), "{local} is not held");
+                    let is_held = self.held().remove(&local);
+                    assert!(is_held || self.any_socket, "{local} is not held");
                 }
                 Action::HoldRelay { key, local } => {
                     assert_eq!(self.relays.remove(&local), Some(key), "not open");

@@ -20,15 +20,19 @@
 mod bytes;
 mod export;
 mod import;
+mod land;
 mod problem;
+mod read;
 mod record;
 mod relay_set;
+mod release;
+mod write;
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use super::allocation_key::AllocationKey;
-pub use problem::{HandoverError, Imported, Problem};
+pub use problem::{Flaw, HandoverError, Imported, Problem};
 use record::{FORMAT, FormatOnly, Head, Record};
 pub use relay_set::RelaySet;
 
@@ -36,7 +40,8 @@ pub use relay_set::RelaySet;
 /// that takes over, and nowhere else.
 pub struct Handover {
     head: Head,
-    records: Vec<Record>,
+    /// With the lines that they stand in.
+    records: Vec<(usize, Record)>,
     /// Lines that are no records.
     unread: Vec<Problem>,
 }
@@ -72,20 +77,21 @@ impl Handover {
 
     /// How many allocations go.
     pub fn allocations(&self) -> usize {
-        let is_allocation = |record: &&Record| matches!(record, Record::Allocation(_));
+        let is_allocation =
+            |(_, record): &&(usize, Record)| matches!(record, Record::Allocation(_));
         self.records.iter().filter(is_allocation).count()
     }
 
     /// The sockets that go with it: one for each relayed transport address.
     pub fn sockets(&self) -> impl Iterator<Item = Handed> {
-        self.records.iter().flat_map(sockets)
+        self.records.iter().flat_map(|(_, record)| sockets(record))
     }
 
     /// What [`from_bytes`](Self::from_bytes) reads: a line of JSON for each record.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1024 * (1 + self.records.len()));
         write_line(&mut bytes, &self.head);
-        for record in &self.records {
+        for (_, record) in &self.records {
             write_line(&mut bytes, record);
         }
         bytes
@@ -113,8 +119,11 @@ impl Handover {
         };
         for (line, text) in (2..).zip(lines).filter(|(_, text)| !text.is_empty()) {
             match serde_json::from_slice(text) {
-                Ok(record) => handover.records.push(record),
-                Err(_) => handover.unread.push(Problem::Unreadable { line }),
+                Ok(record) => handover.records.push((line, record)),
+                Err(_) => handover.unread.push(Problem {
+                    line,
+                    flaw: Flaw::Unreadable,
+                }),
             }
         }
         Ok(handover)

@@ -44,35 +44,38 @@ impl fmt::Display for HandoverError {
 
 impl std::error::Error for HandoverError {}
 
-/// A part of a handover that was left out. Records are counted from zero in the order of the handover.
+/// A part of a handover that was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// The line is no record, or one of a kind that only a newer version knows.
-    Unreadable {
-        /// Lines are counted from one.
-        line: usize,
-    },
-    /// A field of the record cannot have the value that it has.
-    Invalid {
-        /// Which record.
-        record: usize,
-        /// Which field.
-        field: &'static str,
-    },
-    /// The five-tuple, the relayed transport address, the token or the ticket is in use.
-    Taken {
-        /// Which record.
-        record: usize,
-        /// Which field.
-        field: &'static str,
-    },
-    /// The new policy denies the peers of so many permissions.
-    Denied {
-        /// Which record.
-        record: usize,
-        /// How many permissions.
-        permissions: usize,
-    },
+pub struct Problem {
+    /// The line of [`Handover::to_bytes`](super::Handover::to_bytes) that it is in, counted from one.
+    pub line: usize,
+    /// What is wrong.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a line of a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is no record, or one of a kind that only a newer version knows.
+    Unreadable,
+    /// This field has a value that it cannot have; for what is one of many, that one is left out.
+    Invalid(&'static str),
+    /// What this field names is in use already.
+    Taken(&'static str),
+    /// The policy denies this peer: its permission is left out.
+    Denied,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, flaw } = self;
+        match flaw {
+            Flaw::Unreadable => write!(f, "line {line}: cannot be read"),
+            Flaw::Invalid(field) => write!(f, "line {line}: {field} has no valid value"),
+            Flaw::Taken(field) => write!(f, "line {line}: {field} is in use already"),
+            Flaw::Denied => write!(f, "line {line}: a permission that is no longer allowed"),
+        }
+    }
 }
 
 /// What was taken in of a handover. The allocations become live as their sockets come.

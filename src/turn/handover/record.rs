@@ -20,6 +20,9 @@ pub(super) struct Head {
     pub(super) shard: u16,
     pub(super) shards: u16,
     pub(super) nonces: NonceRecord,
+    /// Mobile allocations are known by numbers below this one.
+    #[serde(default)]
+    pub(super) mobile_ids: u64,
     /// The faces of relays, of all shards, now or earlier.
     #[serde(default)]
     pub(super) faces: Vec<FaceRecord>,
@@ -96,11 +99,8 @@ pub(super) enum ProofRecord {
         #[serde(default)]
         expires: Option<u64>,
     },
-    Token {
-        mac_key: Bytes,
-        timestamp: u64,
-        lifetime: u32,
-    },
+    /// An access token as it is before it is sealed (RFC 7635 §6.2).
+    Token(Bytes),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::HandoverError;
 use super::record::FaceRecord;
+use crate::turn::ports::Parity;
 use crate::turn::server::Shared;
 
 /// Live relayed transport addresses of one process.
@@ -59,6 +60,16 @@ impl Shared {
     pub fn elsewhere(&self, relays: &RelaySet) {
         self.live.set_elsewhere(&relays.udp);
         self.live_tcp.set_elsewhere(&relays.tcp);
+    }
+
+    /// Whether the port, or one of the pair that it begins, is taken by the process beside this one.
+    pub(in crate::turn) fn is_elsewhere(&self, public: IpAddr, port: u16, parity: Parity) -> bool {
+        let ports = [Some(port), (parity == Parity::Pair).then_some(port | 1)];
+        let is_taken = |port| {
+            let public = SocketAddr::new(public, port);
+            self.live.is_elsewhere(public) || self.live_tcp.is_elsewhere(public)
+        };
+        ports.into_iter().flatten().any(is_taken)
     }
 
     /// The faces of relays over UDP, now or earlier.
