@@ -269,7 +269,13 @@ impl Supervisor<'_> {
         if now < drain.ends && !drain.empty.is_some_and(settled) {
             return false;
         }
-        info!(left, "drained: stopping");
+        match drain.of {
+            Leaving::Allocations => info!(allocations = left, "drained: stopping"),
+            Leaving::Clients => info!(
+                clients = left,
+                "the clients that stayed have left: stopping"
+            ),
+        }
         true
     }
 
