@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use super::args::{SocketArgs, UpgradeArgs};
 use super::{Failure, fail, output, remote, run};
@@ -75,6 +75,8 @@ fn start_server() -> io::Result<ExitCode> {
         .args(env::args_os().skip(1))
         .args(["--foreground", "--for-starter"])
         .stdin(OwnedFd::from(says))
+        // Whoever reads what this command prints must not wait for the end of the server.
+        .stdout(Stdio::null())
         // What a terminal sends to its programs is not for the server.
         .process_group(0)
         .spawn()?;

@@ -1,5 +1,7 @@
 //! The shards' threads: what each starts with, and how its end is noticed.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -78,14 +80,16 @@ impl<'c> Shards<'c> {
         self.cookie_key
     }
 
-    /// Starts one shard for each of `sockets`, which publishes to the page in the same place, and waits for
-    /// its inheritance if it has one. When one cannot be started, none goes on.
+    /// Starts one shard for each of `sockets`, which publishes to the page in the same place. If they
+    /// `inherit`, it waits for that, and passes on records to what stands in the same place there. When one
+    /// cannot be started, none goes on.
     pub(super) fn spawn(
         &self,
         sockets: Vec<ListenerSockets>,
         pages: &[Arc<Page>],
-        inherits: bool,
+        inherit: Option<Vec<Option<OwnedFd>>>,
     ) -> Result<Spawned, StartError> {
+        let mut inherit = inherit.map(VecDeque::from);
         let (mail, boxes) =
             Mail::open(sockets.len()).map_err(|error| StartError::Shard(0, error))?;
         let mut spawned = Spawned {
@@ -96,8 +100,11 @@ impl<'c> Shards<'c> {
         let starts = sockets.into_iter().zip(boxes).zip(pages);
         for (index, ((sockets, mailbox), page)) in (0..).zip(starts) {
             let post = (Arc::clone(&mail), mailbox);
-            let inheritance = inherits.then(|| {
-                let (bequest, inheritance) = Inheritance::expect();
+            let records = inherit
+                .as_mut()
+                .map(|records| records.pop_front().flatten());
+            let inheritance = records.map(|records| {
+                let (bequest, inheritance) = Inheritance::expect(records);
                 spawned.bequests.push(bequest);
                 inheritance
             });

@@ -99,7 +99,8 @@ pub(super) fn start(
         sockets,
         listening,
     } = opened;
-    let spawned = shards.spawn(sockets, &pages, predecessor.is_some())?;
+    let inherit = predecessor.as_deref_mut().map(Predecessor::take_records);
+    let spawned = shards.spawn(sockets, &pages, inherit)?;
     let estate = estate(&shards, &spawned.freezer, http.as_ref(), control.as_ref());
     let estate = estate.map_err(StartError::Runtime)?;
     let taken = predecessor.map(|old| old.take_over(&spawned.bequests, shards.held()));

@@ -70,7 +70,10 @@ impl Supervisor<'_> {
                 );
                 self.stay();
             }
-            Outcome::Alone => debug!("the process that took over has ended"),
+            Outcome::Alone => {
+                debug!("the process that took over has ended");
+                self.running.estate.freezer.bereave();
+            }
         }
     }
 

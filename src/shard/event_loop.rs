@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
+use super::former::RecordWay;
 use super::freeze::Frozen;
 use super::held::HeldSockets;
 use super::mailbox::{Mail, Mailbox, Message};
@@ -50,6 +51,8 @@ pub(super) struct Shard {
     /// Counts passes.
     pub(super) pass: u32,
     pub(super) intakes: Vec<Intake>,
+    /// How many of them it reads: all, or none when another process does.
+    pub(super) listening: usize,
     pub(super) acceptors: Acceptors,
     /// What TLS sessions start from.
     pub(super) tls: Option<TlsServers>,
@@ -82,6 +85,10 @@ pub(super) struct Shard {
     pub(super) clock: Clock,
     /// While another process takes over.
     pub(super) frozen: Option<Frozen>,
+    /// The process that took over passes on the records of DTLS sessions that stay here.
+    pub(super) successor: Option<RecordWay>,
+    /// Where to pass on those that stay in the process from which this one took over.
+    pub(super) former: Option<RecordWay>,
     stopping: bool,
 }
 
@@ -102,13 +109,15 @@ impl Shard {
         let over_dtls = std::mem::take(&mut sockets.dtls)
             .into_iter()
             .map(intake(false));
+        let intakes: Vec<Intake> = plain.chain(over_dtls).collect();
         Self {
             index: setup.index,
             poller,
             server: Server::new(setup.server),
             now: setup.clock.now(),
             pass: 0,
-            intakes: plain.chain(over_dtls).collect(),
+            listening: intakes.len(),
+            intakes,
             acceptors: Acceptors::new(sockets),
             tls: setup.tls.map(TlsServers::new),
             upstreams: Upstreams::new(setup.upstreams),
@@ -137,6 +146,8 @@ impl Shard {
             mailbox: setup.mailbox,
             clock: setup.clock,
             frozen: None,
+            successor: None,
+            former: None,
             stopping: false,
         }
     }
@@ -165,7 +176,7 @@ impl Shard {
                 self.serve(ready);
             }
             if i % TURN == TURN - 1 {
-                (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
+                (0..self.listening).for_each(|intake| self.receive_from_clients(intake));
             }
         }
         let closed = self.close_overdue() | self.serve_dtls();
@@ -185,6 +196,7 @@ impl Shard {
             Token::Far(id) => self.serve_far(id, ready),
             Token::Tcp(number) => self.serve_tcp_relay(number),
             Token::Acceptor(i) => self.accept_connections(i),
+            Token::Successor => self.receive_passed(),
             Token::Mailbox => self.read_mailbox(),
         }
     }

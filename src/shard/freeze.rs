@@ -24,10 +24,19 @@ const ROUNDS: usize = 1000;
 /// [`Handover::sockets`]. Called on the shard's thread, which may wait while it is frozen.
 pub type Give = Box<dyn FnOnce(&Handover, &[BorrowedFd<'_>]) -> io::Result<()> + Send>;
 
+/// What a shard lends to the one that takes its place.
+#[derive(Debug)]
+pub struct Lent {
+    /// Copies of its listening sockets.
+    pub listeners: Vec<OwnedFd>,
+    /// Where to pass on the records of DTLS sessions that stay; none without DTLS.
+    pub records: Option<OwnedFd>,
+}
+
 /// What a shard is told in the course of it.
 pub(super) enum Word {
     /// Lend copies of the listening sockets.
-    Lend(Sender<io::Result<Vec<OwnedFd>>>),
+    Lend(Sender<io::Result<Lent>>),
     /// Read no socket, and tell how many letters were read since the last time.
     Settle(Sender<usize>),
     /// Give the state away; tells how many allocations went.
@@ -37,6 +46,8 @@ pub(super) enum Word {
     /// Forget what was given away, and let go of the listening sockets; tells how many allocations are
     /// left.
     Release(Sender<usize>),
+    /// The process that took over has ended.
+    Bereave,
 }
 
 impl fmt::Debug for Word {
@@ -47,6 +58,7 @@ impl fmt::Debug for Word {
             Self::Export(..) => "Export",
             Self::Resume => "Resume",
             Self::Release(_) => "Release",
+            Self::Bereave => "Bereave",
         })
     }
 }
@@ -65,7 +77,7 @@ impl Freezer {
     ///
     /// # Errors
     /// No descriptor is left, or a shard does not answer within seconds.
-    pub fn lend_listeners(&self) -> io::Result<Vec<Vec<OwnedFd>>> {
+    pub fn lend(&self) -> io::Result<Vec<Lent>> {
         let answers = self.ask_all(Word::Lend);
         answers.iter().map(|answer| hear(answer)?).collect()
     }
@@ -117,6 +129,11 @@ impl Freezer {
     pub fn release(&self) -> io::Result<usize> {
         let answers = self.ask_all(Word::Release);
         answers.iter().map(hear).sum()
+    }
+
+    /// Tells the shards, once they were released, that the process that took over has ended.
+    pub fn bereave(&self) {
+        (0..self.0.shards()).for_each(|shard| self.tell(shard, Word::Bereave));
     }
 
     fn ask_all<T>(&self, word: fn(Sender<T>) -> Word) -> Vec<Receiver<T>> {

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::event_loop::Shard;
-use super::freeze::{Give, Word};
+use super::former::RecordWay;
+use super::freeze::{Give, Lent, Word};
 use crate::turn::{Counter, Family, Handed, Handover, Transport};
 
 impl Shard {
@@ -13,12 +14,13 @@ impl Shard {
     pub(super) fn heed(&mut self, word: Word) {
         // Whoever asked may have given up.
         match word {
-            Word::Lend(answer) => drop(answer.send(self.lend_listeners())),
+            Word::Lend(answer) => drop(answer.send(self.lend())),
             Word::Settle(answer) => {
                 self.frozen.get_or_insert_default().asked = Some(answer);
             }
             Word::Export(give, answer) => drop(answer.send(self.export(give))),
             Word::Resume => self.frozen = None,
+            Word::Bereave => self.close_listeners(),
             Word::Release(answer) => {
                 self.release();
                 let _ = answer.send(self.allocations());
@@ -49,12 +51,21 @@ impl Shard {
         self.finish_pass();
     }
 
-    fn lend_listeners(&self) -> io::Result<Vec<OwnedFd>> {
+    fn lend(&mut self) -> io::Result<Lent> {
+        let mut records = None;
+        if self.dtls.is_some() {
+            let (theirs, own) = RecordWay::pair()?;
+            (records, self.successor) = (Some(theirs), Some(own));
+        }
         let intakes = self.intakes.iter().map(|intake| intake.listener.as_fd());
         let acceptors = self.acceptors.listeners.iter();
         let acceptors = acceptors.map(|acceptor| acceptor.listener.as_fd());
         let all = intakes.chain(acceptors);
-        all.map(|listener| listener.try_clone_to_owned()).collect()
+        let copies = all.map(|listener| listener.try_clone_to_owned());
+        Ok(Lent {
+            listeners: copies.collect::<io::Result<_>>()?,
+            records,
+        })
     }
 
     fn export(&mut self, give: Give) -> io::Result<usize> {
@@ -103,10 +114,18 @@ impl Shard {
             self.server.release(&handover);
             self.drain();
         }
-        // While they can still be told.
+        self.let_go_of_listeners();
+        self.watch_successor();
+        if self.successor.is_none() {
+            self.close_listeners();
+        }
+    }
+
+    /// Nobody reads them for us: clients over DTLS are told, while that is possible.
+    fn close_listeners(&mut self) {
         self.close_dtls();
         self.finish_pass();
-        self.let_go_of_listeners();
+        self.intakes.clear();
     }
 
     fn allocations(&self) -> usize {
@@ -121,7 +140,8 @@ impl Shard {
 
     /// The sockets live on elsewhere, so that closing them alone does not take them from the poller.
     fn let_go_of_listeners(&mut self) {
-        for intake in self.intakes.drain(..) {
+        self.listening = 0;
+        for intake in &self.intakes {
             if let Err(error) = self.poller.remove(&intake.listener) {
                 tracing::debug!(shard = self.index, %error, "cannot let go of a listener");
             }

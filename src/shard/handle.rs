@@ -70,7 +70,7 @@ fn run(mut setup: ShardSetup, poller: Epoll) -> io::Result<Stats> {
     let inheritance = setup.inheritance.take();
     let mut shard = Shard::new(setup, poller);
     if let Some(inheritance) = inheritance
-        && !shard.inherit(&inheritance)
+        && !shard.inherit(inheritance)
     {
         return Ok(Stats::default());
     }

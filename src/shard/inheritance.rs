@@ -2,10 +2,12 @@
 //! to serve.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::event_loop::Shard;
+use super::former::RecordWay;
 use crate::turn::{Handover, HandoverError, Imported};
 
 /// How long a shard may take to read the state.
@@ -17,6 +19,7 @@ pub struct Inheritance {
     handover: Receiver<Handover>,
     imported: Sender<Result<Imported, HandoverError>>,
     serve: Receiver<()>,
+    records: Option<RecordWay>,
 }
 
 /// The other end of an [`Inheritance`]. When it is dropped, the shard ends without having served.
@@ -28,8 +31,9 @@ pub struct Bequest {
 }
 
 impl Inheritance {
-    /// What a shard waits for, and what gives it that.
-    pub fn expect() -> (Bequest, Self) {
+    /// What a shard waits for, and what gives it that. The records of DTLS sessions that stay where they are
+    /// go to `records`.
+    pub fn expect(records: Option<OwnedFd>) -> (Bequest, Self) {
         let (handover, to_read) = channel();
         let (read, imported) = channel();
         let (serve, served) = channel();
@@ -42,6 +46,7 @@ impl Inheritance {
             handover: to_read,
             imported: read,
             serve: served,
+            records: records.map(RecordWay::new),
         };
         (bequest, inheritance)
     }
@@ -72,7 +77,7 @@ impl Bequest {
 
 impl Shard {
     /// Takes the place of another shard; tells whether to serve.
-    pub(super) fn inherit(&mut self, inheritance: &Inheritance) -> bool {
+    pub(super) fn inherit(&mut self, inheritance: Inheritance) -> bool {
         let Ok(handover) = inheritance.handover.recv() else {
             return false;
         };
@@ -80,6 +85,7 @@ impl Shard {
         let imported = self.server.import(self.now, &handover);
         self.drain();
         self.finish_pass();
+        self.former = inheritance.records;
         let _ = inheritance.imported.send(imported);
         inheritance.serve.recv().is_ok()
     }

@@ -15,6 +15,7 @@ mod dtls;
 mod event_loop;
 mod failure;
 mod flush;
+mod former;
 mod freeze;
 mod frozen;
 mod greet;
@@ -41,7 +42,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use freeze::{Freezer, Give};
+pub use freeze::{Freezer, Give, Lent};
 pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
 pub use inheritance::{Bequest, Inheritance};

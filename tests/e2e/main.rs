@@ -44,4 +44,5 @@ mod tcp_relays;
 mod tls;
 mod tls_reload;
 mod upgrade;
+mod upgrade_whole;
 mod web;

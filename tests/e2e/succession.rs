@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::dialogue::{Dialogue, channel_data};
-use super::process::{Running, until};
+use super::process::until;
 use super::server::{PASSWORD, REALM, SECRET, Server, USER, binary, free_port};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -59,6 +59,10 @@ impl Succession {
         self.address
     }
 
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// `turnstone` with `subcommand`, and the flags of a server.
     pub(crate) fn command(&self, subcommand: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -79,18 +83,19 @@ impl Succession {
 
     /// A server that has taken over.
     pub(crate) fn succeed(&self) -> Server {
+        self.succeed_with(&[])
+    }
+
+    /// A server that has taken over, with `arguments` besides the usual ones.
+    pub(crate) fn succeed_with(&self, arguments: &[&str]) -> Server {
         let mut command = self.command(&["upgrade", "--foreground"]);
+        command.args(arguments);
         let server = Server::from_command(&mut command, self.address, self.metrics);
         let over = until(LIMIT, || {
             server.log().contains("has taken over from process")
         });
         assert!(over, "{}", server.log());
         server
-    }
-
-    /// A server that wants to take over.
-    pub(crate) fn attempt(&self) -> Running {
-        Running::start(&mut self.command(&["upgrade", "--foreground"]))
     }
 }
 
@@ -106,9 +111,8 @@ pub(crate) fn ends(mut server: Server) {
 /// A client with channel 0x4000 to an echoing peer, which sends 200 packets a second and counts those that
 /// come back.
 pub(crate) struct Call {
-    /// The relayed transport address.
-    pub(crate) relayed: SocketAddr,
     stop: Arc<AtomicBool>,
+    stop_sending: Arc<AtomicBool>,
     echo: JoinHandle<()>,
     sends: JoinHandle<u32>,
     counts: JoinHandle<u32>,
@@ -117,15 +121,15 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn udp(server: SocketAddr) -> Self {
         let (mut client, peer) = (Dialogue::udp(server), echoing());
-        let relayed = client.allocate(None).unwrap();
+        client.allocate(None).unwrap();
         client.bind(0x4000, peer.local_addr().unwrap()).unwrap();
         let socket = client.datagrams().unwrap().try_clone().unwrap();
         let reader = socket.try_clone().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
+        let stop_sending = Arc::new(AtomicBool::new(false));
         Self {
-            relayed,
             echo: echo(peer, Arc::clone(&stop)),
-            sends: spawn(Arc::clone(&stop), move || {
+            sends: spawn(Arc::clone(&stop_sending), move || {
                 thread::sleep(Duration::from_millis(5));
                 socket.send(&channel_data(0x4000, &[9; 160])).is_ok()
             }),
@@ -134,13 +138,18 @@ impl Call {
                 matches!(reader.recv(&mut buffer), Ok(164))
             }),
             stop,
+            stop_sending,
         }
     }
 
-    /// Ends it; how many packets were sent, and how many never came back.
+    /// Ends it after a second more; how many packets were sent, and how many never came back.
     pub(crate) fn end(self) -> (u32, u32) {
-        self.stop.store(true, Ordering::Relaxed);
+        thread::sleep(Duration::from_secs(1));
+        self.stop_sending.store(true, Ordering::Relaxed);
         let sent = self.sends.join().unwrap();
+        // Those on their way arrive.
+        thread::sleep(Duration::from_millis(300));
+        self.stop.store(true, Ordering::Relaxed);
         let returned = self.counts.join().unwrap();
         self.echo.join().unwrap();
         (sent, sent.saturating_sub(returned))
@@ -205,6 +214,10 @@ impl Pair {
 
     pub(crate) fn udp(server: SocketAddr) -> Self {
         Self::of(Dialogue::udp(server))
+    }
+
+    pub(crate) fn dtls(server: SocketAddr) -> Self {
+        Self::of(Dialogue::dtls(server))
     }
 
     pub(crate) fn tcp(server: SocketAddr) -> Self {

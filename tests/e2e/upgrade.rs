@@ -112,7 +112,7 @@ fn the_old_process_stays_no_longer_than_it_may() {
 #[test]
 fn what_cannot_start_changes_nothing() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
     let succession = Succession::new(LOOPBACK);
     let old = succession.start();
     let call = Call::udp(succession.address());
@@ -124,10 +124,9 @@ fn what_cannot_start_changes_nothing() {
         ),
         (
             format!(
-                "[nat_discovery]\nalternate_address = \"192.0.2.77\"\nalternate_port = {}\n",
-                taken.port()
+                "[nat_discovery]\nalternate_address = \"192.0.2.77\"\nalternate_port = {port}\n"
             ),
-            "192.0.2.77",
+            &port,
         ),
     ] {
         succession.rewrite(&format!("{LOOPBACK}{text}"));

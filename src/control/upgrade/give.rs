@@ -171,12 +171,14 @@ impl Giver {
 
     fn offer(&self) -> Result<(), LineError> {
         let estate = &self.estate;
-        let listeners = estate.freezer.lend_listeners()?;
-        let clients = listeners
+        let lent = estate.freezer.lend()?;
+        let records = lent.iter().filter_map(|one| one.records.as_ref());
+        let clients = lent
             .iter()
-            .flatten()
+            .flat_map(|one| &one.listeners)
             .map(|one| (Offered::Clients, one.as_fd()));
         let (what, descriptors): (Vec<_>, Vec<_>) = clients
+            .chain(records.map(|one| (Offered::Records, one.as_fd())))
             .chain(descriptor(Offered::Metrics, estate.metrics.as_ref()))
             .chain(descriptor(Offered::Control, estate.control.as_ref()))
             .chain(self.notify.descriptor().map(|one| (Offered::Manager, one)))

@@ -77,6 +77,8 @@ pub(in crate::control) struct Predecessor {
     offer: Offer,
     /// Its listening sockets.
     pub(in crate::control) clients: Inherited,
+    /// Where the records of DTLS sessions go that stay with it.
+    records: Vec<OwnedFd>,
     metrics: Option<TcpListener>,
     control: Option<UnixListener>,
     manager: Option<UnixDatagram>,
@@ -112,6 +114,7 @@ impl Predecessor {
             line,
             path: path.to_owned(),
             clients: Inherited::default(),
+            records: Vec::new(),
             metrics: None,
             control: None,
             manager: None,
@@ -135,6 +138,7 @@ impl Predecessor {
     fn keep(&mut self, what: Offered, descriptor: OwnedFd) -> Result<(), LineError> {
         match what {
             Offered::Clients => self.clients.add(descriptor)?,
+            Offered::Records => self.records.push(descriptor),
             Offered::Metrics => self.metrics = Some(descriptor.into()),
             Offered::Control => self.control = Some(descriptor.into()),
             Offered::Manager => self.manager = Some(descriptor.into()),
@@ -216,6 +220,13 @@ impl Predecessor {
             name: user.name,
             password: user.password,
         })
+    }
+
+    /// Where each shard passes on the records of DTLS sessions that stay with the old process.
+    pub(in crate::control) fn take_records(&mut self) -> Vec<Option<OwnedFd>> {
+        let mut records: Vec<_> = self.records.drain(..).map(Some).collect();
+        records.resize_with(self.offer.shards.into(), || None);
+        records
     }
 
     /// What listens for metrics at `address`, if it has that.

@@ -40,6 +40,8 @@ pub(super) struct Offer {
 pub(super) enum Offered {
     /// Listens for clients; those of one address come in the order of the shards.
     Clients,
+    /// Takes the records of DTLS sessions that stay; one for each shard in their order, or none.
+    Records,
     /// Listens for metrics.
     Metrics,
     /// Listens for commands.
