@@ -152,7 +152,7 @@ pub(super) struct UpgradeArgs {
     pub(super) foreground: bool,
 
     /// Only have the running server read its configuration anew if it was started from this very file.
-    #[arg(long, conflicts_with = "foreground")]
+    #[arg(long)]
     pub(super) or_reload: bool,
 
     /// Tell whoever is at the other end of standard input.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
+use tracing::info;
 
 use super::banner::Listening;
 use super::certificates::Certificates;
@@ -164,6 +165,9 @@ fn open(config: &Config, mut predecessor: Option<&mut Predecessor>) -> Result<Op
     let mut nothing = Inherited::default();
     let inherited = predecessor.map_or(&mut nothing, |old| &mut old.clients);
     let bound = bind_clients(config, inherited).map_err(StartError::Bind)?;
+    for (protocol, address) in inherited.left() {
+        info!("no longer listening on {address} ({protocol})");
+    }
     try_relay_addresses(config)?;
     let metrics = http.as_ref().and_then(|http| http.local_addr().ok());
     Ok(Opened {

@@ -8,12 +8,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
-use super::error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
+use super::error::{BindError, Buffer, BufferShortfall, Protocol};
 use super::inherited::Inherited;
 use super::linux::{self, Outgoing, ReceiveBatch, SendBatch};
 use super::relay::grow_buffers;
+use super::vacancy::{new_socket, probe};
 use crate::turn::Family;
 
 /// Connections that the kernel completes before they are accepted.
@@ -21,8 +22,6 @@ const ACCEPT_BACKLOG: i32 = 1024;
 /// Bytes that the kernel holds unsent of a connection; what is beyond waits with us, where old media
 /// can be dropped.
 const UNSENT_IN_KERNEL: u32 = 128 * 1024;
-/// How often a port is drawn that UDP and TCP can share.
-const PORT_DRAWS: usize = 64;
 
 /// What to bind.
 #[derive(Clone, Copy, Debug)]
@@ -118,9 +117,11 @@ pub fn bind_group_beside(
     options: &BindOptions,
     inherited: &mut Inherited,
 ) -> Result<BoundGroup, BindError> {
+    let protocols: Vec<Protocol> = options.protocols().collect();
     let mut addresses = Vec::new();
     for wanted in listen {
-        let address = probe(*wanted, options, inherited)?;
+        let ours = |protocol, address| inherited.has(protocol, address);
+        let address = probe(*wanted, &protocols, ours)?;
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -185,84 +186,6 @@ fn bind_member(
         sockets.tcp.push(listener.map_err(fail(Protocol::Tcp))?);
     }
     Ok(())
-}
-
-/// Binds `address` plainly and lets go again: with SO_REUSEPORT alone a second process of the same
-/// user would join the group silently. Returns the address with a port.
-fn probe(
-    address: SocketAddr,
-    options: &BindOptions,
-    inherited: &Inherited,
-) -> Result<SocketAddr, BindError> {
-    if address.port() != 0 {
-        return probe_port(address, options, inherited).map(|()| address);
-    }
-    for _ in 0..PORT_DRAWS {
-        let drawn = draw_port(address, options)?;
-        match probe_port(drawn, options, inherited) {
-            Ok(()) => return Ok(drawn),
-            Err(BindError {
-                cause: BindCause::InUse,
-                ..
-            }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(BindError {
-        address,
-        protocol: Protocol::Tcp,
-        cause: BindCause::NoCommonPort,
-    })
-}
-
-fn probe_port(
-    address: SocketAddr,
-    options: &BindOptions,
-    inherited: &Inherited,
-) -> Result<(), BindError> {
-    let is_missing = |protocol: &Protocol| !inherited.has(*protocol, address);
-    for protocol in options.protocols().filter(is_missing) {
-        plain_socket(address, protocol).map_err(|error| BindError {
-            address,
-            protocol,
-            cause: error.into(),
-        })?;
-    }
-    Ok(())
-}
-
-fn draw_port(address: SocketAddr, options: &BindOptions) -> Result<SocketAddr, BindError> {
-    let protocol = options.protocols().next().unwrap_or(Protocol::Udp);
-    let bound = plain_socket(address, protocol).and_then(|socket| socket.local_addr());
-    let port = bound.map(|local| local.as_socket().map_or(0, |local| local.port()));
-    port.map(|port| SocketAddr::new(address.ip(), port))
-        .map_err(|error| BindError {
-            address,
-            protocol,
-            cause: error.into(),
-        })
-}
-
-fn plain_socket(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
-    let socket = new_socket(address, protocol)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn new_socket(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
-    let kind = match protocol {
-        Protocol::Udp => Type::DGRAM,
-        Protocol::Tcp => Type::STREAM,
-    };
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if protocol == Protocol::Tcp {
-        // Connections of an earlier process in TIME_WAIT must not keep us from the port.
-        socket.set_reuse_address(true)?;
-    }
-    Ok(socket)
 }
 
 /// One shard's UDP socket on one listening address.

@@ -12,6 +12,7 @@ mod relay;
 mod route;
 mod tcp_relay;
 mod upstream;
+mod vacancy;
 
 pub use buffers::{Buffers, SLOTS, Span};
 pub use client::{connect_stream, open_datagrams};

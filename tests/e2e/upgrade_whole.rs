@@ -213,11 +213,11 @@ fn the_same_file_is_only_asked_to_reload() {
     command.stderr(fs::File::create(succession.path("log")).unwrap());
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("has taken over from pid"), "{said}");
+    let log = || fs::read_to_string(succession.path("log")).unwrap();
+    assert!(said.contains("has taken over from pid"), "{said}{}", log());
     ends(old);
     let mut drain = Command::new(binary());
     drain.args(["drain", "--socket"]).arg(succession.socket());
     assert!(run(&mut drain, LIMIT).0.success());
-    let log = || fs::read_to_string(succession.path("log")).unwrap();
     assert!(until(LIMIT, || log().contains("stopped")), "{}", log());
 }
