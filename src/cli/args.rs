@@ -155,9 +155,13 @@ pub(super) struct UpgradeArgs {
     #[arg(long)]
     pub(super) or_reload: bool,
 
-    /// Tell whoever is at the other end of standard input.
+    /// Start the server and end.
     #[arg(long, hide = true)]
-    pub(super) for_starter: bool,
+    pub(super) detach: bool,
+
+    /// Be the server that this process started, and tell whoever is at the other end of standard input.
+    #[arg(long, hide = true, value_name = "PID", requires = "foreground")]
+    pub(super) detached_by: Option<u32>,
 }
 
 /// How to reach a running server: by its control socket.

@@ -1,32 +1,45 @@
 //! `turnstone upgrade`: a new server in the place of the running one.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, parent_id};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::args::{SocketArgs, UpgradeArgs};
 use super::{Failure, fail, output, remote, run};
 use crate::config::Config;
 use crate::control;
 
+/// How long the process that starts the server may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Has a new server take over from the running one; returns when it serves, or with `--foreground` when it
 /// has ended.
+///
+/// Three processes: the command waits for the server's word, one that it starts starts the server and ends
+/// at once, so that the server is the service manager's child, and then there is the server.
 pub(super) fn upgrade(args: UpgradeArgs) -> ExitCode {
     if args.foreground {
         return serve(args);
     }
-    match start(args) {
-        Ok(code) => code,
-        Err(failure) => fail(&failure),
-    }
+    let done = match args.detach {
+        true => start_server().map_err(cannot_start),
+        false => command(args),
+    };
+    done.unwrap_or_else(|failure| fail(&failure))
 }
 
 fn serve(args: UpgradeArgs) -> ExitCode {
-    let starter = args.for_starter.then(starter).flatten();
+    let starter = args.detached_by.and_then(|parent| {
+        wait_for_the_end_of(parent);
+        starter()
+    });
     match run::settle(args.flags) {
         Ok((config, origin)) => {
             let socket = socket(args.socket, &config);
@@ -36,13 +49,21 @@ fn serve(args: UpgradeArgs) -> ExitCode {
     }
 }
 
+/// Until it has ended, `parent` is our parent.
+fn wait_for_the_end_of(parent: u32) {
+    let since = Instant::now();
+    while parent_id() == parent && since.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Who started us, at the other end of our standard input.
 fn starter() -> Option<UnixStream> {
     let input = io::stdin().as_fd().try_clone_to_owned();
     input.ok().map(UnixStream::from)
 }
 
-fn start(args: UpgradeArgs) -> Result<ExitCode, Failure> {
+fn command(args: UpgradeArgs) -> Result<ExitCode, Failure> {
     let (config, _) = run::settle(args.flags)?;
     let socket = socket(args.socket, &config);
     if args.or_reload && runs_this_file(&socket) {
@@ -52,7 +73,11 @@ fn start(args: UpgradeArgs) -> Result<ExitCode, Failure> {
         };
         return remote::tell(&args, control::Command::Reload).map(|()| ExitCode::SUCCESS);
     }
-    start_server().map_err(|error| format!("the new server cannot be started: {error}"))
+    wait_for_server().map_err(cannot_start)
+}
+
+fn cannot_start(error: io::Error) -> Failure {
+    format!("the new server cannot be started: {error}")
 }
 
 fn socket(named: Option<PathBuf>, config: &Config) -> PathBuf {
@@ -68,37 +93,42 @@ fn runs_this_file(socket: &Path) -> bool {
     theirs.is_ok() && theirs.ok() == own
 }
 
-/// Starts the server as a process of its own, and waits until it serves or has failed.
-fn start_server() -> io::Result<ExitCode> {
+/// Has the server started, and waits until it serves or has failed.
+fn wait_for_server() -> io::Result<ExitCode> {
     let (mut said, says) = UnixStream::pair()?;
-    let mut server = Command::new(env::current_exe()?)
-        .args(env::args_os().skip(1))
-        .args(["--foreground", "--for-starter"])
+    let status = again()?
+        .arg("--detach")
         .stdin(OwnedFd::from(says))
         // Whoever reads what this command prints must not wait for the end of the server.
         .stdout(Stdio::null())
-        // What a terminal sends to its programs is not for the server.
-        .process_group(0)
-        .spawn()?;
+        .status()?;
     let mut line = String::new();
     // It ends when the server does, or after its line.
     let heard = said.read_to_string(&mut line);
     match line.strip_suffix('\n') {
-        Some(line) if heard.is_ok() => {
+        Some(line) if heard.is_ok() && status.success() => {
             // Who does not read it sees the exit code.
             let _ = output::say(line);
             Ok(ExitCode::SUCCESS)
         }
-        _ => end(&mut server),
+        // The server has said why.
+        _ => Ok(ExitCode::FAILURE),
     }
 }
 
-/// The server has said why.
-fn end(server: &mut Child) -> io::Result<ExitCode> {
-    let status = server.wait()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(match code {
-        Some(code) if code != 0 => ExitCode::from(code),
-        _ => ExitCode::FAILURE,
-    })
+fn start_server() -> io::Result<ExitCode> {
+    let server = again()?
+        .args(["--foreground", "--detached-by", &process::id().to_string()])
+        // What a terminal sends to its programs is not for the server.
+        .process_group(0)
+        .spawn();
+    server.map(|_| ExitCode::SUCCESS)
+}
+
+/// This command once more.
+fn again() -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    let is_kept = |argument: &OsString| argument != "--detach" && argument != "--or-reload";
+    command.args(env::args_os().skip(1).filter(is_kept));
+    Ok(command)
 }
