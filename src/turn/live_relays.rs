@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::elsewhere::Elsewhere;
+
 /// How many addresses can be told apart; relays on further ones cannot be peers of each other.
 const MAX_FACES: usize = 256;
 
@@ -13,12 +15,8 @@ const MAX_FACES: usize = 256;
 struct Face {
     public: IpAddr,
     local: IpAddr,
-    ports: Ports,
-    /// Those that live in the process beside this one.
-    elsewhere: Ports,
+    ports: [AtomicU64; 1024],
 }
-
-type Ports = [AtomicU64; 1024];
 
 impl Face {
     fn new(public: IpAddr, local: IpAddr) -> Box<Self> {
@@ -26,23 +24,13 @@ impl Face {
             public,
             local,
             ports: [const { AtomicU64::new(0) }; 1024],
-            elsewhere: [const { AtomicU64::new(0) }; 1024],
         })
     }
 
     fn is_live(&self, port: u16) -> bool {
-        is_set(&self.ports, port) || is_set(&self.elsewhere, port)
+        let (word, bit) = place(port);
+        self.ports[word].load(Ordering::Relaxed) & bit != 0
     }
-
-    /// The ports of this process's relays.
-    fn own(&self) -> impl Iterator<Item = u16> {
-        (0..=u16::MAX).filter(|port| is_set(&self.ports, *port))
-    }
-}
-
-fn is_set(ports: &Ports, port: u16) -> bool {
-    let (word, bit) = place(port);
-    ports[word].load(Ordering::Relaxed) & bit != 0
 }
 
 fn place(port: u16) -> (usize, u64) {
@@ -52,12 +40,15 @@ fn place(port: u16) -> (usize, u64) {
 /// The live relayed transport addresses of one process.
 pub(super) struct LiveRelays {
     faces: [OnceLock<Box<Face>>; MAX_FACES],
+    /// Those of the process beside this one.
+    elsewhere: Elsewhere,
 }
 
 impl Default for LiveRelays {
     fn default() -> Self {
         Self {
             faces: [const { OnceLock::new() }; MAX_FACES],
+            elsewhere: Elsewhere::default(),
         }
     }
 }
@@ -82,61 +73,48 @@ impl LiveRelays {
 
     /// The relay is another process's from now on.
     pub(super) fn depart(&self, public: SocketAddr, local: IpAddr) {
-        if let Some(face) = self.face_for(public.ip(), local) {
-            let (word, bit) = place(public.port());
-            face.elsewhere[word].fetch_or(bit, Ordering::Relaxed);
-            face.ports[word].fetch_and(!bit, Ordering::Relaxed);
-        }
+        self.elsewhere.add(public, local);
+        self.remove(public, local);
     }
 
-    /// Marks `relays`, and no others, as alive in the process beside this one.
+    /// From now on `relays`, and no others, are alive in the process beside this one.
     pub(super) fn set_elsewhere(&self, relays: &[(SocketAddr, IpAddr)]) {
-        relays
-            .iter()
-            .for_each(|(public, local)| self.know(public.ip(), *local));
-        for face in self.faces() {
-            let mut words = vec![0; face.elsewhere.len()];
-            let of_face = |relay: &&(SocketAddr, IpAddr)| {
-                (relay.0.ip(), relay.1) == (face.public, face.local)
-            };
-            for (public, _) in relays.iter().filter(of_face) {
-                let (word, bit) = place(public.port());
-                words[word] |= bit;
-            }
-            for (word, bits) in face.elsewhere.iter().zip(words) {
-                word.store(bits, Ordering::Relaxed);
-            }
+        for (public, local) in relays {
+            self.know(public.ip(), *local);
         }
-    }
-
-    /// Whether `public` is alive in this process.
-    pub(super) fn is_own(&self, public: SocketAddr) -> bool {
-        let mut faces = self.faces().filter(|face| face.public == public.ip());
-        faces.any(|face| is_set(&face.ports, public.port()))
+        self.elsewhere.replace(relays);
     }
 
     /// Whether the port of `public` is taken by a relay of the process beside this one.
     pub(super) fn is_elsewhere(&self, public: SocketAddr) -> bool {
-        let mut faces = self.faces().filter(|face| face.public == public.ip());
-        faces.any(|face| is_set(&face.elsewhere, public.port()))
-    }
-
-    /// The relays of this process.
-    pub(super) fn own(&self) -> Vec<(SocketAddr, IpAddr)> {
-        let relay = |face: &'_ Face, port| (SocketAddr::new(face.public, port), face.local);
-        self.faces()
-            .flat_map(|face| face.own().map(move |port| relay(face, port)))
-            .collect()
-    }
-
-    /// The public and the local addresses of relays, now or earlier.
-    pub(super) fn face_addresses(&self) -> Vec<(IpAddr, IpAddr)> {
-        self.faces().map(|face| (face.public, face.local)).collect()
+        self.elsewhere.local_of(public).is_some()
     }
 
     /// Makes `public` the address of relays.
     pub(super) fn know(&self, public: IpAddr, local: IpAddr) {
         let _ = self.face_for(public, local);
+    }
+
+    /// The public and the local addresses of relays, now or earlier.
+    pub(super) fn face_addresses(&self) -> Vec<(IpAddr, IpAddr)> {
+        let faces = self.faces();
+        faces.map(|face| (face.public, face.local)).collect()
+    }
+
+    /// The relays of this process.
+    pub(super) fn own(&self) -> Vec<(SocketAddr, IpAddr)> {
+        let of_face = |face: &Face| {
+            let relay = |port| (SocketAddr::new(face.public, port), face.local);
+            let ports = (0..=u16::MAX).filter(|port| face.is_live(*port));
+            ports.map(relay).collect::<Vec<_>>()
+        };
+        self.faces().flat_map(of_face).collect()
+    }
+
+    /// Whether `public` is a relay of this process.
+    pub(super) fn is_own(&self, public: SocketAddr) -> bool {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        faces.any(|face| face.is_live(public.port()))
     }
 
     /// Whether `ip` is the public address of relays, now or earlier.
@@ -147,15 +125,17 @@ impl LiveRelays {
     /// Where to send what is for the live relayed address `public`; none when it is not alive.
     pub(super) fn local_of(&self, public: SocketAddr) -> Option<SocketAddr> {
         let mut faces = self.faces().filter(|face| face.public == public.ip());
-        let face = faces.find(|face| face.is_live(public.port()))?;
-        Some(SocketAddr::new(face.local, public.port()))
+        let face = faces.find(|face| face.is_live(public.port()));
+        let local = face.map(|face| SocketAddr::new(face.local, public.port()));
+        local.or_else(|| self.elsewhere.local_of(public))
     }
 
     /// The public face of the live relay that is bound at `local`.
     pub(super) fn public_of(&self, local: SocketAddr) -> Option<SocketAddr> {
         let mut faces = self.faces().filter(|face| face.local == local.ip());
-        let face = faces.find(|face| face.is_live(local.port()))?;
-        Some(SocketAddr::new(face.public, local.port()))
+        let face = faces.find(|face| face.is_live(local.port()));
+        let public = face.map(|face| SocketAddr::new(face.public, local.port()));
+        public.or_else(|| self.elsewhere.public_of(local))
     }
 
     fn faces(&self) -> impl Iterator<Item = &Face> {
@@ -212,6 +192,7 @@ mod tests {
         assert_eq!(live.own(), [(relay(50_001), local)]);
         let alive = |port| live.local_of(relay(port)).is_some();
         assert!(alive(50_000) && alive(50_001) && live.is_elsewhere(relay(50_000)));
+        assert!(live.is_own(relay(50_001)) && !live.is_own(relay(50_000)));
         live.set_elsewhere(&[(relay(50_002), local)]);
         assert!(!alive(50_000) && alive(50_001) && alive(50_002));
         assert!(!live.is_elsewhere(relay(50_000)) && !live.is_elsewhere(relay(50_001)));

@@ -15,6 +15,7 @@ mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod elsewhere;
 mod endings;
 mod exchange;
 mod five_tuple;

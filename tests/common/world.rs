@@ -41,6 +41,8 @@ pub struct World {
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
     pub(super) transactions: u64,
+    /// What its random choices come from.
+    pub(super) seed: u8,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
     /// What came out of packets that had been parked.
@@ -84,13 +86,16 @@ impl World {
             Server::new(Setup {
                 shard,
                 shards,
-                seed: [seed + number; 32],
+                seed: [seed.wrapping_add(number); 32],
                 nonce_key: [seed; 32],
                 policy: Arc::clone(&policy),
                 shared: Arc::clone(&shared),
             })
         };
-        let world = |shard| Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held));
+        let world = |shard| Self {
+            seed,
+            ..Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held))
+        };
         (0..shards).map(world).collect()
     }
 
@@ -114,6 +119,7 @@ impl World {
             peers: Peers::default(),
             later: Vec::new(),
             transactions: 0,
+            seed: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
         }

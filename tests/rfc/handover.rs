@@ -213,6 +213,19 @@ fn a_retransmitted_allocate_is_answered_alike() {
     }
 }
 
+/// RFC 8489 §14.7: with a fingerprint, if the request had one.
+#[test]
+fn a_retransmission_with_a_fingerprint_is_answered_with_one() {
+    let mut old = world();
+    let attributes = [requested_transport(17)];
+    let request = old.signed(&Login::alice(), client(), Method::ALLOCATE, &attributes);
+    let request = crate::fingerprint::with_fingerprint(&request);
+    let first = old.send(client(), &request).response();
+    assert!(first.message().has_fingerprint());
+    let mut new = old.succeed(policy(), 77);
+    assert_eq!(new.send(client(), &request).response(), first);
+}
+
 /// RFC 8656 §7.2: what was taken over counts, and is refused to nobody.
 #[test]
 fn allocations_count_against_the_quota_of_the_new_process() {
@@ -308,9 +321,17 @@ fn a_renewed_token_counts_where_it_counted() {
     assert_eq!(next.refresh(&mut old, &[]).code(), None);
     let mut policy = policy();
     policy.oauth = Some(oauth());
+    policy.limits.allocations_per_user = 1;
     let mut new = old.succeed(policy, 9);
     assert_eq!(next.without_token().permit(&mut new).code(), None);
-    new.pass(seconds(300));
+    let elsewhere = |bearer: Bearer| Bearer {
+        from: neighbour(),
+        ..bearer
+    };
+    let first = elsewhere(Bearer::north(100)).allocate(&mut new);
+    assert_eq!(first.code(), Some(486));
+    assert_eq!(elsewhere(next).allocate(&mut new).code(), None);
+    new.pass(seconds(600));
     assert_empty(&new);
     assert_empty(&old);
 }

@@ -49,6 +49,16 @@ fn changed(change: impl FnOnce(&mut Vec<Value>)) -> (World, Imported) {
     (new, imported)
 }
 
+/// Sets a field, which may be missing.
+fn set(record: &mut Value, pointer: &str, value: Value) {
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let parent = record.pointer_mut(parent).expect(pointer);
+    match field.parse::<usize>() {
+        Ok(place) => parent[place] = value,
+        Err(_) => parent[field] = value,
+    }
+}
+
 /// The line of the usual client's allocation.
 fn usual(lines: &mut [Value]) -> (usize, &mut Value) {
     let mut all = (1..).zip(lines).skip(1);
@@ -96,7 +106,7 @@ fn missing_fields_have_defaults() {
         lines[0].as_object_mut().unwrap().remove("mobile_ids");
         let (_, usual) = usual(lines);
         let usual = usual.as_object_mut().unwrap();
-        for field in ["person", "permissions", "channels", "mobile"] {
+        for field in ["permissions", "channels"] {
             usual.remove(field).unwrap();
         }
         let origin = usual["origin"].as_object_mut().unwrap();
@@ -190,8 +200,8 @@ fn invalid_values_are_told() {
             Flaw::Invalid("person"),
         ),
         (
-            "/person/user",
-            json!("a".repeat(509)),
+            "/person",
+            json!({ "user": "a".repeat(509) }),
             Flaw::Invalid("person"),
         ),
         (
@@ -227,7 +237,7 @@ fn invalid_values_are_told() {
             lines.push(usual_line);
             let (place, usual) = usual(lines);
             line = place;
-            *usual.pointer_mut(field).expect(field) = value.clone();
+            set(usual, field, value.clone());
         });
         let problems = vec![Problem { line, flaw }];
         assert_eq!(
@@ -266,7 +276,7 @@ fn invalid_parts_are_left_out() {
         let (mut new, imported) = changed(|lines| {
             let (place, usual) = usual(lines);
             line = place;
-            *usual.pointer_mut(field).expect(field) = value.clone();
+            set(usual, field, value.clone());
         });
         let problems = vec![Problem { line, flaw }];
         assert_eq!(
@@ -305,7 +315,7 @@ fn what_is_there_already_is_told() {
 fn hostile_bytes_do_no_harm() {
     let exported = rich().export();
     let mut random = Random(1);
-    for round in 0..700 {
+    for round in 0..200 {
         let mut bytes = exported.clone();
         for _ in 0..=random.below(4) {
             mutate(&mut bytes, &mut random);

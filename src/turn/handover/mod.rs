@@ -7,8 +7,10 @@
 //! releases what it exported ([`Server::release`]). Both tell each other which relays are theirs
 //! ([`Shared::relays`], [`Shared::elsewhere`]).
 //!
-//! Clients over TCP, TLS and DTLS stay where their sessions are, and so do TCP allocations (RFC 6062) and
-//! what is between two shards.
+//! Clients over TCP, TLS and DTLS stay where their sessions are, and so do TCP allocations (RFC 6062),
+//! mobile ones whose client is awaited on a connection, and what is between two shards. A ticket is good in
+//! the process that has its allocation. Packets that wait for an answer or an allocation are dealt with
+//! where they came in. Bandwidth is measured afresh, and so is what strangers are answered.
 //!
 //! [`Server::export`]: super::Server::export
 //! [`Server::import`]: super::Server::import

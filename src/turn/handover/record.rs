@@ -24,7 +24,7 @@ pub(super) struct Head {
     #[serde(default)]
     pub(super) mobile_ids: u64,
     /// The faces of relays, of all shards, now or earlier.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) faces: Vec<FaceRecord>,
 }
 
@@ -70,16 +70,16 @@ pub(super) struct AllocationRecord {
     pub(super) from: ClientRecord,
     pub(super) owner: OwnerRecord,
     /// Whose quota it counts against; the owner's if it is not said.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) person: Option<PersonRecord>,
     pub(super) origin: OriginRecord,
     /// One, or one of each family; the first is the one that responses name first.
     pub(super) relays: Vec<RelayRecord>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) permissions: Vec<PermissionRecord>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRecord>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mobile: Option<MobileRecord>,
 }
 
@@ -96,7 +96,7 @@ pub(super) enum ProofRecord {
         /// 16 bytes of MD5 or 32 of SHA-256.
         key: Bytes,
         /// Seconds since 1970.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         expires: Option<u64>,
     },
     /// An access token as it is before it is sealed (RFC 7635 §6.2).
@@ -121,9 +121,9 @@ pub(super) struct OriginRecord {
     /// Seconds.
     pub(super) lifetime: u64,
     /// The token under which the port above was reserved.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reserved: Option<Bytes>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) missing: Option<MissingRecord>,
     #[serde(default)]
     pub(super) mobile: bool,
@@ -176,10 +176,10 @@ pub(super) struct MobileRecord {
     /// What the writer calls it, for all of its shards.
     pub(super) id: u64,
     pub(super) ticket: Bytes,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) offered: Option<Bytes>,
     /// Where its client is awaited.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<ClientRecord>,
 }
 

@@ -57,7 +57,7 @@ impl AllocationRecord {
             token: key.to_token(),
             from: ClientRecord::of(&allocation.client),
             owner: OwnerRecord::of(&allocation.owner),
-            person: Some(PersonRecord::of(&allocation.account.person)),
+            person: person_beside(&allocation.owner, &allocation.account.person),
             origin: OriginRecord::of(&allocation.origin),
             permissions: permissions(allocation, is_served, now),
             channels: channels(allocation, is_served, now),
@@ -65,6 +65,12 @@ impl AllocationRecord {
             mobile: None,
         })
     }
+}
+
+/// Whom an allocation counts for if its owner does not tell: one of an access token that was renewed.
+fn person_beside(owner: &Owner, person: &Person) -> Option<PersonRecord> {
+    let is_told = *person == owner.person();
+    (!is_told).then(|| PersonRecord::of(person))
 }
 
 fn permissions(
