@@ -63,10 +63,13 @@ impl Supervisor<'_> {
                 version,
                 moved,
                 stay,
+                paused,
             } => {
                 info!(
                     moved,
-                    stay, "upgrade: process {pid}, version {version}, has taken over"
+                    stay,
+                    paused_ms = paused.as_millis(),
+                    "upgrade: process {pid}, version {version}, has taken over"
                 );
                 self.stay();
             }

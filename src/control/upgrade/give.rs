@@ -54,6 +54,8 @@ pub(in crate::control) enum Outcome {
         version: String,
         moved: usize,
         stay: usize,
+        /// How long nothing was relayed.
+        paused: Duration,
     },
     /// It has ended since.
     Alone,
@@ -136,11 +138,13 @@ impl Giver {
         let hello = self.greet()?;
         self.offer()?;
         self.expect(Kind::Freeze, PREPARATION)?;
-        self.until = Instant::now() + FROZEN;
+        let since = Instant::now();
+        self.until = since + FROZEN;
         let moved = self
             .give_state()
             .inspect_err(|_| self.estate.freezer.resume())?;
         self.given.store(true, Ordering::Release);
+        let paused = since.elapsed();
         // A shard that is late lets go all the same.
         let stay = self.estate.freezer.release().unwrap_or_default();
         self.notify.main_process(hello.pid);
@@ -152,6 +156,7 @@ impl Giver {
             version: hello.version,
             moved,
             stay,
+            paused,
         })
     }
 
