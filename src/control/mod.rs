@@ -29,7 +29,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info, warn};
@@ -137,8 +136,7 @@ fn take_over_and_supervise(
                 .map_or(Notify::unheard(), Notify::inherited),
         };
         tell_of(&old, taken, starter);
-        let shared = Arc::clone(&running.estate.shared);
-        old.keep_in_touch(shared).map_err(StartError::Runtime)?;
+        old.keep_in_touch(&running.estate.kin);
         Ok(supervise::supervise(running, notify, signals, log).await)
     });
     runtime.shutdown_background();

@@ -25,7 +25,7 @@ use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
 use super::shards::Shards;
 use super::socket::{ControlSocket, Order, SocketFile};
-use super::upgrade::{Binary, Estate, Predecessor, Service, Taken};
+use super::upgrade::{Binary, Estate, Kin, Predecessor, Service, Taken};
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
@@ -104,7 +104,9 @@ pub(super) fn start(
     let spawned = shards.spawn(sockets, &pages, inherit)?;
     let estate = estate(&shards, &spawned.freezer, http.as_ref(), control.as_ref());
     let estate = estate.map_err(StartError::Runtime)?;
-    let taken = predecessor.map(|old| old.take_over(&spawned.bequests, shards.held()));
+    let take_over =
+        |old: &mut Predecessor| old.take_over(&spawned.bequests, shards.held(), &estate.kin);
+    let taken = predecessor.map(take_over);
     let taken = taken.transpose().map_err(StartError::TakeOver)?;
     let readiness = Readiness::default();
     readiness.set(true);
@@ -217,7 +219,7 @@ fn estate(
         service: Service::own(),
         shards: shards.count(),
         freezer: freezer.clone(),
-        shared: Arc::clone(shards.shared()),
+        kin: Arc::new(Kin::new(Arc::clone(shards.shared()))),
         cookie_key: shards.cookie_key(),
         metrics: http.map(|http| copy(http.as_fd())).transpose()?,
         control: control.map(|control| copy(control.as_fd())).transpose()?,

@@ -46,7 +46,8 @@ pub(super) struct Drain {
 pub(super) enum Leaving {
     /// The allocations: it makes no new ones.
     Allocations,
-    /// Every client of a stream: another process has taken over, and no new ones come.
+    /// Every client of a stream, and the process from which this one took over and which it connects with
+    /// the one that took over from it: no new ones come.
     Clients,
 }
 
@@ -282,7 +283,7 @@ impl Supervisor<'_> {
     /// How many are left of those that must leave.
     fn left(&self) -> u64 {
         match self.drain.map(|drain| drain.of) {
-            Some(Leaving::Clients) => self.sum(Page::clients),
+            Some(Leaving::Clients) => self.sum(Page::clients) + self.running.estate.kin.older(),
             _ => self.allocations(),
         }
     }

@@ -43,6 +43,9 @@ async fn clients_over_tls_and_dtls_stay_and_notice_nothing() {
     over_tls.send(b"still here", peer).await;
     assert_eq!(over_tls.receive().await.unwrap().0, b"still here");
     over_dtls.iter_mut().for_each(Pair::talks);
+    let between = new;
+    let new = succession.succeed();
+    over_dtls.iter_mut().for_each(Pair::talks);
     // New ones are the new process's.
     let late = Client::tls(tls, issuer.client()).await;
     late.send(b"here too", peer).await;
@@ -60,7 +63,7 @@ async fn clients_over_tls_and_dtls_stay_and_notice_nothing() {
     drop(over_dtls);
     late.close().await;
     echo.abort();
-    drop(old);
+    drop((old, between));
     late_dtls.talks();
     new.stop();
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::bond;
+use super::kin::{Kin, Side};
 use super::line::{Kind, Line, LineError};
 use super::words::{
     Binary, Farewell, Hello, Offer, Offered, OfferedUser, PROTOCOL, Service, read, write,
@@ -20,7 +21,6 @@ use crate::config::PlainUser;
 use crate::control::VERSION;
 use crate::control::notify::Notify;
 use crate::shard::{Freezer, Give};
-use crate::turn::Shared;
 
 /// How long a word may take that needs no work.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) service: Option<Service>,
     pub(in crate::control) shards: u16,
     pub(in crate::control) freezer: Freezer,
-    pub(in crate::control) shared: Arc<Shared>,
+    pub(in crate::control) kin: Arc<Kin>,
     pub(in crate::control) cookie_key: [u8; 32],
     /// Listens for metrics.
     pub(in crate::control) metrics: Option<OwnedFd>,
@@ -121,7 +121,7 @@ impl Giver {
         match self.converse() {
             Ok(given) => {
                 let _ = outcome.send(given);
-                bond::hold(&mut lock(&self.line), &self.estate.shared);
+                bond::hold(&mut lock(&self.line), &self.estate.kin, Side::Newer);
                 let _ = outcome.send(Outcome::Alone);
             }
             Err(error) => {
@@ -208,10 +208,15 @@ impl Giver {
     /// process serves then.
     fn give_state(&self) -> Result<usize, LineError> {
         self.estate.freezer.freeze()?;
+        let kin = &self.estate.kin;
+        let relays = kin.beyond(Side::Newer);
+        lock(&self.line).say(Kind::Relays, &relays.to_bytes(), &[], self.left())?;
         let moved = self.estate.freezer.export(|| self.gift())?;
         self.expect(Kind::Ready, self.left())?;
         self.say(Kind::Go, &[], &[])?;
         self.expect(Kind::Serving, self.left().min(PROMPT))?;
+        // Until it says which of them live there.
+        kin.note(Side::Newer, relays);
         Ok(moved)
     }
 

@@ -8,7 +8,8 @@
 //! | `take-over` | `ok` |
 //! | Hello: version | Offer: what it is, with listening sockets |
 //! | *prepares everything that can fail* | |
-//! | Freeze | *reads no socket from here on* State of each shard, with relay sockets |
+//! | Freeze | *reads no socket from here on* Relays that live there |
+//! | | State of each shard, with relay sockets |
 //! | Ready | Go |
 //! | *serves* Serving | *lets go* Released |
 //! | Relays, as they change | Relays, as they change |
@@ -18,11 +19,13 @@
 
 mod bond;
 mod give;
+mod kin;
 mod line;
 mod take;
 mod words;
 
 pub(super) use give::{Estate, Giving, Outcome, give};
+pub(super) use kin::Kin;
 pub(super) use take::{Predecessor, TakeOverError, Taken};
 pub(super) use words::{Binary, Service};
 

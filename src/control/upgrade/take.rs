@@ -15,13 +15,14 @@ use tracing::warn;
 
 use super::TAKE_OVER;
 use super::bond;
+use super::kin::{Kin, Side};
 use super::line::{Frame, Kind, Line, LineError};
 use super::words::{Farewell, Hello, Offer, Offered, PROTOCOL, Service, read, write};
 use crate::config::{Config, Origin, PlainUser};
 use crate::control::VERSION;
 use crate::net::Inherited;
 use crate::shard::{Bequest, HeldSockets};
-use crate::turn::{Handed, Handover, Shared};
+use crate::turn::{Handed, Handover, RelaySet};
 
 /// How long a word may take that needs no work.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -251,8 +252,12 @@ impl Predecessor {
         &mut self,
         bequests: &[Bequest],
         held: &HeldSockets,
+        kin: &Kin,
     ) -> Result<Taken, TakeOverError> {
         self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
+        let relays = self.line.expect(Kind::Relays, STATE)?;
+        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
+        kin.note(Side::Older, relays);
         for bequest in bequests {
             let state = self.line.expect(Kind::State, STATE)?;
             bequest.give(unpack(state, held)?);
@@ -281,12 +286,16 @@ impl Predecessor {
     }
 
     /// Goes on telling the old process which relays live here, until it ends.
-    pub(in crate::control) fn keep_in_touch(self, shared: Arc<Shared>) -> io::Result<()> {
+    pub(in crate::control) fn keep_in_touch(self, kin: &Arc<Kin>) {
         // Sockets that found no use here close with the rest.
         let Self { mut line, .. } = self;
-        let hold = move || bond::hold(&mut line, &shared);
-        thread::Builder::new().name("upgrade".into()).spawn(hold)?;
-        Ok(())
+        let kin_there = Arc::clone(kin);
+        kin.meet_older();
+        let hold = move || bond::hold(&mut line, &kin_there, Side::Older);
+        if let Err(error) = thread::Builder::new().name("upgrade".into()).spawn(hold) {
+            warn!("the clients of the old process can be no peers of ours: {error}");
+            kin.forget(Side::Older);
+        }
     }
 }
 
