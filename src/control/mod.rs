@@ -23,6 +23,7 @@ mod successor;
 mod supervise;
 mod totals;
 mod upgrade;
+mod workforce;
 
 use std::io::{self, Write as _};
 use std::net::Shutdown;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
 use tokio::task::AbortHandle;
 use tracing::info;
 
@@ -23,14 +23,15 @@ use super::listeners::bind_clients;
 use super::logging::LogGuard;
 use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
-use super::shards::Shards;
 use super::socket::{ControlSocket, Order, SocketFile};
-use super::upgrade::{Binary, Estate, Kin, Predecessor, Service, Taken};
+use super::upgrade::{Doors, Estate, Predecessor, Taken};
+use super::workforce::Workforce;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
 use crate::net::{Inherited, ListenerSockets};
-use crate::shard::{Freezer, ShardHandle};
+use crate::shard::ShardHandle;
+use crate::turn::Policy;
 
 /// A server that serves.
 pub(super) struct Running {
@@ -50,15 +51,21 @@ pub(super) struct Running {
 }
 
 /// What serves the operator.
-#[derive(Default)]
 pub(super) struct Fronts {
     http: Option<AbortHandle>,
     control: Option<(AbortHandle, SocketFile)>,
+    doors: Doors,
 }
 
 impl Fronts {
+    /// Copies of what they listen on.
+    pub(super) fn doors(&self) -> io::Result<Doors> {
+        self.doors.copy()
+    }
+
     /// Another process serves the operator from now on.
     pub(super) fn give_away(&mut self) {
+        self.doors = Doors::default();
         if let Some(http) = self.http.take() {
             http.abort();
         }
@@ -79,66 +86,62 @@ pub(super) fn start(
 ) -> Result<(Running, Taken), StartError> {
     let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
     let opened = open(&config, predecessor.as_deref_mut())?;
-    let clients = opened.clients();
-    let facts = facts(&clients, opened.http.as_ref()).map_err(StartError::Interfaces)?;
+    let listening = opened.listening;
+    let facts = host_facts(listening.all()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
     let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
-    let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
-    let metrics = Arc::new(metrics);
-    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
+    let metrics = metrics(&pages, &policy, &facts, &listening)?;
     let confinement = confine(&config, log)?;
-
-    let (sender, ended) = unbounded_channel();
-    let connections = connections(&config, descriptors);
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
-    let tls = certificates.as_ref().map(Certificates::server);
-    let cookie_key = predecessor.as_deref().map(Predecessor::cookie_key);
-    let shards = Shards::new(&config, policy, connections, tls, cookie_key, sender)?;
-    let Opened {
-        http,
-        control,
-        sockets,
-        listening,
-    } = opened;
-    let inherit = predecessor.as_deref_mut().map(Predecessor::take_records);
-    let spawned = shards.spawn(sockets, &pages, inherit)?;
-    let estate = estate(&shards, &spawned.freezer, http.as_ref(), control.as_ref());
-    let estate = estate.map_err(StartError::Runtime)?;
-    let take_over =
-        |old: &mut Predecessor| old.take_over(&spawned.bequests, shards.held(), &estate.kin);
-    let taken = predecessor.map(take_over);
-    let taken = taken.transpose().map_err(StartError::TakeOver)?;
-    let readiness = Readiness::default();
-    readiness.set(true);
-    let (fronts, orders) = serve(http, control, &metrics, &readiness);
+    let doors = doors(opened.http.as_ref(), opened.control.as_ref());
+    let doors = doors.map_err(StartError::Runtime)?;
+    let is_successor = predecessor.is_some();
+    let workforce = Workforce {
+        config: &config,
+        policy,
+        connections: connections(&config, descriptors),
+        secured: certificates.as_ref().map(Certificates::server),
+        sockets: opened.sockets,
+        pages: &pages,
+    };
+    let started = workforce.start(predecessor)?;
+    // Nothing fails from here on: the predecessor has let go.
+    let (fronts, orders, readiness) = serve(opened.http, opened.control, doors, &metrics);
     warn_of_descriptor_limit(&config, descriptors);
-    match taken {
-        // Whoever uses a user that was made up knows it already.
-        Some(_) => banner::log(&config, &listening),
-        None => banner::announce(&config, &facts, &listening),
-    }
+    banner::announce(&config, &facts, &listening, is_successor);
     let configuration = Configuration {
         config,
         origin,
         listeners: facts.listeners,
-        clients,
+        clients: listening.clients(),
         descriptors,
         metrics,
         draining: false,
         confinement,
     };
     let running = Running {
-        shards: spawned.handles,
-        ended,
+        shards: started.shards,
+        ended: started.ended,
         readiness,
         certificates,
         configuration,
         pages,
         orders,
-        estate: Arc::new(estate),
+        estate: Arc::new(started.estate),
         fronts,
     };
-    Ok((running, taken.unwrap_or_default()))
+    Ok((running, started.taken))
+}
+
+fn metrics(
+    pages: &[Arc<Page>],
+    policy: &Policy,
+    facts: &HostFacts,
+    listening: &Listening,
+) -> Result<Arc<Metrics>, StartError> {
+    let metrics = Metrics::new(pages.to_vec(), VERSION).map_err(StartError::Metrics)?;
+    metrics.set_relay_ports_limit(relay_ports(policy, facts, &listening.clients()));
+    Ok(Arc::new(metrics))
 }
 
 /// Everything that listens.
@@ -148,12 +151,6 @@ struct Opened {
     /// Of each shard.
     sockets: Vec<ListenerSockets>,
     listening: Listening,
-}
-
-impl Opened {
-    fn clients(&self) -> Vec<SocketAddr> {
-        [&self.listening.listen[..], &self.listening.tls].concat()
-    }
 }
 
 /// Opens what `config` asks for, as far as the predecessor does not hand it over.
@@ -206,21 +203,10 @@ fn open_http(
     listener.map_err(|error| StartError::Http(address, error))
 }
 
-/// What the server can give to the process that takes its place.
-fn estate(
-    shards: &Shards<'_>,
-    freezer: &Freezer,
-    http: Option<&TcpListener>,
-    control: Option<&ControlSocket>,
-) -> io::Result<Estate> {
+/// Copies of what listens for the operator.
+fn doors(http: Option<&TcpListener>, control: Option<&ControlSocket>) -> io::Result<Doors> {
     let copy = |listener: BorrowedFd<'_>| listener.try_clone_to_owned();
-    Ok(Estate {
-        binary: Binary::own(),
-        service: Service::own(),
-        shards: shards.count(),
-        freezer: freezer.clone(),
-        kin: Arc::new(Kin::new(Arc::clone(shards.shared()))),
-        cookie_key: shards.cookie_key(),
+    Ok(Doors {
         metrics: http.map(|http| copy(http.as_fd())).transpose()?,
         control: control.map(|control| copy(control.as_fd())).transpose()?,
     })
@@ -230,9 +216,11 @@ fn estate(
 fn serve(
     http: Option<TcpListener>,
     control: Option<ControlSocket>,
+    doors: Doors,
     metrics: &Arc<Metrics>,
-    readiness: &Readiness,
-) -> (Fronts, Receiver<Order>) {
+) -> (Fronts, Receiver<Order>, Readiness) {
+    let readiness = Readiness::default();
+    readiness.set(true);
     let (sender, orders) = channel(1);
     let serve_http = |listener| {
         let shown = Shown {
@@ -249,14 +237,7 @@ fn serve(
     let fronts = Fronts {
         http: http.map(serve_http),
         control: control.map(serve_control),
+        doors,
     };
-    (fronts, orders)
-}
-
-fn facts(clients: &[SocketAddr], http: Option<&TcpListener>) -> io::Result<HostFacts> {
-    let mut listeners = clients.to_vec();
-    if let Some(listener) = http {
-        listeners.push(listener.local_addr()?);
-    }
-    host_facts(listeners)
+    (fronts, orders, readiness)
 }

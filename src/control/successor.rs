@@ -46,8 +46,9 @@ impl Supervisor<'_> {
         info!("upgrade: another process prepares to take over");
         let estate = &self.running.estate;
         let user = self.running.configuration.config.zero_config_user.clone();
+        let doors = self.running.fronts.doors()?;
         let (notify, outcome) = (self.notify.clone(), self.outcome.0.clone());
-        self.giving = Some(give(stream, estate, user, notify, outcome)?);
+        self.giving = Some(give(stream, estate, doors, user, notify, outcome)?);
         Ok(())
     }
 

@@ -69,10 +69,10 @@ async fn clients_over_tls_and_dtls_stay_and_notice_nothing() {
 }
 
 #[test]
-fn when_both_processes_have_ended_the_ports_are_free() {
+fn an_old_process_keeps_no_port_from_a_server_that_is_started_anew() {
     let succession = Succession::new(LOOPBACK);
     let old = succession.start();
-    let stays = Pair::tcp(succession.address());
+    let mut stays = Pair::tcp(succession.address());
     let mut new = succession.succeed();
     new.running().signal(Signal::INT);
     assert!(
@@ -80,11 +80,13 @@ fn when_both_processes_have_ended_the_ports_are_free() {
             .wait(LIMIT)
             .is_some_and(|status| status.success())
     );
-    drop(stays);
-    ends(old);
     assert!(!succession.socket().exists());
     let again = succession.start();
     Pair::udp(succession.address()).talks();
+    stays.talks();
+    drop(stays);
+    ends(old);
+    assert!(succession.socket().exists());
     again.stop();
 }
 

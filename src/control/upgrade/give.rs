@@ -37,10 +37,24 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) freezer: Freezer,
     pub(in crate::control) kin: Arc<Kin>,
     pub(in crate::control) cookie_key: [u8; 32],
-    /// Listens for metrics.
+}
+
+/// What listens for the operator.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Doors {
     pub(in crate::control) metrics: Option<OwnedFd>,
-    /// Listens for commands.
     pub(in crate::control) control: Option<OwnedFd>,
+}
+
+impl Doors {
+    /// Copies.
+    pub(in crate::control) fn copy(&self) -> io::Result<Self> {
+        let copy = |one: &Option<OwnedFd>| one.as_ref().map(OwnedFd::try_clone).transpose();
+        Ok(Self {
+            metrics: copy(&self.metrics)?,
+            control: copy(&self.control)?,
+        })
+    }
 }
 
 /// How it went.
@@ -82,6 +96,7 @@ impl Drop for Giving {
 pub(in crate::control) fn give(
     stream: UnixStream,
     estate: &Arc<Estate>,
+    doors: Doors,
     user: Option<PlainUser>,
     notify: Notify,
     outcome: UnboundedSender<Outcome>,
@@ -93,6 +108,7 @@ pub(in crate::control) fn give(
     };
     let mut giver = Giver {
         estate: Arc::clone(estate),
+        doors,
         line: Arc::new(Mutex::new(line)),
         user,
         notify,
@@ -107,6 +123,7 @@ pub(in crate::control) fn give(
 
 struct Giver {
     estate: Arc<Estate>,
+    doors: Doors,
     line: Arc<Mutex<Line>>,
     user: Option<PlainUser>,
     notify: Notify,
@@ -174,7 +191,8 @@ impl Giver {
         Ok(hello)
     }
 
-    fn offer(&self) -> Result<(), LineError> {
+    fn offer(&mut self) -> Result<(), LineError> {
+        let doors = std::mem::take(&mut self.doors);
         let estate = &self.estate;
         let lent = estate.freezer.lend()?;
         let records = lent.iter().filter_map(|one| one.records.as_ref());
@@ -184,8 +202,8 @@ impl Giver {
             .map(|one| (Offered::Clients, one.as_fd()));
         let (what, descriptors): (Vec<_>, Vec<_>) = clients
             .chain(records.map(|one| (Offered::Records, one.as_fd())))
-            .chain(descriptor(Offered::Metrics, estate.metrics.as_ref()))
-            .chain(descriptor(Offered::Control, estate.control.as_ref()))
+            .chain(descriptor(Offered::Metrics, doors.metrics.as_ref()))
+            .chain(descriptor(Offered::Control, doors.control.as_ref()))
             .chain(self.notify.descriptor().map(|one| (Offered::Manager, one)))
             .unzip();
         let user = self.user.clone();

@@ -24,7 +24,7 @@ mod line;
 mod take;
 mod words;
 
-pub(super) use give::{Estate, Giving, Outcome, give};
+pub(super) use give::{Doors, Estate, Giving, Outcome, give};
 pub(super) use kin::Kin;
 pub(super) use take::{Predecessor, TakeOverError, Taken};
 pub(super) use words::{Binary, Service};
