@@ -53,7 +53,7 @@ impl Notify {
     }
 
     /// The service is that of another process from now on.
-    pub(super) fn main_process(&self, pid: u32) {
+    pub(super) fn main_process(&self, pid: i32) {
         self.send(&format!("MAINPID={pid}"));
     }
 

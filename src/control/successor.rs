@@ -17,13 +17,15 @@ impl Supervisor<'_> {
             Some(why) => format!("failed\n{why}\n"),
             None => "ok\n".to_owned(),
         };
+        // As this process sees it, which is how its service manager does.
+        let pid = stream.peer_cred().ok().and_then(|other| other.pid());
         // Few bytes always find room on a new connection.
         let stream = stream.into_std().and_then(|mut stream| {
             stream.write_all(answer.as_bytes())?;
             Ok(stream)
         });
         let begun = match stream {
-            Ok(stream) if self.why_not().is_none() => self.begin(stream),
+            Ok(stream) if self.why_not().is_none() => self.begin(stream, pid.unwrap_or_default()),
             Ok(_) => return info!("another process wants to take over now, and was refused"),
             Err(error) => Err(error),
         };
@@ -42,13 +44,13 @@ impl Supervisor<'_> {
         }
     }
 
-    fn begin(&mut self, stream: StdStream) -> std::io::Result<()> {
-        info!("upgrade: another process prepares to take over");
+    fn begin(&mut self, stream: StdStream, pid: i32) -> std::io::Result<()> {
+        info!("upgrade: process {pid} prepares to take over");
         let estate = &self.running.estate;
         let user = self.running.configuration.config.zero_config_user.clone();
         let doors = self.running.fronts.doors()?;
         let (notify, outcome) = (self.notify.clone(), self.outcome.0.clone());
-        self.giving = Some(give(stream, estate, doors, user, notify, outcome)?);
+        self.giving = Some(give(stream, pid, estate, doors, user, notify, outcome)?);
         Ok(())
     }
 
@@ -60,7 +62,6 @@ impl Supervisor<'_> {
                 warn!("upgrade: nothing has changed, this process goes on: {why}");
             }
             Outcome::Given {
-                pid,
                 version,
                 moved,
                 stay,
@@ -70,7 +71,7 @@ impl Supervisor<'_> {
                     moved,
                     stay,
                     paused_ms = paused.as_millis(),
-                    "upgrade: process {pid}, version {version}, has taken over"
+                    "upgrade: version {version} has taken over"
                 );
                 self.stay();
             }

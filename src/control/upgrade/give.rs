@@ -62,9 +62,8 @@ impl Doors {
 pub(in crate::control) enum Outcome {
     /// Nothing has changed.
     Kept(String),
-    /// The process of this number serves in our place; so many allocations moved, and so many stay.
+    /// The other process serves in our place; so many allocations moved, and so many stay.
     Given {
-        pid: u32,
         version: String,
         moved: usize,
         stay: usize,
@@ -91,10 +90,11 @@ impl Drop for Giving {
     }
 }
 
-/// Begins the conversation with the new process at the other end of `stream`, on a thread of its own, which
-/// tells `outcome` how it went.
+/// Begins the conversation with the new process `pid` at the other end of `stream`, on a thread of its own,
+/// which tells `outcome` how it went.
 pub(in crate::control) fn give(
     stream: UnixStream,
+    pid: i32,
     estate: &Arc<Estate>,
     doors: Doors,
     user: Option<PlainUser>,
@@ -107,6 +107,7 @@ pub(in crate::control) fn give(
         given: Arc::default(),
     };
     let mut giver = Giver {
+        pid,
         estate: Arc::clone(estate),
         doors,
         line: Arc::new(Mutex::new(line)),
@@ -122,6 +123,7 @@ pub(in crate::control) fn give(
 }
 
 struct Giver {
+    pid: i32,
     estate: Arc<Estate>,
     doors: Doors,
     line: Arc<Mutex<Line>>,
@@ -164,12 +166,11 @@ impl Giver {
         let paused = since.elapsed();
         // A shard that is late lets go all the same.
         let stay = self.estate.freezer.release().unwrap_or_default();
-        self.notify.main_process(hello.pid);
+        self.notify.main_process(self.pid);
         let farewell = write(&Farewell { moved, stay });
         // The new process serves, whether it hears this or not.
         let _ = self.say(Kind::Released, &farewell, &[]);
         Ok(Outcome::Given {
-            pid: hello.pid,
             version: hello.version,
             moved,
             stay,

@@ -104,7 +104,6 @@ impl Predecessor {
         let hello = Hello {
             protocol: PROTOCOL,
             version: VERSION.into(),
-            pid: std::process::id(),
         };
         line.say(Kind::Hello, &write(&hello), &[], PROMPT)?;
         let Frame {

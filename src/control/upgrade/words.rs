@@ -17,7 +17,6 @@ pub(super) struct Hello {
     pub(super) protocol: u32,
     /// The version of the program.
     pub(super) version: String,
-    pub(super) pid: u32,
 }
 
 /// What the old process is, and the descriptors that come with it.
