@@ -37,6 +37,8 @@ pub(super) struct Intake {
     pub(super) plain: bool,
     pub(super) expected: usize,
     pub(super) last_pass: u32,
+    /// Wakes during which no second receive is tried, since the last one was in vain.
+    pub(super) rest: u8,
 }
 
 /// One shard; lives on its thread.
@@ -90,6 +92,7 @@ impl Shard {
                 plain,
                 expected: 1,
                 last_pass: 0,
+                rest: 0,
             }
         };
         let mut sockets = setup.sockets;
