@@ -240,3 +240,17 @@ impl Allocations {
         Some(allocation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn what_a_packet_looks_at_is_three_cache_lines_of_few() {
+        assert!(offset_of!(Allocation, meter) <= 3 * 64);
+        // With what malloc adds, 464 bytes for every idle allocation.
+        assert!(size_of::<Allocation>() <= 456);
+    }
+}
