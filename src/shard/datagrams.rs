@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use super::dispatch::Route;
 use super::event_loop::Shard;
-use super::relays::REST;
 use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
 use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
@@ -31,10 +30,7 @@ impl Shard {
             let listener = &self.intakes[intake].listener;
             let count = match listener.receive(&mut self.receiving, packets) {
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.intakes[intake].rest = REST;
-                    0
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 // An error that a datagram left behind; reading it has cleared it.
                 Err(_) => continue,
             };
@@ -47,13 +43,10 @@ impl Shard {
         }
     }
 
-    /// Tells whether more than one datagram is to be expected: the listener was served in this pass or the
-    /// last one already, and was not found empty lately.
+    /// Tells whether the listener was served in this pass or the last one already.
     fn note_wake(&mut self, intake: usize) -> bool {
-        let intake = &mut self.intakes[intake];
-        let last = std::mem::replace(&mut intake.last_pass, self.pass);
-        intake.rest = intake.rest.saturating_sub(1);
-        self.pass.wrapping_sub(last) <= 1 && intake.rest == 0
+        let last = std::mem::replace(&mut self.intakes[intake].last_pass, self.pass);
+        self.pass.wrapping_sub(last) <= 1
     }
 
     fn handle_batch(&mut self, intake: usize, count: usize) {

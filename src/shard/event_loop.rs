@@ -37,8 +37,6 @@ pub(super) struct Intake {
     pub(super) plain: bool,
     pub(super) expected: usize,
     pub(super) last_pass: u32,
-    /// Wakes during which no second receive is tried, since the last one was in vain.
-    pub(super) rest: u8,
 }
 
 /// One shard; lives on its thread.
@@ -92,7 +90,6 @@ impl Shard {
                 plain,
                 expected: 1,
                 last_pass: 0,
-                rest: 0,
             }
         };
         let mut sockets = setup.sockets;

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use crate::turn::{AllocationKey, Family};
 
 /// Wakes during which a socket that had one datagram only is not asked for a second one.
-pub(super) const REST: u8 = 7;
+const REST: u8 = 7;
 
 /// One relay socket.
 #[derive(Debug)]
