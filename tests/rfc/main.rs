@@ -37,6 +37,7 @@ mod retransmission;
 mod rfc3489;
 mod security;
 mod security_bandwidth;
+mod security_encodings;
 mod security_peers;
 mod security_resources;
 mod send;
