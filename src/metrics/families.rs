@@ -132,7 +132,11 @@ fn allocations() -> Vec<Family> {
         .one(Counter::AllocationsMoved),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
-        gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),
+        gauge(
+            "turnstone_relay_ports",
+            "Relay ports of allocations; those held by a reservation are not among them.",
+        )
+        .one(Counter::RelayPorts),
         counter(
             "turnstone_relay_failures_total",
             "Relay sockets that could not be opened.",

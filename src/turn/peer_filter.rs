@@ -132,10 +132,10 @@ impl PeerFilter {
         let denies = |ip| first_match(&self.rules, ip).filter(|r| r.action == RuleAction::Deny);
         let embedded = embedded(peer).map(IpAddr::from);
         let Some(rule) = std::iter::once(peer).chain(embedded).find_map(denies) else {
-            tracing::trace!(%peer, rule = "own network", "peer refused");
+            tracing::debug!(%peer, rule = "own network", "peer refused");
             return PeerRefusal::OwnHost;
         };
-        tracing::trace!(%peer, rule = %rule.network, "peer refused");
+        tracing::debug!(%peer, rule = %rule.network, "peer refused");
         match self.operators.contains(rule) {
             true => PeerRefusal::OperatorRule,
             false => PeerRefusal::SpecialPurpose,
