@@ -18,8 +18,8 @@ use crate::turn::Family;
 /// Connections that the kernel completes before they are accepted.
 const ACCEPT_BACKLOG: i32 = 1024;
 /// Bytes that the kernel holds unsent of a connection; what is beyond waits with us, where old media
-/// can be dropped.
-const UNSENT_IN_KERNEL: u32 = 128 * 1024;
+/// can be dropped. At 1 Mbit/s they are an eighth of a second.
+const UNSENT_IN_KERNEL: u32 = 16 * 1024;
 /// How often a port is drawn that UDP and TCP can share.
 const PORT_DRAWS: usize = 64;
 
