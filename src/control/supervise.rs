@@ -80,9 +80,9 @@ impl Signals {
 #[derive(Clone, Copy)]
 struct Drain {
     since: Instant,
-    /// When it ends even if allocations are left.
+    /// When it ends whatever is left.
     ends: Instant,
-    /// Since when no allocation is seen. One that moves between shards may be unseen for a moment.
+    /// Since when no allocation is seen, nor a connection that goes on to a web server. One that moves between shards may be unseen for a moment.
     empty: Option<Instant>,
 }
 
@@ -249,7 +249,7 @@ impl Supervisor<'_> {
         info!(
             allocations = left,
             seconds = limit.as_secs(),
-            "{why}: draining; the server ends with the last allocation, or when the time is up"
+            "{why}: draining; the server ends with the last call, or when the time is up"
         );
         self.running.readiness.set(false);
         let Running {
@@ -261,16 +261,16 @@ impl Supervisor<'_> {
     }
 
     fn has_drained(&mut self) -> bool {
-        let (now, left) = (Instant::now(), self.allocations());
+        let (now, left, passing) = (Instant::now(), self.allocations(), self.passing());
         let Some(drain) = &mut self.drain else {
             return false;
         };
-        drain.empty = (left == 0).then(|| drain.empty.unwrap_or(now));
+        drain.empty = (left + passing == 0).then(|| drain.empty.unwrap_or(now));
         let settled = |empty: Instant| now >= empty.max(drain.since) + SETTLED;
         if now < drain.ends && !drain.empty.is_some_and(settled) {
             return false;
         }
-        info!(allocations = left, "drained: stopping");
+        info!(allocations = left, passed_on = passing, "drained: stopping");
         true
     }
 
@@ -278,6 +278,11 @@ impl Supervisor<'_> {
     fn allocations(&self) -> u64 {
         let pages = self.running.pages.iter();
         pages.map(|page| page.allocations()).sum()
+    }
+
+    /// Connections that go on to a web server, as the shards last told.
+    fn passing(&self) -> u64 {
+        self.running.pages.iter().map(|page| page.passing()).sum()
     }
 }
 
