@@ -36,6 +36,7 @@ mod reservation;
 mod retransmission;
 mod rfc3489;
 mod security;
+mod security_amplification;
 mod security_bandwidth;
 mod security_encodings;
 mod security_peers;
