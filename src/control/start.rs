@@ -81,6 +81,7 @@ pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Ru
         origin,
         listeners: facts.listeners,
         clients,
+        interfaces: facts.interfaces,
         descriptors,
         metrics,
         draining: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, Secured};
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a server that drains looks whether an allocation is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How often the server looks whether its host has other addresses than before.
+const HOST_GLANCE: Duration = Duration::from_secs(5);
 /// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
 
@@ -134,6 +136,7 @@ pub(super) async fn supervise(running: Running, mut signals: Signals, log: &LogG
 impl Supervisor<'_> {
     /// Serves until the server is to end; tells whether it was told so.
     async fn serve(&mut self, signals: &mut Signals) -> bool {
+        let mut glances = interval(HOST_GLANCE);
         loop {
             select! {
                 wish = signals.next() => if self.grant(wish) { return true; },
@@ -144,6 +147,7 @@ impl Supervisor<'_> {
                     return false;
                 }
                 () = sleep(GLANCE), if self.drain.is_some() => {}
+                _ = glances.tick() => self.running.configuration.follow_host(&self.running.shards),
             }
             if self.has_drained() {
                 return true;
