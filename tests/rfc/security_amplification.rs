@@ -45,10 +45,16 @@ fn s7_what_a_binding_request_draws_is_as_documented() {
     let mut old = usual();
     old.rfc3489 = true;
     assert_eq!(sizes(old, &classic), (20, 32));
-    let mut discovering = usual();
-    let four = ["192.0.2.10:3478", "192.0.2.11:3479"].map(address);
-    discovering.nat_discovery = NatDiscovery::new(four[0], four[1]);
-    assert_eq!(sizes(discovering, &plain), (20, 68));
+    let discovering = |four: [&str; 2]| {
+        let mut policy = usual();
+        let [primary, alternate] = four.map(address);
+        policy.nat_discovery = NatDiscovery::new(primary, alternate);
+        policy
+    };
+    let v4_four = discovering(["192.0.2.10:3478", "192.0.2.11:3479"]);
+    assert_eq!(sizes(v4_four, &plain), (20, 68));
+    let v6_four = discovering(["[2001:db8::10]:3478", "[2001:db8::11]:3479"]);
+    assert_eq!(draws(v6_four, v6, &plain), (20, 116));
 }
 
 /// S7: requests of TURN.
