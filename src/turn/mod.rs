@@ -16,6 +16,7 @@ mod channel;
 mod comprehension;
 mod data;
 mod deadlines;
+mod embedded;
 mod endings;
 mod exchange;
 mod five_tuple;

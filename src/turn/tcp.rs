@@ -149,6 +149,14 @@ impl Server {
         self.refuse_connect(now, &parked);
     }
 
+    /// Answers the Connect request that waits for `connection`, if one does: it fails.
+    pub(super) fn tell_of_end(&mut self, now: Now, connection: &PeerConnection) {
+        if let Stage::Connecting(parked) = &connection.stage {
+            self.refuse_connect(now, parked);
+            self.answer_later();
+        }
+    }
+
     fn refuse_connect(&mut self, now: Now, (reply, signature): &(Reply, Signature)) {
         let refusal = Refusal::ConnectionFailed;
         self.refuse(now, reply, &refusal, Some(signature));
@@ -177,10 +185,7 @@ impl Server {
             }
             self.close_peer(id, self.shard);
             match connection.stage {
-                Stage::Connecting(parked) => {
-                    self.refuse_connect(now, &parked);
-                    self.answer_later();
-                }
+                Stage::Connecting(_) => self.tell_of_end(now, &connection),
                 Stage::Waiting | Stage::Bound => self.count_peer_end(PeerEnd::Unbound),
             }
         }
