@@ -15,8 +15,9 @@ const BATCHES: usize = 4;
 const DATAGRAMS: usize = 16;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
-/// The longest message that the core answers with.
-const LONGEST_RESPONSE: usize = 65_552;
+/// What may be copied for one packet: a payload that does not lie in a slot, or the longest answer, and what
+/// becomes of it on its way to a client of ours.
+const COPIES: usize = 2 * (65_536 + 128);
 
 impl Shard {
     /// Serves a UDP listener. A batch costs more than a plain receive when one datagram waits, so the
@@ -167,7 +168,7 @@ impl Shard {
 
     /// Makes sure that one more message and one more copy find room.
     pub(super) fn reserve(&mut self) {
-        if self.outbox.is_full() || self.buffers.copy_room() < LONGEST_RESPONSE {
+        if self.outbox.is_full() || self.buffers.copy_room() < COPIES {
             self.flush();
         }
     }

@@ -4,6 +4,7 @@ use super::allocation::{Allocation, Neighbour, State};
 use super::allocation_key::AllocationKey;
 use super::exchange::Action;
 use super::five_tuple::Family;
+use super::place::Place;
 use super::ports::Parity;
 use super::relay::{MAX_TRIES, Relay, Socket};
 use super::reply::{Missing, Refusal};
@@ -44,9 +45,13 @@ impl Server {
         let lifetime = allocation.origin.lifetime;
         let transport = allocation.client.transport;
         let live = self.shared.live_relays(allocation.is_tcp());
+        let place = Place {
+            shard: self.shard,
+            key,
+        };
         for relay in allocation.relays.iter() {
             let family = relay.family();
-            live.insert(relay.public, relay.local);
+            live.insert(relay.public, relay.local, Some(place));
             self.stats
                 .increment(Counter::AllocationsCreated(transport, family));
             self.stats

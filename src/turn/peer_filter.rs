@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::live_relays::LiveRelays;
+use super::live_relays::{Destination, LiveRelays};
 use super::network::Network;
 use super::peer_refusal::PeerRefusal;
 
@@ -148,14 +148,14 @@ impl PeerFilter {
         scope: Scope,
         peer: SocketAddr,
         live: &LiveRelays,
-    ) -> Result<SocketAddr, PeerRefusal> {
+    ) -> Result<Destination, PeerRefusal> {
         let Scope::OwnHost { allowed } = scope else {
-            return Ok(peer);
+            return Ok(Destination::Address(peer));
         };
-        match live.local_of(peer) {
-            Some(local) => Ok(local),
+        match live.find(peer) {
+            Some(relay) => Ok(Destination::Relay(relay)),
             None if self.is_listener(peer) => Err(PeerRefusal::OwnListener),
-            None if allowed => Ok(peer),
+            None if allowed => Ok(Destination::Address(peer)),
             None => Err(PeerRefusal::OwnHost),
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Letter, Policy, Server, Setup, Shared,
-    Verdict,
+    Action, AllocationKey, Event, Family, FiveTuple, Hop, Icmp, Letter, Policy, Server, Setup,
+    Shared, Verdict,
 };
 
 use super::{
@@ -164,15 +164,32 @@ impl World {
         true
     }
 
-    /// A packet from a client, and what comes out.
+    /// A packet from a client, and what comes out; one for another allocation leaves by the relay socket.
     pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
         let out = match self.server.handle_client(self.now, from, packet) {
-            verdict @ (Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }) => {
-                to_peer(&self.relays, verdict)
-            }
+            verdict @ (Verdict::ToPeer { .. }
+            | Verdict::ToPeerUnfragmented { .. }
+            | Verdict::ToRelay { .. }) => to_peer(&self.relays, verdict),
             other => to_client(other),
         };
         self.drain().unwrap_or(out)
+    }
+
+    /// A packet from a client that takes the short way to another allocation: from where to where, and the
+    /// payload.
+    pub fn hops(&mut self, from: FiveTuple, packet: &[u8]) -> (Hop, Vec<u8>) {
+        match self.server.handle_client(self.now, from, packet) {
+            Verdict::ToRelay { hop, payload } => (hop, payload.to_vec()),
+            other => panic!("no hop but {other:?}"),
+        }
+    }
+
+    /// The end of the short way; none when the packet goes back.
+    pub fn receives(&mut self, hop: &Hop, payload: &[u8]) -> Option<Out> {
+        let verdict = self.server.handle_relayed(self.now, hop, payload);
+        let out = to_client(verdict?);
+        assert_eq!(self.drain(), None, "nothing to do");
+        Some(out)
     }
 
     fn handle_parked(&mut self, client: FiveTuple) {
@@ -182,7 +199,7 @@ impl World {
         let verdict = self.server.handle_parked(self.now, client, &packet);
         if matches!(
             verdict,
-            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }
+            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } | Verdict::ToRelay { .. }
         ) {
             self.late.push(to_peer(&self.relays, verdict));
         }
@@ -370,18 +387,19 @@ impl World {
 }
 
 fn to_peer(relays: &BTreeMap<SocketAddr, AllocationKey>, verdict: Verdict<'_>) -> Out {
-    let (Verdict::ToPeer {
-        from,
-        peer,
-        payload,
-    }
-    | Verdict::ToPeerUnfragmented {
-        from,
-        peer,
-        payload,
-    }) = verdict
-    else {
-        panic!("a client's packet went to a client")
+    let (from, peer, payload) = match verdict {
+        Verdict::ToPeer {
+            from,
+            peer,
+            payload,
+        }
+        | Verdict::ToPeerUnfragmented {
+            from,
+            peer,
+            payload,
+        } => (from, peer, payload),
+        Verdict::ToRelay { hop, payload } => (hop.from.key, hop.peer, payload),
+        _ => panic!("a client's packet went to a client"),
     };
     let relay = relays
         .iter()
@@ -405,7 +423,7 @@ fn to_client(verdict: Verdict<'_>) -> Out {
             message.resize(message.len() + prefix.padding(), 0);
             Out::ToClient { to, message }
         }
-        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } => {
+        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } | Verdict::ToRelay { .. } => {
             panic!("a peer's packet went to a peer")
         }
         Verdict::Respond | Verdict::Park | Verdict::Discard(_) => Out::Nothing,
