@@ -36,6 +36,8 @@ pub struct World {
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
+    /// Packets between two allocations take the short way, instead of the one by the relay sockets.
+    pub hops: bool,
     transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
@@ -56,6 +58,11 @@ pub enum Out {
     ToClient {
         to: FiveTuple,
         message: Vec<u8>,
+    },
+    /// Towards another allocation, of this shard or another.
+    ToRelay {
+        hop: Hop,
+        payload: Vec<u8>,
     },
     Nothing,
 }
@@ -107,6 +114,7 @@ impl World {
             refuses_held: false,
             peers: Peers::default(),
             later: Vec::new(),
+            hops: false,
             transactions: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
@@ -164,24 +172,19 @@ impl World {
         true
     }
 
-    /// A packet from a client, and what comes out; one for another allocation leaves by the relay socket.
+    /// A packet from a client, and what comes out.
     pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
         let out = match self.server.handle_client(self.now, from, packet) {
+            Verdict::ToRelay { hop, payload } if self.hops => Out::ToRelay {
+                hop,
+                payload: payload.to_vec(),
+            },
             verdict @ (Verdict::ToPeer { .. }
             | Verdict::ToPeerUnfragmented { .. }
             | Verdict::ToRelay { .. }) => to_peer(&self.relays, verdict),
             other => to_client(other),
         };
         self.drain().unwrap_or(out)
-    }
-
-    /// A packet from a client that takes the short way to another allocation: from where to where, and the
-    /// payload.
-    pub fn hops(&mut self, from: FiveTuple, packet: &[u8]) -> (Hop, Vec<u8>) {
-        match self.server.handle_client(self.now, from, packet) {
-            Verdict::ToRelay { hop, payload } => (hop, payload.to_vec()),
-            other => panic!("no hop but {other:?}"),
-        }
     }
 
     /// The end of the short way; none when the packet goes back.
