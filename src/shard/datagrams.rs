@@ -13,6 +13,8 @@ use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 const BATCHES: usize = 4;
 /// Datagrams that one pass receives from one relay socket.
 const DATAGRAMS: usize = 16;
+/// Datagrams that wait in one socket while it is held, at most; there may be more of a flood.
+const WAITING: usize = 4096;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
 /// What may be copied for one packet: a payload that does not lie in a slot, or the longest answer, and what
@@ -122,6 +124,39 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// Reads what waited in sockets that were held. Until then packets from other allocations go there too, and
+    /// not into the rings, where they would overtake it.
+    pub(super) fn catch_up(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        for (key, family) in &arrived {
+            let mut waiting = 0..WAITING;
+            while waiting.next().is_some() && self.receive_from_peer(*key, *family) {}
+        }
+        for (key, _) in arrived {
+            let event = Event::RelayRead { key };
+            self.server.handle_event(self.now, event);
+            self.drain();
+        }
+    }
+
+    /// Receives one datagram; false when there is none.
+    fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> bool {
+        self.make_room(1);
+        let relay = self.relays.get(key, family);
+        let room = self.buffers.free_packets().next();
+        let received = relay
+            .zip(room)
+            .map(|(relay, room)| relay.socket.recv_from(room));
+        let Some(Ok((length, peer))) = received else {
+            return false;
+        };
+        self.handle_peer_datagram(key, peer, length);
+        true
     }
 
     /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.

@@ -274,7 +274,9 @@ impl Shard {
 
     fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
         let socket = self.held.take(local).ok_or(RelayError::InUse)?;
-        self.watch_relay(key, local, socket)
+        self.watch_relay(key, local, socket)?;
+        self.arrived.push((key, Family::of(local.ip())));
+        Ok(())
     }
 
     fn watch_relay(

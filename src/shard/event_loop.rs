@@ -21,7 +21,9 @@ use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
 use crate::transport::{DtlsSessions, TlsScratch};
-use crate::turn::{ConnectionEnd, Event, Network, PeerConnectionId, Server, Stats};
+use crate::turn::{
+    AllocationKey, ConnectionEnd, Event, Family, Network, PeerConnectionId, Server, Stats,
+};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -63,6 +65,8 @@ pub(super) struct Shard {
     pub(super) held: Arc<HeldSockets>,
     pub(super) mail: Arc<Mail>,
     pub(super) rings: Rings,
+    /// Relay sockets that were held, and in which something may have waited.
+    pub(super) arrived: Vec<(AllocationKey, Family)>,
     pub(super) connections: Connections,
     /// The connections that are joined with peers'.
     pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
@@ -119,6 +123,7 @@ impl Shard {
             held: setup.held,
             mail: setup.mail,
             rings: Rings::default(),
+            arrived: Vec::new(),
             connections: Connections::new(setup.streams),
             joined: HashMap::new(),
             just_joined: None,
@@ -167,6 +172,7 @@ impl Shard {
                 self.receive_hops();
             }
         }
+        self.catch_up();
         let closed = self.close_overdue() | self.serve_dtls();
         self.finish_pass();
         if expired || hopped || closed || !events.is_empty() {

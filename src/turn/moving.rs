@@ -239,13 +239,20 @@ impl Server {
         let allocation = self.allocations.get_mut(key)?;
         allocation.state = State::Live;
         count_all(&mut self.stats, allocation, Way::In);
-        let arrived = (allocation.mobile?, allocation.client);
+        Some((allocation.mobile?, allocation.client))
+    }
+
+    /// Nothing waits any more in the sockets of an allocation that came from another shard: packets may come
+    /// the short way without overtaking any.
+    pub(super) fn announce_here(&self, key: AllocationKey) {
         let place = Place {
             shard: self.shard,
             key,
         };
-        self.announce(self.allocations.get(key)?, Some(place));
-        Some(arrived)
+        let allocation = self.allocations.get(key);
+        if let Some(allocation) = allocation.filter(|allocation| allocation.is_live()) {
+            self.announce(allocation, Some(place));
+        }
     }
 
     /// Lets all shards know where the relays of an allocation are; without a place, that packets for them

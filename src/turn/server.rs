@@ -213,6 +213,7 @@ impl Server {
             Event::RelayFailed { key, family, retry } => {
                 self.relay_failed(now, key, family, retry);
             }
+            Event::RelayRead { key } => self.announce_here(key),
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
             Event::PeerConnected { key, connection } => self.peer_connected(now, key, connection),

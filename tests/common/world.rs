@@ -247,6 +247,7 @@ impl World {
                         Ok(())
                     };
                     self.open(key, local, bind);
+                    self.server.handle_event(self.now, Event::RelayRead { key });
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
