@@ -10,8 +10,10 @@ use super::rings::{Full, Leg};
 use crate::net::Span;
 use crate::turn::{Counter, Direction, FiveTuple, Hop, Prefix, Reason, Source, Verdict};
 
-/// Packets of one ring that have their turn before others have theirs.
-const PACKETS: usize = 64;
+/// Packets of all rings together that have their turn before sockets have theirs.
+const PACKETS: usize = 256;
+/// Packets of one ring among many, at least.
+const SHARE: usize = 8;
 /// Bytes of the packet that brought it that surely stand before a payload: the header of ChannelData, or
 /// that of the DATA attribute.
 const HEADER: usize = 4;
@@ -64,7 +66,8 @@ impl Shard {
 
     /// Takes in what other shards gave, some of each; tells whether there was anything.
     pub(super) fn receive_hops(&mut self) -> bool {
-        self.take_in(PACKETS)
+        let rings = self.rings.readers().max(1);
+        self.take_in((PACKETS / rings).max(SHARE))
     }
 
     /// Takes in all that other shards have given up to now.

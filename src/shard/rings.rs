@@ -165,3 +165,102 @@ impl Rings {
         self.readers.iter().any(|reader| !reader.heads.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::turn::{AllocationKey, Place};
+
+    fn hop(number: u64) -> Hop {
+        let place = Place {
+            shard: 0,
+            key: AllocationKey::from_token(number),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        Hop {
+            from: place,
+            to: place,
+            source: address,
+            peer: address,
+        }
+    }
+
+    fn payload(number: usize) -> Vec<u8> {
+        vec![number.to_be_bytes()[7]; number * 37 % 1500]
+    }
+
+    fn pair() -> (Rings, Rings) {
+        let (mut near, mut far) = (Rings::default(), Rings::default());
+        let opened = near.push(1, (hop(0), Leg::There), b"", |reader| far.add(reader));
+        assert_eq!(opened, Ok(()));
+        let (head, span) = far.pop(0, &mut Buffers::default()).expect("a packet");
+        assert!(head.leg == Leg::There && span.is_empty());
+        (near, far)
+    }
+
+    fn push(rings: &mut Rings, number: u64, payload: &[u8]) -> Result<(), Full> {
+        let again = |_| panic!("there is a ring already");
+        rings.push(1, (hop(number), Leg::Back), payload, again)
+    }
+
+    #[test]
+    fn packets_come_out_as_they_went_in() {
+        let (mut near, mut far) = pair();
+        let mut buffers = Buffers::default();
+        let (mut pushed, mut popped) = (0, 0);
+        while popped < 5000 {
+            for _ in 0..popped % 7 + 1 {
+                push(&mut near, pushed, &payload(pushed as usize)).expect("room");
+                pushed += 1;
+            }
+            assert_eq!(far.waiting(0) as u64, pushed - popped);
+            while let Some((head, span)) = far.pop(0, &mut buffers) {
+                assert_eq!((head.hop, head.leg), (hop(popped), Leg::Back));
+                assert_eq!(buffers.bytes(span), payload(popped as usize));
+                let enclosed = buffers.enclose(span, &[1; 48], 3);
+                assert_eq!(enclosed.len(), span.len() + 51);
+                popped += 1;
+                buffers.reset_copies();
+            }
+            assert!(!far.has_waiting());
+        }
+    }
+
+    #[test]
+    fn a_full_ring_takes_nothing_and_keeps_what_it_has() {
+        for size in [0, 1200] {
+            let (mut near, mut far) = pair();
+            let mut buffers = Buffers::default();
+            let full = (0..).find(|number| push(&mut near, *number, &vec![1; size]).is_err());
+            let room = if size == 0 { PACKETS } else { BYTES / size };
+            assert_eq!(full, Some(room as u64));
+            far.pop(0, &mut buffers).expect("a packet");
+            push(&mut near, 7, &vec![2; size]).expect("room for one");
+            assert_eq!(push(&mut near, 8, &vec![3; size]), Err(Full));
+            assert_eq!(far.waiting(0), room);
+        }
+    }
+
+    #[test]
+    fn a_packet_waits_until_there_is_room_for_a_copy() {
+        let (mut near, mut far) = pair();
+        let mut buffers = Buffers::default();
+        push(&mut near, 1, b"data").expect("room");
+        while buffers.copy(&[&[0; 1000]]).is_some() {}
+        while buffers.copy(&[b"x"]).is_some() {}
+        assert!(far.pop(0, &mut buffers).is_none() && far.has_waiting());
+        buffers.reset_copies();
+        assert!(far.pop(0, &mut buffers).is_some());
+    }
+
+    #[test]
+    fn a_shard_is_told_once_of_what_is_fresh() {
+        let (mut near, _far) = pair();
+        push(&mut near, 1, b"").expect("room");
+        assert_eq!((near.take_fresh(), near.take_fresh()), (Some(1), None));
+        push(&mut near, 2, b"").expect("room");
+        assert_eq!((near.take_fresh(), near.take_fresh()), (Some(1), None));
+    }
+}

@@ -242,8 +242,8 @@ impl Server {
         Some((allocation.mobile?, allocation.client))
     }
 
-    /// Nothing waits any more in the sockets of an allocation that came from another shard: packets may come
-    /// the short way without overtaking any.
+    /// Packets may come the short way to an allocation of this shard: nothing that they could overtake waits
+    /// in its sockets.
     pub(super) fn announce_here(&self, key: AllocationKey) {
         let place = Place {
             shard: self.shard,

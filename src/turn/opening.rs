@@ -4,7 +4,6 @@ use super::allocation::{Allocation, Neighbour, State};
 use super::allocation_key::AllocationKey;
 use super::exchange::Action;
 use super::five_tuple::Family;
-use super::place::Place;
 use super::ports::Parity;
 use super::relay::{MAX_TRIES, Relay, Socket};
 use super::reply::{Missing, Refusal};
@@ -44,14 +43,8 @@ impl Server {
         allocation.state = State::Live;
         let lifetime = allocation.origin.lifetime;
         let transport = allocation.client.transport;
-        let live = self.shared.live_relays(allocation.is_tcp());
-        let place = Place {
-            shard: self.shard,
-            key,
-        };
         for relay in allocation.relays.iter() {
             let family = relay.family();
-            live.insert(relay.public, relay.local, Some(place));
             self.stats
                 .increment(Counter::AllocationsCreated(transport, family));
             self.stats
@@ -64,6 +57,7 @@ impl Server {
                 "allocation begun"
             );
         }
+        self.announce_here(key);
         self.reserve_neighbour(now.instant, key);
         self.issue_ticket(key);
         self.set_expiry(key, None, now.instant + lifetime);

@@ -411,11 +411,13 @@ mod tests {
     fn own_listeners_are_never_reached_and_live_relays_always() {
         let live = LiveRelays::default();
         let relay: SocketAddr = "8.8.4.4:50000".parse().unwrap();
-        live.insert(relay, relay.ip());
+        live.insert(relay, relay.ip(), None);
         let closed = filter(&[], &[]);
         let scope = closed.permit(relay.ip(), &live).unwrap();
         let to = |filter: &PeerFilter, scope, port| {
-            filter.destination(scope, SocketAddr::new(relay.ip(), port), &live)
+            let peer = SocketAddr::new(relay.ip(), port);
+            let destination = filter.destination(scope, peer, &live);
+            destination.map(Destination::address)
         };
         assert_eq!(scope, Scope::OwnHost { allowed: false });
         assert_eq!(to(&closed, scope, 50000), Ok(relay));
