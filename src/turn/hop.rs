@@ -6,14 +6,13 @@
 
 use std::net::SocketAddr;
 
-use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::five_tuple::Family;
-use super::live_relays::{Destination, LiveRelay};
+use super::live_relays::LiveRelay;
 use super::outcome::{Reason, Verdict};
 use super::place::Place;
 use super::server::Server;
-use super::stats::{Counter, HopWay, Source};
+use super::stats::{Counter, Direction, HopWay, Source};
 use crate::time::Now;
 
 /// How many allocations are remembered that moved to another shard.
@@ -36,43 +35,34 @@ pub struct Hop {
     pub peer: SocketAddr,
 }
 
-/// How a packet for a peer leaves an allocation.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
-    /// By the relay socket, to this address.
-    Socket(SocketAddr),
-    /// By no socket.
-    Short(Hop),
-}
-
 impl Server {
-    /// The way from the allocation of `key` to where the gate lets its packet go.
-    pub(super) fn way(
-        &self,
-        key: AllocationKey,
-        allocation: &Allocation,
-        destination: Destination,
-    ) -> Way {
-        match destination {
-            Destination::Address(peer) => Way::Socket(peer),
-            Destination::Relay(relay) => self.way_to_relay(key, allocation, &relay),
-        }
+    /// Relays to another allocation: the short way, unless that allocation is between two shards, where what
+    /// is for it waits in its socket, or no datagram holds the payload, which the socket refuses.
+    #[inline(never)]
+    pub(super) fn relay_to_relay<'p>(
+        &mut self,
+        from: AllocationKey,
+        to: &LiveRelay,
+        payload: &'p [u8],
+    ) -> Verdict<'p> {
+        let hop = self.hop(from, to).filter(|hop| hop.carries(payload));
+        let Some(hop) = hop else {
+            return self.relay_to_peer(from, to.local, payload);
+        };
+        self.count_relayed(Direction::ToPeer, payload);
+        Verdict::ToRelay { hop, payload }
     }
 
-    /// An allocation between two shards is nowhere: what is for it waits in its relay socket.
-    #[inline(never)]
-    fn way_to_relay(&self, key: AllocationKey, allocation: &Allocation, to: &LiveRelay) -> Way {
-        let from = allocation.relay(Family::of(to.local.ip()));
-        let (Some(from), Some(place)) = (from, to.place) else {
-            return Way::Socket(to.local);
-        };
-        Way::Short(Hop {
+    fn hop(&self, from: AllocationKey, to: &LiveRelay) -> Option<Hop> {
+        let allocation = self.allocations.get(from)?;
+        let relay = allocation.relay(Family::of(to.local.ip()))?;
+        Some(Hop {
             from: Place {
                 shard: self.shard,
-                key,
+                key: from,
             },
-            to: place,
-            source: from.public,
+            to: to.place?,
+            source: relay.public,
             peer: to.local,
         })
     }

@@ -143,15 +143,26 @@ impl PeerFilter {
 
     /// Where a packet for `peer` is sent under a permission of `scope`: a live relay behind a 1:1 NAT
     /// is reached at its local address.
+    #[inline]
     pub(super) fn destination(
         &self,
         scope: Scope,
         peer: SocketAddr,
         live: &LiveRelays,
     ) -> Result<Destination, PeerRefusal> {
-        let Scope::OwnHost { allowed } = scope else {
-            return Ok(Destination::Address(peer));
-        };
+        match scope {
+            Scope::Anywhere => Ok(Destination::Address(peer)),
+            Scope::OwnHost { allowed } => self.on_own_host(allowed, peer, live),
+        }
+    }
+
+    #[inline(never)]
+    fn on_own_host(
+        &self,
+        allowed: bool,
+        peer: SocketAddr,
+        live: &LiveRelays,
+    ) -> Result<Destination, PeerRefusal> {
         match live.find(peer) {
             Some(relay) => Ok(Destination::Relay(relay)),
             None if self.is_listener(peer) => Err(PeerRefusal::OwnListener),
