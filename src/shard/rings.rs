@@ -187,8 +187,9 @@ mod tests {
         }
     }
 
-    fn payload(number: usize) -> Vec<u8> {
-        vec![number.to_be_bytes()[7]; number * 37 % 1500]
+    fn payload(number: u64) -> Vec<u8> {
+        let length = usize::try_from(number * 37 % 1500).expect("a small number");
+        vec![number.to_be_bytes()[7]; length]
     }
 
     fn pair() -> (Rings, Rings) {
@@ -212,13 +213,13 @@ mod tests {
         let (mut pushed, mut popped) = (0, 0);
         while popped < 5000 {
             for _ in 0..popped % 7 + 1 {
-                push(&mut near, pushed, &payload(pushed as usize)).expect("room");
+                push(&mut near, pushed, &payload(pushed)).expect("room");
                 pushed += 1;
             }
             assert_eq!(far.waiting(0) as u64, pushed - popped);
             while let Some((head, span)) = far.pop(0, &mut buffers) {
                 assert_eq!((head.hop, head.leg), (hop(popped), Leg::Back));
-                assert_eq!(buffers.bytes(span), payload(popped as usize));
+                assert_eq!(buffers.bytes(span), payload(popped));
                 let enclosed = buffers.enclose(span, &[1; 48], 3);
                 assert_eq!(enclosed.len(), span.len() + 51);
                 popped += 1;
@@ -230,11 +231,10 @@ mod tests {
 
     #[test]
     fn a_full_ring_takes_nothing_and_keeps_what_it_has() {
-        for size in [0, 1200] {
+        for (size, room) in [(0, PACKETS), (1200, BYTES / 1200)] {
             let (mut near, mut far) = pair();
             let mut buffers = Buffers::default();
             let full = (0..).find(|number| push(&mut near, *number, &vec![1; size]).is_err());
-            let room = if size == 0 { PACKETS } else { BYTES / size };
             assert_eq!(full, Some(room as u64));
             far.pop(0, &mut buffers).expect("a packet");
             push(&mut near, 7, &vec![2; size]).expect("room for one");

@@ -83,10 +83,6 @@ fn pack(place: Place) -> Option<u64> {
     fits.then_some(shard | index << GENERATION_BITS | generation)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the parts are taken apart on purpose"
-)]
 fn unpack(word: u64) -> Option<Place> {
     let index = word >> GENERATION_BITS & NO_INDEX;
     let shard = word >> (INDEX_BITS + GENERATION_BITS) & u64::from(MAX_SHARDS - 1);

@@ -117,7 +117,7 @@ impl TurnParty for Ours {
                 }
                 (outcome, response)
             }
-            Out::Nothing => (Outcome::Nothing, None),
+            Out::ToRelay { .. } | Out::Nothing => (Outcome::Nothing, None),
         }
     }
 
