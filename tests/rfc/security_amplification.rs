@@ -25,7 +25,7 @@ fn sizes(policy: Policy, request: &[u8]) -> (usize, usize) {
 fn draws(policy: Policy, from: &str, request: &[u8]) -> (usize, usize) {
     let drawn = match World::new(policy).send(udp(from), request) {
         Out::ToClient { message, .. } => message.len(),
-        Out::ToPeer { .. } => panic!("relayed for a stranger"),
+        Out::ToPeer { .. } | Out::ToRelay { .. } => panic!("relayed for a stranger"),
         Out::Nothing => 0,
     };
     (request.len(), drawn)
