@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
-use super::live_relays::LiveRelays;
+use super::hop::Way;
+use super::live_relays::{Destination, LiveRelays};
 use super::outcome::{Prefix, Reason, Verdict};
 use super::server::Server;
 use super::stats::{Counter, Direction};
@@ -35,9 +36,10 @@ impl Server {
             .channels
             .peer(data.number, now.instant)
             .ok_or(Reason::NoChannel)?;
-        let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
+        let destination = self.destination(allocation, peer, &self.shared.live, now.instant)?;
+        let way = self.way(key, allocation, destination);
         self.admit(now, key, Direction::ToPeer, data.payload.len())?;
-        Ok(self.relay_to_peer(key, peer, data.payload))
+        Ok(self.relay_to_peer(key, way, data.payload))
     }
 
     pub(super) fn handle_send<'p>(
@@ -61,10 +63,12 @@ impl Server {
             .relay(Family::of(peer.ip()))
             .filter(|_| !allocation.is_tcp())
             .ok_or(Reason::InvalidSend)?;
-        let peer = self.destination(allocation, peer, &self.shared.live, now.instant)?;
-        let is_whole = message.has(AttributeType::DONT_FRAGMENT) && heeds_dont_fragment(from, peer);
+        let destination = self.destination(allocation, peer, &self.shared.live, now.instant)?;
+        let way = self.way(key, allocation, destination);
+        let is_whole = message.has(AttributeType::DONT_FRAGMENT)
+            && heeds_dont_fragment(from, destination.address());
         self.admit(now, key, Direction::ToPeer, data.value.len())?;
-        let verdict = self.relay_to_peer(key, peer, data.value);
+        let verdict = self.relay_to_peer(key, way, data.value);
         Ok(match verdict {
             Verdict::ToPeer {
                 from,
@@ -87,7 +91,7 @@ impl Server {
         peer: SocketAddr,
         live: &LiveRelays,
         now: Instant,
-    ) -> Result<SocketAddr, Reason> {
+    ) -> Result<Destination, Reason> {
         let permission = allocation
             .permissions
             .get(peer.ip(), now)
@@ -107,10 +111,15 @@ impl Server {
     fn relay_to_peer<'p>(
         &mut self,
         from: AllocationKey,
-        peer: SocketAddr,
+        way: Way,
         payload: &'p [u8],
     ) -> Verdict<'p> {
         self.count_relayed(Direction::ToPeer, payload);
+        let peer = match way {
+            Way::Socket(peer) => peer,
+            Way::Short(hop) if hop.carries(payload) => return Verdict::ToRelay { hop, payload },
+            Way::Short(hop) => hop.peer,
+        };
         Verdict::ToPeer {
             from,
             peer,
@@ -118,15 +127,15 @@ impl Server {
         }
     }
 
+    /// `peer` is the address under which clients know who sent it.
     pub(super) fn relay_to_client<'p>(
         &mut self,
         now: Now,
         at: AllocationKey,
-        from: SocketAddr,
+        peer: SocketAddr,
         payload: &'p [u8],
     ) -> Result<Verdict<'p>, Reason> {
         let allocation = self.live(at, now)?;
-        let peer = self.public_face(from);
         self.destination(allocation, peer, &self.shared.live, now.instant)?;
         let to = allocation.client;
         let prefix = match allocation.channels.number(peer, now.instant) {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::live_relays::LiveRelays;
+use super::live_relays::{Destination, LiveRelays};
 use super::network::Network;
 use super::peer_refusal::PeerRefusal;
 
@@ -148,14 +148,14 @@ impl PeerFilter {
         scope: Scope,
         peer: SocketAddr,
         live: &LiveRelays,
-    ) -> Result<SocketAddr, PeerRefusal> {
+    ) -> Result<Destination, PeerRefusal> {
         let Scope::OwnHost { allowed } = scope else {
-            return Ok(peer);
+            return Ok(Destination::Address(peer));
         };
-        match live.local_of(peer) {
-            Some(local) => Ok(local),
+        match live.find(peer) {
+            Some(relay) => Ok(Destination::Relay(relay)),
             None if self.is_listener(peer) => Err(PeerRefusal::OwnListener),
-            None if allowed => Ok(peer),
+            None if allowed => Ok(Destination::Address(peer)),
             None => Err(PeerRefusal::OwnHost),
         }
     }
@@ -411,11 +411,13 @@ mod tests {
     fn own_listeners_are_never_reached_and_live_relays_always() {
         let live = LiveRelays::default();
         let relay: SocketAddr = "8.8.4.4:50000".parse().unwrap();
-        live.insert(relay, relay.ip());
+        live.insert(relay, relay.ip(), None);
         let closed = filter(&[], &[]);
         let scope = closed.permit(relay.ip(), &live).unwrap();
         let to = |filter: &PeerFilter, scope, port| {
-            filter.destination(scope, SocketAddr::new(relay.ip(), port), &live)
+            let peer = SocketAddr::new(relay.ip(), port);
+            let destination = filter.destination(scope, peer, &live);
+            destination.map(Destination::address)
         };
         assert_eq!(scope, Scope::OwnHost { allowed: false });
         assert_eq!(to(&closed, scope, 50000), Ok(relay));

@@ -24,6 +24,8 @@ mod handover;
 mod handover_bytes;
 mod handover_moves;
 mod handover_stays;
+mod hop;
+mod hop_differential;
 mod icmp;
 mod lifetime;
 mod long_term;
