@@ -109,6 +109,23 @@ impl Server {
         record: &AllocationRecord,
         intake: &mut Intake,
     ) -> Result<(), Flaw> {
+        let allocation = self.read_allocation(record, intake)?;
+        self.shared.quota.charge(&allocation.account);
+        let key = self.allocations.insert(allocation);
+        self.ask_for_sockets(key, intake);
+        let mobile = record.mobile.as_ref();
+        if let Some(Err(flaw)) = mobile.map(|mobile| self.read_mobile(key, mobile)) {
+            intake.leave_out(flaw);
+        }
+        intake.imported.allocations += 1;
+        Ok(())
+    }
+
+    fn read_allocation(
+        &self,
+        record: &AllocationRecord,
+        intake: &mut Intake,
+    ) -> Result<Allocation, Flaw> {
         let client = record.from.read("from")?;
         if self.has_allocation(&client) {
             return Err(Flaw::Taken("from"));
@@ -121,34 +138,22 @@ impl Server {
         let origin = record.origin.read()?;
         let relays = record.relays(intake.now)?;
         self.check_relays(&relays, intake)?;
-        self.shared.quota.charge(&account);
-        let permissions = self.read_permissions(&record.permissions, &relays, intake);
-        let channels = read_channels(&record.channels, &relays, intake);
-        let key = self.allocations.insert(Allocation {
+        Ok(Allocation {
             client,
             owner,
             account,
             origin,
+            permissions: self.read_permissions(&record.permissions, &relays, intake),
+            channels: read_channels(&record.channels, &relays, intake),
             expires: relays.last_expiry(),
             relays,
             state: State::HandedOver,
             scheduled: Instant::FAR_FUTURE,
             icmp_recovered: Instant::ZERO,
-            permissions,
-            channels,
             peers: None,
             meter: AllocationMeter::default(),
             mobile: None,
-        });
-        self.ask_for_sockets(key, intake);
-        if let Some(mobile) = &record.mobile {
-            match self.read_mobile(key, mobile) {
-                Ok(()) => {}
-                Err(flaw) => intake.leave_out(flaw),
-            }
-        }
-        intake.imported.allocations += 1;
-        Ok(())
+        })
     }
 
     /// No relay is one that there is already.
