@@ -4,10 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
+use super::buffer_sizes::grow_buffers;
 use super::fault::Fault;
 use super::linux;
 use crate::turn::Family;
@@ -85,34 +85,6 @@ pub fn send_unfragmented(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) -> io
     }
     linux::forbid_fragmentation(socket.as_fd(), family, false)?;
     sent.map(|_| ())
-}
-
-/// Sets both buffers, beyond the host's limit where the process may do that.
-pub(super) fn grow_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
-    if !force_buffer(socket, true, receive) {
-        socket.set_recv_buffer_size(receive)?;
-    }
-    if !force_buffer(socket, false, send) {
-        socket.set_send_buffer_size(send)?;
-    }
-    Ok(())
-}
-
-/// Sets a buffer beyond the host's limit; false when the process may not. One that may not never may
-/// later, so it does not try again for every socket.
-fn force_buffer(socket: &Socket, is_receive: bool, bytes: usize) -> bool {
-    static REFUSED: AtomicBool = AtomicBool::new(false);
-    if REFUSED.load(Ordering::Relaxed) {
-        return false;
-    }
-    let forced = linux::force_buffer(socket.as_fd(), is_receive, bytes);
-    if forced
-        .as_ref()
-        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-    {
-        REFUSED.store(true, Ordering::Relaxed);
-    }
-    forced.is_ok()
 }
 
 #[cfg(test)]
