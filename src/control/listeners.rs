@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup, Inherited, ListenerSockets};
+use crate::net::{
+    self, BindCause, BindError, BindOptions, BoundGroup, BufferShortfall, Inherited,
+    ListenerSockets,
+};
 
 /// What is bound for clients.
 pub(super) struct Bound {
@@ -82,7 +85,7 @@ fn bind(
                 info!("this host has no IPv6: not listening on {}", error.address);
                 listen.retain(|address| *address != error.address);
             }
-            bound => return bound.inspect(warn_of_buffers),
+            bound => return bound.inspect(|group| warn_of_shortfalls(&group.warnings)),
         }
     }
 }
@@ -94,8 +97,9 @@ fn is_dispensable(error: &BindError, listen: &[SocketAddr]) -> bool {
         && listen.iter().any(|address| *address != error.address)
 }
 
-fn warn_of_buffers(group: &BoundGroup) {
-    for shortfall in &group.warnings {
+/// Warns of buffers that the kernel made smaller than was asked for.
+pub(super) fn warn_of_shortfalls(shortfalls: &[BufferShortfall]) {
+    for shortfall in shortfalls {
         warn!("{shortfall}");
     }
 }

@@ -19,7 +19,7 @@ use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
 };
 use super::http::{self, Readiness, Shown};
-use super::listeners::bind_clients;
+use super::listeners::{bind_clients, warn_of_shortfalls};
 use super::logging::LogGuard;
 use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
@@ -29,7 +29,7 @@ use super::workforce::Workforce;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
-use crate::net::{Inherited, ListenerSockets};
+use crate::net::{self, Inherited, ListenerSockets};
 use crate::shard::ShardHandle;
 use crate::turn::Policy;
 
@@ -92,6 +92,7 @@ pub(super) fn start(
     let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = metrics(&pages, &policy, &facts, &listening)?;
     let confinement = confine(&config, log)?;
+    warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
     let doors = doors(opened.http.as_ref(), opened.control.as_ref());
     let doors = doors.map_err(StartError::Runtime)?;
@@ -114,6 +115,7 @@ pub(super) fn start(
         origin,
         listeners: facts.listeners,
         clients: listening.clients(),
+        interfaces: facts.interfaces,
         descriptors,
         metrics,
         draining: false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, Secured};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a server that drains looks whether anybody is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How often the server looks whether its host has other addresses than before.
+const HOST_GLANCE: Duration = Duration::from_secs(5);
 /// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
 
@@ -37,7 +39,8 @@ pub(super) struct Drain {
     ends: Instant,
     /// Who must have left.
     of: Leaving,
-    /// Since when nobody is seen. An allocation that moves between shards may be unseen for a moment.
+    /// Since when nobody is seen, nor a connection that goes on to a web server. An allocation that moves
+    /// between shards may be unseen for a moment.
     empty: Option<Instant>,
 }
 
@@ -112,6 +115,7 @@ pub(super) async fn supervise(
 impl Supervisor<'_> {
     /// Serves until the server is to end; tells whether it was told so.
     async fn serve(&mut self, signals: &mut Signals) -> bool {
+        let mut glances = interval(HOST_GLANCE);
         loop {
             select! {
                 wish = signals.next() => if self.grant(wish) { return true; },
@@ -123,6 +127,7 @@ impl Supervisor<'_> {
                     return false;
                 }
                 () = sleep(GLANCE), if self.drain.is_some() => {}
+                _ = glances.tick() => self.running.configuration.follow_host(&self.running.shards),
             }
             if self.has_drained() {
                 return true;
@@ -236,7 +241,7 @@ impl Supervisor<'_> {
         info!(
             allocations = left,
             seconds = limit.as_secs(),
-            "{why}: draining; the server ends with the last allocation, or when the time is up"
+            "{why}: draining; the server ends with the last call, or when the time is up"
         );
         self.running.readiness.set(false);
         let Running {
@@ -271,7 +276,13 @@ impl Supervisor<'_> {
             return false;
         }
         match drain.of {
-            Leaving::Allocations => info!(allocations = left, "drained: stopping"),
+            Leaving::Allocations => {
+                info!(
+                    allocations = self.allocations(),
+                    passed_on = self.passing(),
+                    "drained: stopping"
+                );
+            }
             Leaving::Clients => info!(
                 clients = left,
                 "the clients that stayed have left: stopping"
@@ -284,7 +295,7 @@ impl Supervisor<'_> {
     fn left(&self) -> u64 {
         match self.drain.map(|drain| drain.of) {
             Some(Leaving::Clients) => self.sum(Page::clients) + self.running.estate.kin.older(),
-            _ => self.allocations(),
+            _ => self.allocations() + self.passing(),
         }
     }
 
@@ -296,6 +307,11 @@ impl Supervisor<'_> {
     fn sum(&self, of: fn(&Page) -> u64) -> u64 {
         let pages = self.running.pages.iter();
         pages.map(|page| of(page)).sum()
+    }
+
+    /// Connections that go on to a web server, as the shards last told.
+    fn passing(&self) -> u64 {
+        self.sum(Page::passing)
     }
 }
 

@@ -4,8 +4,8 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
-    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, PeerRefusal,
-    Reason, RequestMethod, ResultCode, Source, Transport,
+    Family as AddressFamily, HandshakeFailure, HopWay, PassOutcome, PeerEnd, PeerOrigin,
+    PeerRefusal, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -69,6 +69,11 @@ fn packets() -> Vec<Family> {
             Direction::label,
             Counter::RelayedBytes,
         ),
+        counter(
+            "turnstone_relay_hops_total",
+            "Packets from one allocation to another that did not leave the process, by the way that they took.",
+        )
+        .by("way", HopWay::ALL, HopWay::label, Counter::RelayHops),
         counter(
             "turnstone_answered_packets_total",
             "Packets answered at once.",
@@ -137,7 +142,11 @@ fn allocations() -> Vec<Family> {
         .one(Counter::AllocationsTakenOver),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
-        gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),
+        gauge(
+            "turnstone_relay_ports",
+            "Relay ports of allocations; those held by a reservation are not among them.",
+        )
+        .one(Counter::RelayPorts),
         counter(
             "turnstone_relay_failures_total",
             "Relay sockets that could not be opened.",
@@ -176,6 +185,8 @@ fn connections() -> Vec<Family> {
             .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
         counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
             .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
+        gauge("turnstone_connections_passing", "Connections that go on to an upstream now.")
+            .one(Counter::Passing),
         gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
             .one(Counter::PeerConnections),
         counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")

@@ -10,7 +10,7 @@ const SLOT: usize = HEAD + PACKET + TAIL;
 /// How many packets fit.
 pub const SLOTS: usize = 64;
 /// Bytes for messages that did not arrive in a slot of their own: answers, reassembled frames.
-const SCRATCH: usize = 256 * 1024;
+const SCRATCH: usize = 384 * 1024;
 
 /// A place in the [`Buffers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,8 +125,36 @@ impl Buffers {
         Some(Span::new(start, at))
     }
 
+    /// Copies `payload`, with four bytes before it that a head may take.
+    pub fn keep(&mut self, payload: &[u8]) -> Option<Span> {
+        let span = self.copy(&[&[0; 4], payload])?;
+        Some(Span::new(span.start as usize + 4, span.end as usize))
+    }
+
+    /// Room for a copy of `length` bytes that can be enclosed; none when [`copy_room`](Self::copy_room) is
+    /// not 128 bytes more.
+    pub fn room(&mut self, length: usize) -> Option<(Span, &mut [u8])> {
+        let needed = HEAD + length + TAIL;
+        if needed > self.copy_room() {
+            return None;
+        }
+        let start = SLOTS * SLOT + self.copied + HEAD;
+        self.copied += needed;
+        let end = start + length;
+        Some((Span::new(start, end), &mut self.memory[start..end]))
+    }
+
+    /// Copies `prefix`, what is at `span` and `padding` (at most 64) zero bytes one behind the other; none
+    /// when there is no room.
+    pub fn gather(&mut self, prefix: &[u8], span: Span, padding: usize) -> Option<Span> {
+        let from = span.start as usize..span.end as usize;
+        let (copy, _) = self.room(span.len())?;
+        self.memory.copy_within(from, copy.start as usize);
+        Some(self.enclose(copy, prefix, padding))
+    }
+
     /// Writes `prefix` (at most 64 bytes) before the packet at `span` and `padding` zero bytes behind
-    /// it. `span` is the whole packet of a slot.
+    /// it. `span` is the whole packet of a slot, or has as much room otherwise.
     pub fn enclose(&mut self, span: Span, prefix: &[u8], padding: usize) -> Span {
         debug_assert!(prefix.len() <= HEAD && padding <= TAIL);
         let start = span.start as usize - prefix.len();

@@ -1,5 +1,6 @@
 //! Sockets, the poller and the clocks: all that touches the operating system on a packet's way.
 
+mod buffer_sizes;
 mod buffers;
 mod client;
 mod clock;
@@ -14,6 +15,7 @@ mod tcp_relay;
 mod upstream;
 mod vacancy;
 
+pub use buffer_sizes::relay_shortfalls;
 pub use buffers::{Buffers, SLOTS, Span};
 pub use client::{connect_stream, open_datagrams};
 pub use clock::Clock;

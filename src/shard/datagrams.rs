@@ -13,10 +13,13 @@ use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 const BATCHES: usize = 4;
 /// Datagrams that one pass receives from one relay socket.
 const DATAGRAMS: usize = 16;
+/// Datagrams that wait in one socket while it is held, at most; there may be more of a flood.
+const WAITING: usize = 4096;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
-/// The longest message that the core answers with.
-const LONGEST_RESPONSE: usize = 65_552;
+/// What may be copied for one packet: a payload that does not lie in a slot, or the longest answer, and what
+/// becomes of it on its way to a client of ours.
+const COPIES: usize = 2 * (65_536 + 128);
 
 impl Shard {
     /// Serves a UDP listener. A batch costs more than a plain receive when one datagram waits, so the
@@ -123,6 +126,39 @@ impl Shard {
         }
     }
 
+    /// Reads what waited in sockets that were held. Until then packets from other allocations go there too, and
+    /// not into the rings, where they would overtake it.
+    pub(super) fn catch_up(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        for (key, family) in &arrived {
+            let mut waiting = 0..WAITING;
+            while waiting.next().is_some() && self.receive_from_peer(*key, *family) {}
+        }
+        for (key, _) in arrived {
+            let event = Event::RelayRead { key };
+            self.server.handle_event(self.now, event);
+            self.drain();
+        }
+    }
+
+    /// Receives one datagram; false when there is none.
+    fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> bool {
+        self.make_room(1);
+        let relay = self.relays.get(key, family);
+        let room = self.buffers.free_packets().next();
+        let received = relay
+            .zip(room)
+            .map(|(relay, room)| relay.socket.recv_from(room));
+        let Some(Ok((length, peer))) = received else {
+            return false;
+        };
+        self.handle_peer_datagram(key, peer, length);
+        true
+    }
+
     /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.
     fn read_errors(&mut self, key: AllocationKey, family: Family) {
         for _ in 0..ERRORS {
@@ -167,7 +203,7 @@ impl Shard {
 
     /// Makes sure that one more message and one more copy find room.
     pub(super) fn reserve(&mut self) {
-        if self.outbox.is_full() || self.buffers.copy_room() < LONGEST_RESPONSE {
+        if self.outbox.is_full() || self.buffers.copy_room() < COPIES {
             self.flush();
         }
     }

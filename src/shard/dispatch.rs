@@ -10,7 +10,8 @@ use super::relays::Relays;
 use super::token::Token;
 use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
 use crate::turn::{
-    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Hop, Prefix, Reason, Transport,
+    Verdict,
 };
 
 /// A verdict whose payload is a place instead of a borrow.
@@ -18,6 +19,7 @@ use crate::turn::{
 pub(super) enum Route {
     ToPeer(AllocationKey, SocketAddr, Span),
     ToPeerUnfragmented(AllocationKey, SocketAddr, Span),
+    ToRelay(Hop, Span),
     ToClient(FiveTuple, Prefix, Span),
     /// Nothing to send, but it meant something: answered, parked, a keep-alive.
     Heard,
@@ -40,6 +42,9 @@ impl Route {
             } => place(payload).map_or(Self::Dropped, |span| {
                 Self::ToPeerUnfragmented(*from, *peer, span)
             }),
+            Verdict::ToRelay { hop, payload } => {
+                place(payload).map_or(Self::Dropped, |span| Self::ToRelay(*hop, span))
+            }
             Verdict::ToClient {
                 to,
                 prefix,
@@ -64,12 +69,13 @@ impl Shard {
             Route::ToPeerUnfragmented(from, peer, span) => {
                 self.send_unfragmented(from, peer, span);
             }
+            Route::ToRelay(hop, span) => self.follow_hop(&hop, span),
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
             Route::Heard | Route::Dropped => {}
         }
     }
 
-    fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
+    pub(super) fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
         self.outbox.push(Message {
             via: Token::Relay(from, Family::of(peer.ip())),
             to: peer,
@@ -96,14 +102,19 @@ impl Shard {
         }
     }
 
-    fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
+    /// `payload` has room before it and behind.
+    pub(super) fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
+        let (head, padding) = (prefix.as_bytes(), prefix.padding());
+        let span = self.buffers.enclose(payload, head, padding);
+        self.queue_enclosed(to, span, payload.len());
+    }
+
+    /// Queues a message to a client around `bytes` bytes of application data.
+    pub(super) fn queue_enclosed(&mut self, to: FiveTuple, span: Span, bytes: usize) {
         let relayed = Relayed {
             direction: Direction::ToClient,
-            bytes: payload.len(),
+            bytes,
         };
-        let span = self
-            .buffers
-            .enclose(payload, prefix.as_bytes(), prefix.padding());
         if to.transport == Transport::Dtls {
             return self.queue_sealed(to, span, relayed);
         }
@@ -162,11 +173,7 @@ impl Shard {
                 }
                 Action::HandleParked { client } => self.handle_parked(client),
                 Action::DropReserved { local } => drop(self.held.take(local)),
-                Action::CloseRelay { key, family } => {
-                    // What it still has to send goes first.
-                    self.flush();
-                    self.relays.remove(key, family);
-                }
+                Action::CloseRelay { key, family } => self.close_relay(key, family),
                 Action::OpenTcpRelay { key, local } => {
                     self.provide(key, local, Self::listen_for_peers);
                 }
@@ -237,6 +244,14 @@ impl Shard {
         Ok(())
     }
 
+    fn close_relay(&mut self, key: AllocationKey, family: Family) {
+        // What it still has to send goes first.
+        if self.outbox.has_from(Token::Relay(key, family)) {
+            self.flush();
+        }
+        self.relays.remove(key, family);
+    }
+
     /// Another shard shall have the socket: nothing is read here any more.
     fn hold_relay(&mut self, key: AllocationKey, local: SocketAddr) {
         // What it still has to send goes first.
@@ -256,14 +271,16 @@ impl Shard {
         };
         self.reserve();
         let verdict = self.server.handle_parked(self.now, client, &packet);
-        let route = Route::of(&verdict, |payload| self.buffers.copy(&[payload]));
+        let route = Route::of(&verdict, |payload| self.buffers.keep(payload));
         self.queue(route);
         self.queue_responses();
     }
 
     fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
         let socket = self.held.take(local).ok_or(RelayError::InUse)?;
-        self.watch_relay(key, local, socket)
+        self.watch_relay(key, local, socket)?;
+        self.arrived.push((key, Family::of(local.ip())));
+        Ok(())
     }
 
     fn watch_relay(

@@ -15,6 +15,7 @@ use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
+use super::rings::Rings;
 use super::tcp_relays::TcpRelays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
@@ -22,7 +23,9 @@ use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
 use crate::transport::{DtlsSessions, TlsScratch};
-use crate::turn::{ConnectionEnd, Event, Network, PeerConnectionId, Server, Stats};
+use crate::turn::{
+    AllocationKey, ConnectionEnd, Event, Family, Network, PeerConnectionId, Server, Stats,
+};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -65,6 +68,9 @@ pub(super) struct Shard {
     pub(super) tcp_relays: TcpRelays,
     pub(super) held: Arc<HeldSockets>,
     pub(super) mail: Arc<Mail>,
+    pub(super) rings: Rings,
+    /// Relay sockets that were held, and in which something may have waited.
+    pub(super) arrived: Vec<(AllocationKey, Family)>,
     pub(super) connections: Connections,
     /// The connections that are joined with peers'.
     pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
@@ -128,7 +134,9 @@ impl Shard {
             tcp_relays: TcpRelays::default(),
             held: setup.held,
             mail: setup.mail,
-            connections: Connections::new(setup.streams),
+            rings: Rings::default(),
+            arrived: Vec::new(),
+            connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
             just_joined: None,
             dtls: setup
@@ -160,7 +168,9 @@ impl Shard {
                 self.rest();
                 continue;
             }
-            self.poller.wait(&mut events, self.patience())?;
+            let patience = self.lie_down();
+            self.poller.wait(&mut events, patience)?;
+            self.mailbox.bell.get_up();
             self.now = self.clock.now();
             self.pass = self.pass.wrapping_add(1);
             self.run_pass(&events);
@@ -171,17 +181,20 @@ impl Shard {
 
     fn run_pass(&mut self, events: &Events) {
         let expired = self.expire();
+        let hopped = self.receive_hops();
         for i in 0..events.len() {
             if let Some(ready) = events.get(i) {
                 self.serve(ready);
             }
             if i % TURN == TURN - 1 {
                 (0..self.listening).for_each(|intake| self.receive_from_clients(intake));
+                self.receive_hops();
             }
         }
+        self.catch_up();
         let closed = self.close_overdue() | self.serve_dtls();
         self.finish_pass();
-        if expired || closed || !events.is_empty() {
+        if expired || hopped || closed || !events.is_empty() {
             self.publisher.note_change();
         }
         self.publisher
@@ -202,7 +215,7 @@ impl Shard {
     }
 
     fn read_mailbox(&mut self) {
-        self.mailbox.waker.clear();
+        self.mailbox.bell.waker.clear();
         // What comes behind the word that freezes the shard is read by `rest`.
         while self.frozen.is_none()
             && let Some(message) = self.mailbox.next()
@@ -224,9 +237,12 @@ impl Shard {
                 }
             }
             Message::Letter(letter) => {
+                // An allocation that goes to another shard hears first what has come for it here.
+                self.receive_all_hops();
                 self.server.handle_event(self.now, Event::Letter(letter));
                 self.drain();
             }
+            Message::Ring(reader) => self.rings.add(reader),
             Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
             Message::ClosePeer(id) => self.close_peer_here(id),
             Message::SetStreams(limits) => {
@@ -275,10 +291,11 @@ impl Shard {
             self.flush();
         }
         self.buffers.reset();
+        self.ring_bells();
     }
 
     /// How long the poller may wait; for ever while nothing is due.
-    fn patience(&self) -> Option<Duration> {
+    pub(super) fn patience(&self) -> Option<Duration> {
         let dues = [
             self.server.poll_timeout(),
             self.connections.next_deadline(),

@@ -30,12 +30,10 @@ impl Shard {
 
     /// Waits for letters, and for nothing else.
     pub(super) fn rest(&mut self) {
+        self.tell_what_was_heard();
         let Some(frozen) = &mut self.frozen else {
             return;
         };
-        if let Some(asked) = frozen.asked.take() {
-            let _ = asked.send(std::mem::take(&mut frozen.heard));
-        }
         let left = frozen.until.saturating_duration_since(Instant::now());
         let Some(message) = self.mailbox.wait(left) else {
             tracing::warn!(
@@ -49,6 +47,21 @@ impl Shard {
         self.now = self.clock.now();
         self.read_letter(message);
         self.finish_pass();
+    }
+
+    /// Answers who wants to know, with what other shards have given counted as a letter.
+    fn tell_what_was_heard(&mut self) {
+        let asked = self.frozen.as_mut().and_then(|frozen| frozen.asked.take());
+        let Some(asked) = asked else {
+            return;
+        };
+        let hopped = self.receive_all_hops();
+        self.finish_pass();
+        if let Some(frozen) = &mut self.frozen {
+            let heard = std::mem::take(&mut frozen.heard) + usize::from(hopped);
+            // Whoever asked may have given up.
+            let _ = asked.send(heard);
+        }
     }
 
     fn lend(&mut self) -> io::Result<Lent> {

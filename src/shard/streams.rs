@@ -150,7 +150,7 @@ impl Shard {
                 }
                 Ok(Some(Frame::Held(bytes))) => {
                     let verdict = self.server.handle_client(self.now, from, bytes);
-                    Route::of(&verdict, |payload| self.buffers.copy(&[payload]))
+                    Route::of(&verdict, |payload| self.buffers.keep(payload))
                 }
                 Ok(None) => return found,
                 Err(Garbled) => {
@@ -160,7 +160,7 @@ impl Shard {
             };
             found.any = true;
             found.heard |= !matches!(route, Route::Dropped);
-            found.queued |= matches!(route, Route::ToPeer(..));
+            found.queued |= matches!(route, Route::ToPeer(..) | Route::ToRelay(..));
             self.follow_frame(route);
             if self.just_joined.take().is_some() {
                 found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());
@@ -214,6 +214,7 @@ impl Shard {
         let (transport, unsent) = (client.transport, connection.unsent_media());
         let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
+        let passed = u64::from(connection.passing().is_some());
         if let Some(joined) = connection.joined.take() {
             self.disjoin(&joined, end);
         }
@@ -221,6 +222,7 @@ impl Shard {
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
         stats.subtract(Counter::Connections(transport), 1);
+        stats.subtract(Counter::Passing, passed);
         stats.increment(Counter::ConnectionsClosed(transport, end));
         if let Some(failure) = failure {
             stats.subtract(Counter::TlsHandshaking, 1);

@@ -74,6 +74,15 @@ pub enum AuthFailure {
     OtherUser,
 }
 
+/// How far a packet from one allocation of this server to another goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopWay {
+    /// Both are of one shard.
+    Shard,
+    /// From one shard to another.
+    OtherShard,
+}
+
 /// How an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocationEnd {
@@ -100,6 +109,9 @@ pub enum Counter {
     RelayedPackets(Direction),
     /// Bytes of application data relayed.
     RelayedBytes(Direction),
+    /// Packets that went from one allocation to another without leaving the process; the receiving shard
+    /// counts them.
+    RelayHops(HopWay),
     /// Packets that were answered at once.
     Answered,
     /// Packets whose answer follows an event.
@@ -166,6 +178,8 @@ pub enum Counter {
     DtlsHandshakesFailed(HandshakeFailure),
     /// Established DTLS sessions that ended.
     DtlsSessionsEnded(ConnectionEnd),
+    /// Connections that go on to an upstream, a gauge.
+    Passing,
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -185,6 +199,7 @@ macro_rules! labels {
 
 labels! {
     Direction { ToPeer => "to_peer", ToClient => "to_client" }
+    HopWay { Shard => "shard", OtherShard => "other_shard" }
     Source {
         ClientUdp => "client_udp",
         ClientTcp => "client_tcp",
@@ -270,7 +285,8 @@ const RECEIVED_PACKETS: usize = 0;
 const RECEIVED_BYTES: usize = RECEIVED_PACKETS + SOURCES;
 const RELAYED_PACKETS: usize = RECEIVED_BYTES + SOURCES;
 const RELAYED_BYTES: usize = RELAYED_PACKETS + DIRECTIONS;
-const ANSWERED: usize = RELAYED_BYTES + DIRECTIONS;
+const RELAY_HOPS: usize = RELAYED_BYTES + DIRECTIONS;
+const ANSWERED: usize = RELAY_HOPS + HopWay::ALL.len();
 const PARKED: usize = ANSWERED + 1;
 const DROPPED: usize = PARKED + 1;
 const REQUESTS: usize = DROPPED + Reason::ALL.len();
@@ -303,8 +319,9 @@ const DTLS_HANDSHAKING: usize = DTLS_SESSIONS + 1;
 const DTLS_HANDSHAKES: usize = DTLS_HANDSHAKING + 1;
 const DTLS_HANDSHAKES_FAILED: usize = DTLS_HANDSHAKES + 1;
 const DTLS_SESSIONS_ENDED: usize = DTLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
+const PASSING: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
+pub const SLOTS: usize = PASSING + 1;
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -314,6 +331,7 @@ impl Counter {
             Self::ReceivedBytes(source) => RECEIVED_BYTES + source as usize,
             Self::RelayedPackets(direction) => RELAYED_PACKETS + direction as usize,
             Self::RelayedBytes(direction) => RELAYED_BYTES + direction as usize,
+            Self::RelayHops(way) => RELAY_HOPS + way as usize,
             Self::Answered => ANSWERED,
             Self::Parked => PARKED,
             Self::Dropped(reason) => DROPPED + reason as usize,
@@ -355,6 +373,7 @@ impl Counter {
             Self::DtlsHandshakes => DTLS_HANDSHAKES,
             Self::DtlsHandshakesFailed(failure) => DTLS_HANDSHAKES_FAILED + failure as usize,
             Self::DtlsSessionsEnded(end) => DTLS_SESSIONS_ENDED + end as usize,
+            Self::Passing => PASSING,
         }
     }
 }

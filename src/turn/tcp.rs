@@ -7,7 +7,7 @@ use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::exchange::Action;
 use super::five_tuple::Family;
-use super::live_relays::LiveRelays;
+use super::live_relays::{Destination, LiveRelays};
 use super::peer_connection::{BIND_TIMEOUT, PeerConnection, PeerConnections, Stage};
 use super::peer_connection_id::PeerConnectionId;
 use super::reply::{Refusal, Reply, Signature, Success};
@@ -89,6 +89,7 @@ impl Server {
         let (peers, live) = (&self.policy.peers, &self.shared.live_tcp);
         let scope = peers.permit(peer.ip(), live);
         let destination = scope.and_then(|scope| peers.destination(scope, peer, live));
+        let destination = destination.map(Destination::address);
         destination.map_err(|why| self.refuse_peer(why))
     }
 
@@ -114,7 +115,7 @@ impl Server {
     }
 
     fn peers_mut(&mut self, key: AllocationKey) -> Option<&mut PeerConnections> {
-        self.allocations.get_mut(key)?.peers.as_mut()
+        self.allocations.get_mut(key)?.peers.as_deref_mut()
     }
 
     /// The peer has answered: the client learns how to bind the connection.
@@ -149,6 +150,14 @@ impl Server {
         self.refuse_connect(now, &parked);
     }
 
+    /// Answers the Connect request that waits for `connection`, if one does: it fails.
+    pub(super) fn tell_of_end(&mut self, now: Now, connection: &PeerConnection) {
+        if let Stage::Connecting(parked) = &connection.stage {
+            self.refuse_connect(now, parked);
+            self.answer_later();
+        }
+    }
+
     fn refuse_connect(&mut self, now: Now, (reply, signature): &(Reply, Signature)) {
         let refusal = Refusal::ConnectionFailed;
         self.refuse(now, reply, &refusal, Some(signature));
@@ -177,10 +186,7 @@ impl Server {
             }
             self.close_peer(id, self.shard);
             match connection.stage {
-                Stage::Connecting(parked) => {
-                    self.refuse_connect(now, &parked);
-                    self.answer_later();
-                }
+                Stage::Connecting(_) => self.tell_of_end(now, &connection),
                 Stage::Waiting | Stage::Bound => self.count_peer_end(PeerEnd::Unbound),
             }
         }

@@ -42,6 +42,8 @@ pub struct Options {
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     pub bandwidth: Bandwidth,
+    /// Shard 1 waits for it whenever it publishes its counters.
+    pub gate: Option<Arc<Mutex<()>>>,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             mobility: false,
             on_start: || {},
             bandwidth: Bandwidth::default(),
+            gate: None,
             tls: None,
         }
     }
@@ -95,6 +98,7 @@ pub fn start(options: &Options) -> Shards {
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
+    let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
     let mut shards = Shards {
         addresses: group.addresses,
@@ -110,6 +114,7 @@ pub fn start(options: &Options) -> Shards {
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
+        let gate = options.gate.clone().filter(|_| index == 1);
         let setup = ShardSetup {
             index,
             sockets,
@@ -122,6 +127,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            sources: Arc::clone(&sources),
             proxy_protocol_from: options.proxy_protocol_from.clone(),
             upstreams: options.upstreams.clone().into(),
             tls: options.tls.clone(),
@@ -132,8 +138,12 @@ pub fn start(options: &Options) -> Shards {
             dtls: options.dtls.clone().map(|identity| DtlsSetup {
                 identity,
                 cookie_key: [9; 32],
+                sources: Arc::clone(&dtls_sources),
             }),
             publish: Box::new(move |stats| {
+                if let Some(gate) = &gate {
+                    drop(gate.lock().expect("no panic"));
+                }
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
                     published.thread =

@@ -16,7 +16,6 @@ impl Server {
         allocation.state = State::Live;
         count_all(&mut self.stats, allocation, Way::In);
         for relay in allocation.relays.iter() {
-            self.shared.live.insert(relay.public, relay.local);
             self.stats.increment(Counter::AllocationsTakenOver);
             tracing::debug!(
                 client = %allocation.client.client,
@@ -26,6 +25,10 @@ impl Server {
             );
         }
         let next = allocation.next_expiry();
+        if let Some(allocation) = self.allocations.get(key) {
+            // What waits in its sockets comes first.
+            self.announce(allocation, None);
+        }
         self.schedule(key, next);
     }
 

@@ -159,7 +159,7 @@ impl PersonRecord {
             Self::User(_) => Err(Flaw::Invalid("person")),
             Self::Session(digest) => {
                 let digest = digest.exactly().ok_or(Flaw::Invalid("person"))?;
-                Ok(Person::Session(digest))
+                Ok(Person::Session(Box::new(digest)))
             }
         }
     }

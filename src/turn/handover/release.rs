@@ -45,6 +45,7 @@ impl Server {
             let ended = Counter::AllocationsEnded(AllocationEnd::HandedOver);
             self.stats.increment(ended);
         }
+        self.note_moved_away(key);
         count_all(&mut self.stats, &allocation, Way::Out);
         self.release_quota(&allocation);
         self.detach_meter(&mut allocation.meter);

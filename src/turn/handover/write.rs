@@ -121,7 +121,7 @@ impl PersonRecord {
     fn of(person: &Person) -> Self {
         match person {
             Person::User(name) => Self::User(name.to_string()),
-            Person::Session(digest) => Self::Session(Bytes::of(digest)),
+            Person::Session(digest) => Self::Session(Bytes::of(&**digest)),
         }
     }
 }
