@@ -35,14 +35,24 @@ fn calls_go_on_through_two_upgrades_and_no_flow_moves() {
     let first = succession.start();
     let address = succession.address();
     let mut pairs: Vec<Pair> = (0..CLIENTS).map(|_| Pair::udp(address)).collect();
+    // Some of these are on the same shard, and some are not.
+    let (ones, others) = pairs.split_at_mut(usize::from(CLIENTS / 2));
+    for (one, other) in ones.iter_mut().zip(others) {
+        one.client.bind(0x4001, other.relayed).unwrap();
+        other.client.bind(0x4001, one.relayed).unwrap();
+    }
     let call = Call::udp(address);
     let mut old = first;
     for _ in 0..2 {
         let new = succession.succeed();
         ends(old);
-        pairs.iter_mut().for_each(Pair::talks);
+        let (ones, others) = pairs.split_at_mut(usize::from(CLIENTS / 2));
+        ones.iter_mut()
+            .zip(others)
+            .for_each(|(one, other)| talk(one, other));
         let metrics = allocations(&new, f64::from(CLIENTS) + 1.0);
-        assert_eq!(metrics.sum("turnstone_channels"), f64::from(CLIENTS) + 1.0);
+        let channels = f64::from(2 * CLIENTS) + 1.0;
+        assert_eq!(metrics.sum("turnstone_channels"), channels);
         let dropped = metrics.sum("turnstone_dropped_packets_total");
         assert_eq!(dropped, 0.0, "{metrics:#?}");
         old = new;
