@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{SockRef, Socket};
 
@@ -12,13 +13,30 @@ use super::relay::open_relay;
 
 /// Sets both buffers, beyond the host's limit where the process may do that.
 pub(super) fn grow_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
-    if linux::force_buffer(socket.as_fd(), true, receive).is_err() {
+    if !force_buffer(socket, true, receive) {
         socket.set_recv_buffer_size(receive)?;
     }
-    if linux::force_buffer(socket.as_fd(), false, send).is_err() {
+    if !force_buffer(socket, false, send) {
         socket.set_send_buffer_size(send)?;
     }
     Ok(())
+}
+
+/// Sets a buffer beyond the host's limit; false when the process may not. One that may not never may
+/// later, so it does not try again for every socket.
+fn force_buffer(socket: &Socket, is_receive: bool, bytes: usize) -> bool {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let forced = linux::force_buffer(socket.as_fd(), is_receive, bytes);
+    if forced
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
+    forced.is_ok()
 }
 
 /// What the kernel gave `socket` of `receive` and `send` bytes that were asked for, where that is less.

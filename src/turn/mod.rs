@@ -11,6 +11,7 @@ mod allocation_key;
 mod auth;
 mod awaited;
 mod bandwidth;
+mod by_client;
 mod channel;
 mod comprehension;
 mod data;

@@ -114,7 +114,7 @@ impl Server {
     }
 
     fn peers_mut(&mut self, key: AllocationKey) -> Option<&mut PeerConnections> {
-        self.allocations.get_mut(key)?.peers.as_mut()
+        self.allocations.get_mut(key)?.peers.as_deref_mut()
     }
 
     /// The peer has answered: the client learns how to bind the connection.

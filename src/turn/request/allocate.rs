@@ -14,7 +14,6 @@ use crate::turn::channel::Channels;
 use crate::turn::embedded::is_tunnelled;
 use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
-use crate::turn::peer_connection::PeerConnections;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
@@ -294,7 +293,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
-            peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
+            peers: (grant.kind == Kind::Tcp).then(Box::default),
             mobile: None,
             meter: AllocationMeter::default(),
         });
