@@ -5,11 +5,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hdrhistogram::Histogram;
+
 use super::caller::{Account, Caller};
+use super::datagrams::unspecified;
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
-use super::link::{Opener, unspecified};
-use super::plan::{Carrier, Plan, Traffic, Transport, Workload};
+use super::link::Opener;
+use super::plan::{Carrier, Plan, Traffic, Workload};
 use super::shape::Shape;
 use super::stamp::Origin;
 use super::wire::Step;
@@ -82,11 +85,7 @@ impl Fleet {
         if let Some(peer) = &peer {
             poller.add(peer, PEER, Interest::Read)?;
         }
-        let mut opener = Opener {
-            target: target.clone(),
-            buffer: CLIENT_BUFFER,
-            opened: 0,
-        };
+        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER);
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
             let link = opener.open()?;
@@ -207,6 +206,11 @@ impl Fleet {
         .perform(script)
     }
 
+    /// How long the handshakes took that there were since the last call, in nanoseconds.
+    pub(super) fn take_handshakes(&mut self) -> Option<Histogram<u64>> {
+        self.opener.handshakes.take()
+    }
+
     /// The peer's address.
     pub(super) fn peer_address(&self) -> Result<SocketAddr, LoadError> {
         let peer = self.peer.as_ref().ok_or(LoadError::Bug("no peer"))?;
@@ -249,7 +253,7 @@ impl Fleet {
     }
 
     fn framed(&self, traffic: &Traffic, peer: SocketAddr) -> Shape {
-        let in_stream = self.plan.target.transport != Transport::Udp;
+        let in_stream = self.plan.target.transport.is_stream();
         match traffic.carrier {
             Carrier::Channel => Shape::channel_data(traffic.size, in_stream),
             Carrier::Indication => Shape::indication(traffic.size, peer),

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::error::LoadError;
+use super::plan::Transport;
 
 /// A session on a connection.
 pub(super) struct Session(Box<ClientConnection>);
@@ -23,7 +24,7 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Makes a session with `server` over the blocking `stream`.
     pub(super) fn begin(server: SocketAddr, stream: &mut TcpStream) -> Result<Self, LoadError> {
-        let failed = |why: String| LoadError::Handshake(server, why);
+        let failed = |why: String| LoadError::Handshake(server, Transport::Tls, why);
         let config = config().map_err(|error| failed(error.to_string()))?;
         let name = ServerName::from(server.ip());
         let session = ClientConnection::new(config, name);
@@ -55,6 +56,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Does what all sessions need.
+pub(super) fn prepare(server: SocketAddr) -> Result<(), LoadError> {
+    let config = config().map(drop);
+    config.map_err(|error| LoadError::Handshake(server, Transport::Tls, error.to_string()))
 }
 
 /// The same for all sessions; the first of them is resumed by none.

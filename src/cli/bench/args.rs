@@ -48,7 +48,7 @@ impl WorkloadArgs {
 
 #[derive(Args)]
 pub(super) struct CommonArgs {
-    /// The server: a name or address, with a port unless it is 3478, for TLS 5349.
+    /// The server: a name or address, with a port unless it is 3478, for TLS and DTLS 5349.
     #[arg(value_name = "HOST[:PORT]")]
     pub(super) server: String,
 
@@ -205,6 +205,8 @@ pub(super) enum TransportArg {
     Tcp,
     /// The server's certificate is not checked.
     Tls,
+    /// DTLS 1.3 or 1.2; the server's certificate, which must be one with an ECDSA key, is not checked.
+    Dtls,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

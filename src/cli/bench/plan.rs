@@ -110,6 +110,7 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         TransportArg::Udp => (Transport::Udp, 3478),
         TransportArg::Tcp => (Transport::Tcp, 3478),
         TransportArg::Tls => (Transport::Tls, 5349),
+        TransportArg::Dtls => (Transport::Dtls, 5349),
     };
     let server = server_address::resolve(&common.server, port)?;
     for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
@@ -200,6 +201,10 @@ mod tests {
                  highest rate that loses 1 % at most",
             ),
             (
+                "binding 192.0.2.1 --transport dtls --clients 2 --rate 7",
+                "binding at 192.0.2.1:5349 over dtls: 2 clients, 7 a second",
+            ),
+            (
                 "idle 192.0.2.1 --allocations 7",
                 "idle at 192.0.2.1:3478 over udp: 7 allocations",
             ),
@@ -217,7 +222,7 @@ mod tests {
             "relay 192.0.2.1 --size 11",
             "relay 192.0.2.1 --peer ::1",
             "relay 192.0.2.1 --user alice",
-            "relay 192.0.2.1 --transport dtls",
+            "relay 192.0.2.1 --transport quic",
             "cycle 192.0.2.1 --rate 5",
             "pair 192.0.2.1 --allocations 3",
             "relay",

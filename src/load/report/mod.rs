@@ -8,7 +8,7 @@ mod plot;
 pub use html::{Section, html};
 
 use super::plan::{Pace, Plan, Workload};
-use super::trial::{SetUp, Trial};
+use super::trial::{Handshakes, SetUp, Trial};
 
 /// What a run found.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub plan: Plan,
     /// How the allocations came about.
     pub set_up: SetUp,
+    /// How sessions of TLS or DTLS came about.
+    pub handshakes: Option<Handshakes>,
     /// Every trial; several in a search.
     pub trials: Vec<Trial>,
     /// The user has stopped the run before its end.
@@ -28,6 +30,7 @@ impl Report {
         Self {
             plan,
             set_up,
+            handshakes: None,
             trials: Vec::new(),
             interrupted: false,
         }
@@ -185,7 +188,7 @@ mod tests {
         };
         assert_eq!(
             keys(&json),
-            "clients duration_seconds interrupted notes result server set_up threads traffic \
+            "clients duration_seconds handshakes interrupted notes result server set_up threads traffic \
              transport trials workload"
         );
         assert_eq!(
