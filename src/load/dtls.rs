@@ -171,9 +171,12 @@ impl Train {
     }
 }
 
-/// Does what all sessions need.
+/// Begins a session for nothing: the first one of a process checks the library, and the first one of a
+/// thread seeds its random numbers, which takes a tenth of a second.
 pub(super) fn prepare(server: SocketAddr) -> Result<(), LoadError> {
-    DtlsClient::prepare().map_err(|why| refused(server, why))
+    DtlsClient::new(Instant::now())
+        .map(drop)
+        .map_err(|why| refused(server, why))
 }
 
 fn refused(server: SocketAddr, why: DtlsRefusal) -> LoadError {

@@ -13,6 +13,7 @@ use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
 use super::link::Opener;
 use super::plan::{Carrier, Plan, Traffic, Workload};
+use super::progress::Progress;
 use super::shape::Shape;
 use super::stamp::Origin;
 use super::wire::Step;
@@ -75,7 +76,13 @@ impl Flow {
 
 impl Fleet {
     /// Opens the sockets of `clients` clients and of their peer.
-    pub(super) fn open(plan: &Plan, clients: usize, origin: Origin) -> Result<Self, LoadError> {
+    pub(super) fn open(
+        plan: &Plan,
+        clients: usize,
+        origin: Origin,
+        stop: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<Self, LoadError> {
         let target = &plan.target;
         let poller = Epoll::new()?;
         let peer = match plan.workload {
@@ -88,7 +95,11 @@ impl Fleet {
         let mut opener = Opener::new(target.clone(), CLIENT_BUFFER);
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
+            if stop.load(Ordering::Relaxed) {
+                return Err(LoadError::Interrupted);
+            }
             let link = opener.open()?;
+            progress.connected(target.transport);
             poller.add(&link, number as u64, Interest::Read)?;
             callers.push(Caller::new(link));
         }

@@ -46,8 +46,10 @@ impl Opener {
     pub(super) fn open(&mut self) -> Result<Link, LoadError> {
         let sources = &self.target.sources;
         let source = sources.get(self.opened % sources.len().max(1)).copied();
+        if self.opened == 0 {
+            self.prepare()?;
+        }
         self.opened += 1;
-        self.prepare()?;
         let began = Instant::now();
         let link = Link::open(&self.target, source, self.buffer)?;
         if self.target.transport.is_secured() {
@@ -57,7 +59,7 @@ impl Opener {
         Ok(link)
     }
 
-    /// Does once what is no part of any handshake.
+    /// Does what is no part of a handshake but of the first of every thread.
     fn prepare(&self) -> Result<(), LoadError> {
         match self.target.transport {
             Transport::Udp | Transport::Tcp => Ok(()),

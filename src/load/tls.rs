@@ -25,10 +25,7 @@ impl Session {
     /// Makes a session with `server` over the blocking `stream`.
     pub(super) fn begin(server: SocketAddr, stream: &mut TcpStream) -> Result<Self, LoadError> {
         let failed = |why: String| LoadError::Handshake(server, Transport::Tls, why);
-        let config = config().map_err(|error| failed(error.to_string()))?;
-        let name = ServerName::from(server.ip());
-        let session = ClientConnection::new(config, name);
-        let mut session = session.map_err(|error| failed(error.to_string()))?;
+        let mut session = client(server).map_err(|error| failed(error.to_string()))?;
         while session.is_handshaking() {
             let done = session.complete_io(stream);
             done.map_err(|error| failed(error.to_string()))?;
@@ -58,10 +55,16 @@ impl Session {
     }
 }
 
-/// Does what all sessions need.
+/// Begins a session for nothing: the first one of a thread seeds its random numbers, which takes a
+/// tenth of a second.
 pub(super) fn prepare(server: SocketAddr) -> Result<(), LoadError> {
-    let config = config().map(drop);
-    config.map_err(|error| LoadError::Handshake(server, Transport::Tls, error.to_string()))
+    let begun = client(server).map(drop);
+    begun.map_err(|error| LoadError::Handshake(server, Transport::Tls, error.to_string()))
+}
+
+/// A session that has said nothing yet.
+fn client(server: SocketAddr) -> Result<ClientConnection, Error> {
+    ClientConnection::new(config()?, ServerName::from(server.ip()))
 }
 
 /// The same for all sessions; the first of them is resumed by none.

@@ -55,7 +55,13 @@ pub(super) struct Worker<'w> {
 impl Worker<'_> {
     /// Opens its sockets and does what it is told until nobody tells it anything any more.
     pub(super) fn work(self) {
-        let mut fleet = Fleet::open(self.plan, self.clients, self.origin);
+        let mut fleet = Fleet::open(
+            self.plan,
+            self.clients,
+            self.origin,
+            self.halt,
+            self.progress,
+        );
         while let Ok(order) = self.orders.recv() {
             let reply = match &mut fleet {
                 Ok(fleet) => self.obey(fleet, order).map(|tally| Done {

@@ -147,6 +147,25 @@ fn a_fixed_rate_sends_what_was_asked_for() {
     server.stop();
 }
 
+/// No machine sends thirty million packets a second.
+#[test]
+fn what_the_tester_cannot_send_counts_as_lost_and_is_said() {
+    let server = Server::start(LOOPBACK_PEERS);
+    let arguments = ["--allocations", "1", "--direction", "up", "--burst", "64"];
+    let mut command = known("relay", server.address(), &arguments);
+    let report = json(command.args(["--rate", "30000000"]));
+    let result = &report["result"];
+    let count = |key: &str| result[key].as_u64().unwrap();
+    assert!(
+        (29_990_000..=30_010_000).contains(&count("sent")),
+        "{result}"
+    );
+    assert!(count("unsent") > 1_000_000 && count("lost") >= count("unsent"));
+    let limit = result["own_limit"].as_str().unwrap();
+    assert!(limit.contains("could not keep to its schedule"), "{limit}");
+    server.stop();
+}
+
 #[test]
 fn binding_cycle_and_idle_are_answered() {
     let mut server = Server::start(LOOPBACK_PEERS);

@@ -31,7 +31,8 @@ pub(super) enum WorkloadArgs {
     /// Allocations made and ended one after the other: challenge, Allocate, CreatePermission,
     /// ChannelBind, Refresh.
     Cycle(CycleArgs),
-    /// Allocations that are held and send nothing: what one costs in memory.
+    /// Allocations that are held and send nothing. With --pid of a server that was just started: what
+    /// one costs in memory.
     Idle(IdleArgs),
 }
 
@@ -154,7 +155,7 @@ pub(super) struct RelayArgs {
     #[arg(long, value_enum, default_value = "both", value_name = "WAY")]
     pub(super) direction: Direction,
 
-    /// Bytes of application data in a packet, 12 to 65000.
+    /// Bytes of application data in a packet, 12 to 65000, over DTLS 16000.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(12..=65_000), value_name = "BYTES")]
     pub(super) size: u32,
 
@@ -199,7 +200,7 @@ pub(super) struct IdleArgs {
     pub(super) allocations: u32,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TransportArg {
     Udp,
     Tcp,

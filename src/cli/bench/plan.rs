@@ -19,6 +19,8 @@ const PROBE: Duration = Duration::from_secs(2);
 const SEARCH_START: f64 = 10_000.0;
 /// How long time-limited credentials are good.
 const TTL: Duration = Duration::from_secs(3600);
+/// A record holds 16 384 bytes (RFC 6347 §4.1), with the head of a Send indication.
+const MOST_OVER_DTLS: usize = 16_000;
 const DEFAULT_USER: &str = "bench";
 /// A Binding request's payload is its transaction id.
 const BINDING_SIZE: usize = 12;
@@ -27,6 +29,7 @@ const BINDING_SIZE: usize = 12;
 pub(super) fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let common = args.workload.common();
     let (workload, clients) = workload(&args.workload)?;
+    check_size(common.transport, workload.traffic())?;
     let search = matches!(
         workload.traffic(),
         Some(Traffic {
@@ -72,6 +75,16 @@ fn workload(args: &WorkloadArgs) -> Result<(Workload, usize), Failure> {
         WorkloadArgs::Cycle(args) => (Workload::Cycle, count(args.clients)),
         WorkloadArgs::Idle(args) => (Workload::Idle, count(args.allocations)),
     })
+}
+
+fn check_size(transport: TransportArg, traffic: Option<&Traffic>) -> Result<(), Failure> {
+    let size = traffic.map_or(0, |traffic| traffic.size);
+    if transport == TransportArg::Dtls && size > MOST_OVER_DTLS {
+        return Err(format!(
+            "--size {size}: what goes over DTLS fits one record; ask for {MOST_OVER_DTLS} or less"
+        ));
+    }
+    Ok(())
 }
 
 fn traffic(args: &RelayArgs) -> Traffic {
@@ -220,6 +233,7 @@ mod tests {
             "relay 192.0.2.1 --rate 5 --search",
             "relay 192.0.2.1 --loss 1",
             "relay 192.0.2.1 --size 11",
+            "relay 192.0.2.1 --size 16001 --transport dtls",
             "relay 192.0.2.1 --peer ::1",
             "relay 192.0.2.1 --user alice",
             "relay 192.0.2.1 --transport quic",

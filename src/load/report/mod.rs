@@ -7,7 +7,7 @@ mod plot;
 
 pub use html::{Section, html};
 
-use super::plan::{Pace, Plan, Workload};
+use super::plan::{Pace, Plan, Transport, Workload};
 use super::trial::{Handshakes, SetUp, Trial};
 
 /// What a run found.
@@ -89,6 +89,7 @@ impl Report {
             .as_ref()
             .is_some_and(|latency| latency.p99 > HALF_A_SECOND);
         let limited = match self.plan.workload {
+            _ if self.plan.target.transport != Transport::Udp => false,
             Workload::Binding(_) => trial.loss() > 0.1,
             Workload::Cycle => slow,
             _ => false,
@@ -106,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::load::plan::{Carrier, Target, Traffic, Transport};
+    use crate::load::plan::{Carrier, Target, Traffic};
     use crate::load::tally::{Stretch, Tally};
 
     /// A search that tried each of `rates` and lost the share that goes with it.

@@ -87,14 +87,6 @@ impl fmt::Debug for DtlsClient {
 }
 
 impl DtlsClient {
-    /// Does once what all sessions need and what takes a tenth of a second.
-    ///
-    /// # Errors
-    /// [`DtlsRefusal::Library`].
-    pub fn prepare() -> Result<(), DtlsRefusal> {
-        config().map(drop)
-    }
-
     /// A session whose ClientHello waits to be drained.
     ///
     /// # Errors
