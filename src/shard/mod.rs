@@ -30,9 +30,9 @@ mod publisher;
 mod relays;
 mod streams;
 mod tcp_relays;
-mod throttle;
 mod token;
 mod upstreams;
+mod watch;
 mod wire;
 
 use std::sync::Arc;
