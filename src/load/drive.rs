@@ -23,8 +23,8 @@ use crate::net::{BATCH, Events, Interest, ReceiveBatch};
 const BURSTS_PER_PASS: usize = 32;
 /// With less time until the next burst the thread looks around instead of sleeping.
 const TOO_SHORT_TO_SLEEP: u64 = 2_000_000;
-/// How long after the end what was due before it is still sent, as late as it is.
-const GRACE: u64 = 5_000_000;
+/// How long after the end a sender that was held up may still send what was due before it.
+const GRACE: u64 = 500_000_000;
 /// After the end, packets are waited for until none has come for so long.
 const QUIET: u64 = 500_000_000;
 /// But not longer than this.
@@ -164,7 +164,7 @@ impl<'d> Driver<'d> {
         if self.schedule.is_none() {
             return Ok(());
         }
-        while self.origin.nanos() < end + GRACE && self.send(end)? {}
+        while self.send(end)? && self.origin.nanos() < end + GRACE {}
         let rest = self.schedule.as_mut().map(|schedule| schedule.rest(end));
         for (due, bursts) in rest.into_iter().flatten() {
             let packets = bursts * self.traffic.burst;
