@@ -115,7 +115,7 @@ impl Shard {
             tcp_relays: TcpRelays::default(),
             held: setup.held,
             mail: setup.mail,
-            connections: Connections::new(setup.streams),
+            connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
             just_joined: None,
             dtls: setup
