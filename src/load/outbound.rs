@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use super::datagrams::send_train;
 use super::error::LoadError;
 use super::fleet::{End, Flow};
-use super::link::send_train;
 use super::shape::Shape;
 use super::stamp::{STAMP, Stamp};
 use crate::net::{BATCH, Outgoing, SendBatch};

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod conversation;
 mod datagrams;
 mod dtls;
 mod dtls_link;
