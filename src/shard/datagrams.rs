@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 
 use super::dispatch::Route;
 use super::event_loop::Shard;
-use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
+use super::relays::Run;
+use crate::net::{BATCH, IcmpError, Received, Span, next_icmp_error};
 use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 
 /// Batches that one pass receives from one listener.
 const BATCHES: usize = 4;
-/// Datagrams that one pass receives from one relay socket.
+/// After so many datagrams of one listener in one pass others have their turn.
+const MOST_OF_CLIENTS: usize = BATCHES * BATCH;
+/// After so many datagrams of one relay socket in one pass others have their turn.
 const DATAGRAMS: usize = 16;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
@@ -23,6 +26,7 @@ impl Shard {
     /// batch grows and shrinks with what comes.
     pub(super) fn receive_from_clients(&mut self, intake: usize) {
         let busy = self.note_wake(intake);
+        let mut datagrams = 0;
         for _ in 0..BATCHES {
             let wanted = self.intakes[intake].expected;
             self.make_room(wanted);
@@ -34,10 +38,11 @@ impl Shard {
                 // An error that a datagram left behind; reading it has cleared it.
                 Err(_) => continue,
             };
-            self.handle_batch(intake, count);
+            datagrams += self.handle_batch(intake, count);
             let next = if count < wanted { count } else { wanted * 2 };
             self.intakes[intake].expected = next.clamp(1, BATCH);
-            if count < wanted || wanted == 1 && !busy {
+            let is_enough = count < wanted || datagrams >= MOST_OF_CLIENTS;
+            if is_enough || wanted == 1 && !busy {
                 return;
             }
         }
@@ -49,41 +54,50 @@ impl Shard {
         self.pass.wrapping_sub(last) <= 1
     }
 
-    fn handle_batch(&mut self, intake: usize, count: usize) {
+    /// Handles `count` messages and returns how many datagrams they were.
+    fn handle_batch(&mut self, intake: usize, count: usize) -> usize {
         let address = self.intakes[intake].listener.address();
-        if self.intakes[intake].plain {
-            self.handle_each(address, count, Self::handle_client_datagram);
+        let datagrams = if self.intakes[intake].plain {
+            self.handle_each(address, count, Self::handle_client_datagram)
         } else {
-            self.handle_each(address, count, Self::handle_dtls_datagram);
-        }
+            self.handle_each(address, count, Self::handle_dtls_datagram)
+        };
         self.buffers.take(count);
+        datagrams
     }
 
     fn handle_each(
         &mut self,
         address: SocketAddr,
         count: usize,
-        handle: impl Fn(&mut Self, usize, &Received, SocketAddr),
-    ) {
+        handle: impl Fn(&mut Self, SocketAddr, SocketAddr, Span),
+    ) -> usize {
+        let mut datagrams = 0;
         for i in 0..count {
-            if let Some(received) = self.receiving.get(i) {
-                let ip = received.to.unwrap_or(address.ip());
-                let server = SocketAddr::new(ip, address.port());
-                handle(self, i, &received, server);
+            let Some(received) = self.receiving.get(i) else {
+                continue;
+            };
+            let ip = received.to.unwrap_or(address.ip());
+            let server = SocketAddr::new(ip, address.port());
+            for part in received.datagrams() {
+                let datagram = self.buffers.hold(i, part, received.length);
+                handle(self, received.from, server, datagram);
+                datagrams += 1;
             }
         }
+        datagrams
     }
 
-    fn handle_client_datagram(&mut self, slot: usize, received: &Received, server: SocketAddr) {
+    fn handle_client_datagram(&mut self, client: SocketAddr, server: SocketAddr, datagram: Span) {
         self.reserve();
         let from = FiveTuple {
             transport: Transport::Udp,
-            client: received.from,
+            client,
             server,
         };
-        let packet = self.buffers.packet(slot, received.length);
+        let packet = self.buffers.bytes(datagram);
         if self.dtls.is_some() && packet.first().is_some_and(|first| is_dtls(*first)) {
-            return self.receive_dtls(from, slot, received.length);
+            return self.receive_dtls(from, datagram);
         }
         let verdict = self.server.handle_client(self.now, from, packet);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
@@ -93,7 +107,9 @@ impl Shard {
     /// Serves a relay socket.
     pub(super) fn receive_from_peers(&mut self, key: AllocationKey, family: Family) {
         let mut busy = false;
-        for i in 0..DATAGRAMS {
+        let mut run = Run::default();
+        let mut datagrams = 0;
+        while datagrams < DATAGRAMS {
             self.make_room(1);
             let Some(relay) = self.relays.get(key, family) else {
                 return;
@@ -101,13 +117,16 @@ impl Shard {
             let Some(room) = self.buffers.free_packets().next() else {
                 return;
             };
-            match relay.socket.recv_from(room) {
-                Ok((length, peer)) => {
+            match relay.receive(&mut self.receiving, room) {
+                Ok(received) => {
                     busy = busy || relay.is_busy(self.pass);
-                    self.handle_peer_datagram(key, peer, length);
+                    if run.grows_with(&received) {
+                        relay.take_in_trains();
+                    }
+                    datagrams += self.handle_peer_datagrams(key, &received);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match i {
+                    match datagrams {
                         // Nothing to read: it was an error that woke us.
                         0 => self.read_errors(key, family),
                         1 => relay.had_only_one(),
@@ -115,7 +134,10 @@ impl Shard {
                     }
                     return;
                 }
-                Err(_) => self.read_errors(key, family),
+                Err(_) => {
+                    self.read_errors(key, family);
+                    datagrams += 1;
+                }
             }
             if !busy {
                 return;
@@ -154,15 +176,24 @@ impl Shard {
         }
     }
 
-    fn handle_peer_datagram(&mut self, key: AllocationKey, peer: SocketAddr, length: usize) {
-        self.reserve();
-        let payload = self.buffers.packet(0, length);
-        let verdict = self.server.handle_peer(self.now, key, peer, payload);
-        let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
-        if matches!(route, Route::ToClient(..)) {
+    /// Handles what came from a peer and returns how many datagrams it was.
+    fn handle_peer_datagrams(&mut self, key: AllocationKey, received: &Received) -> usize {
+        let mut datagrams = 0;
+        let mut keeps = false;
+        for part in received.datagrams() {
+            self.reserve();
+            let datagram = self.buffers.hold(0, part, received.length);
+            let payload = self.buffers.bytes(datagram);
+            let verdict = self.server.handle_peer(self.now, key, received.from, payload);
+            let route = Route::of(&verdict, |_| Some(datagram));
+            keeps |= matches!(route, Route::ToClient(..));
+            self.follow(route);
+            datagrams += 1;
+        }
+        if keeps {
             self.buffers.take(1);
         }
-        self.follow(route);
+        datagrams
     }
 
     /// Makes sure that one more message and one more copy find room.

@@ -74,6 +74,7 @@ impl Shard {
             via: Token::Relay(from, Family::of(peer.ip())),
             to: peer,
             source: None,
+            head: Span::default(),
             span,
             relayed: Some(Relayed {
                 direction: Direction::ToPeer,
@@ -101,23 +102,38 @@ impl Shard {
             direction: Direction::ToClient,
             bytes: payload.len(),
         };
-        let span = self
-            .buffers
-            .enclose(payload, prefix.as_bytes(), prefix.padding());
+        let Some((head, span)) = self.lay_out(&to, prefix, payload) else {
+            let stats = self.server.stats_mut();
+            return stats.relay_failed(relayed.direction, relayed.bytes, Reason::SendFailed);
+        };
         if to.transport == Transport::Dtls {
             return self.queue_sealed(to, span, relayed);
         }
-        if !self.queue_for_client(to, span, Some(relayed)) {
+        if !self.queue_for_client(to, (head, span), Some(relayed)) {
             let stats = self.server.stats_mut();
             stats.relay_failed(relayed.direction, relayed.bytes, Reason::ClientBacklog);
         }
     }
 
-    /// Queues a message; false when there is no way to the client.
+    /// Puts `prefix` before `payload`, and padding behind it: where it lies, or, between others of a train,
+    /// apart from it, or in a copy of it.
+    fn lay_out(&mut self, to: &FiveTuple, prefix: &Prefix, payload: Span) -> Option<(Span, Span)> {
+        let (head, padding) = (prefix.as_bytes(), prefix.padding());
+        if let Some(whole) = self.buffers.enclose(payload, head, padding) {
+            return Some((Span::default(), whole));
+        }
+        if to.transport == Transport::Udp && padding == 0 {
+            return self.buffers.copy(&[head]).map(|head| (head, payload));
+        }
+        let whole = self.buffers.gather(payload, head, padding)?;
+        Some((Span::default(), whole))
+    }
+
+    /// Queues a message, whose head may lie apart; false when there is no way to the client.
     pub(super) fn queue_for_client(
         &mut self,
         to: FiveTuple,
-        span: Span,
+        (head, span): (Span, Span),
         relayed: Option<Relayed>,
     ) -> bool {
         let Some((via, source)) = self.way_to(&to) else {
@@ -128,6 +144,7 @@ impl Shard {
             via,
             to: to.client,
             source,
+            head,
             span,
             relayed,
         });
@@ -197,7 +214,7 @@ impl Shard {
                 _ => Some(response),
             };
             if let Some(span) = bytes.and_then(|bytes| self.buffers.copy(&[bytes])) {
-                self.queue_for_client(to, span, None);
+                self.queue_for_client(to, (Span::default(), span), None);
             }
         }
     }

@@ -70,6 +70,7 @@ fn outgoing<'a>(message: &Message, buffers: &'a Buffers) -> Outgoing<'a> {
     Outgoing {
         to: message.to,
         source: message.source,
+        head: buffers.bytes(message.head),
         bytes: buffers.bytes(message.span),
     }
 }

@@ -9,7 +9,7 @@ use std::ptr;
 use libc::{cmsghdr, msghdr, sock_extended_err};
 
 use super::options::set;
-use super::pktinfo::Control;
+use super::control::Control;
 use super::{address, check_count};
 use crate::turn::Family;
 
