@@ -93,7 +93,9 @@ impl Refusals {
     ) {
         if self.none && !known() {
             self.never = true;
-            tracing::info!("this kernel has no UDP_SEGMENT: bursts of datagrams are sent one by one");
+            tracing::info!(
+                "this kernel has no UDP_SEGMENT: bursts of datagrams are sent one by one"
+            );
         } else if self.none {
             tracing::debug!(segment, %error, "a burst was sent as single datagrams; others may be");
         }
@@ -101,9 +103,11 @@ impl Refusals {
         // Longer ones do not fit either, where the length is the reason.
         let is_length = matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL));
         let segment = if is_length { segment } else { 0 };
-        self.places[index(to)] = Some(Place {
+        let place = &mut self.places[index(to)];
+        let known = place.filter(|known| known.to == to);
+        *place = Some(Place {
             to,
-            segment,
+            segment: known.map_or(segment, |known| known.segment.min(segment)),
             rest: REST,
         });
         self.row += 1;
@@ -144,6 +148,8 @@ mod tests {
         assert!(!allows(&mut refusals, "192.0.2.1", 1400));
         assert!(allows(&mut refusals, "192.0.2.1", 1299));
         assert!(allows(&mut refusals, "192.0.2.2", 1400));
+        refuse(&mut refusals, "192.0.2.1", 1450, libc::EMSGSIZE, true);
+        assert!(!allows(&mut refusals, "192.0.2.1", 1300));
     }
 
     #[test]

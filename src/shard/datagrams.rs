@@ -184,7 +184,9 @@ impl Shard {
             self.reserve();
             let datagram = self.buffers.hold(0, part, received.length);
             let payload = self.buffers.bytes(datagram);
-            let verdict = self.server.handle_peer(self.now, key, received.from, payload);
+            let verdict = self
+                .server
+                .handle_peer(self.now, key, received.from, payload);
             let route = Route::of(&verdict, |_| Some(datagram));
             keeps |= matches!(route, Route::ToClient(..));
             self.follow(route);

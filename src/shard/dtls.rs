@@ -128,9 +128,7 @@ impl Shard {
             None => Err(Unsent::NoSession),
         };
         let queued = match sealed.map(|datagram| self.buffers.copy(&[datagram])) {
-            Ok(Some(span))
-                if self.queue_for_client(to, (Span::default(), span), Some(relayed)) =>
-            {
+            Ok(Some(span)) if self.queue_for_client(to, (Span::default(), span), Some(relayed)) => {
                 return;
             }
             Ok(_) => Reason::SendFailed,

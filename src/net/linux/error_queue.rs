@@ -8,8 +8,8 @@ use std::ptr;
 
 use libc::{cmsghdr, msghdr, sock_extended_err};
 
-use super::options::set;
 use super::control::Control;
+use super::options::set;
 use super::{address, check_count};
 use crate::turn::Family;
 

@@ -76,7 +76,9 @@ impl Headers {
     /// How many pieces from the one at `first` on have `length` bytes together; at least one.
     pub(super) fn pieces(&self, first: usize, length: usize) -> usize {
         let mut bytes = 0;
-        let lengths = self.vectors[first..self.taken].iter().map(|piece| piece.iov_len);
+        let lengths = self.vectors[first..self.taken]
+            .iter()
+            .map(|piece| piece.iov_len);
         let before = lengths.take_while(|piece| {
             bytes += piece;
             bytes < length

@@ -108,30 +108,25 @@ impl ReceiveBatch {
         let count = c_uint::try_from(offered).unwrap_or_default();
         let headers = self.raw.headers.as_mut_ptr();
         // SAFETY: as above; there are `count` of them.
-        check_count(unsafe {
-            libc::recvmmsg(socket, headers, count, flags as _, ptr::null_mut())
-        })
+        check_count(unsafe { libc::recvmmsg(socket, headers, count, flags as _, ptr::null_mut()) })
     }
 
-    /// Message `i` of the last call; none when it came from no IP address, or when no whole datagram of
-    /// it found room.
+    /// Message `i` of the last call without what was cut off for want of room; none when no whole datagram
+    /// is left, or when it came from no IP address.
     pub fn get(&self, i: usize) -> Option<Received> {
         let header = self.raw.headers[..self.received].get(i)?;
         // SAFETY: the last call filled this header, and its control room is a box of `self`.
         let told = unsafe { control::read(&header.msg_hdr) };
         let mut length = usize::try_from(header.msg_len).unwrap_or_default();
-        let segment = told.segment.filter(|segment| (1..length).contains(segment));
-        if let Some(segment) = segment
-            && header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0
-        {
-            // What was cut off may belong to the last one.
-            length -= (length - 1) % segment + 1;
+        let segment = told.segment.filter(|segment| *segment > 0);
+        if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            length -= length % segment?;
+            (length > 0).then_some(())?;
         }
-        let from = address::decode(&self.raw.addresses[i])?;
-        (length > 0 || segment.is_none()).then_some(Received {
+        Some(Received {
             length,
             segment: segment.unwrap_or(length).min(length),
-            from,
+            from: address::decode(&self.raw.addresses[i])?,
             to: told.to.map(|ip| ip.to_canonical()),
         })
     }

@@ -205,7 +205,11 @@ impl SendBatch {
                 Err(error) if !retried && is_pending(&error) => retried = true,
                 Err(error) => {
                     // SAFETY: as above.
-                    unsafe { self.give_up(socket, next, &error, &mut |i, error| failed(base + done + i, error)) };
+                    unsafe {
+                        self.give_up(socket, next, &error, &mut |i, error| {
+                            failed(base + done + i, error)
+                        })
+                    };
                     done += self.trains[next].count;
                     next += 1;
                     retried = false;
@@ -261,7 +265,8 @@ impl SendBatch {
         let train = self.trains[i];
         if train.count > 1 && is_refusal(error) {
             let knows_trains = || options::get(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
-            self.refusals.note(train.to.ip(), train.segment, error, knows_trains);
+            self.refusals
+                .note(train.to.ip(), train.segment, error, knows_trains);
             // SAFETY: the caller vouches for the bytes.
             return unsafe { self.send_singly(socket, i, failed) };
         }
@@ -295,7 +300,13 @@ impl SendBatch {
                 // in boxes of `self`.
                 unsafe { send_one(socket.as_raw_fd(), &header) }
             };
-            let sent = send().or_else(|error| if is_pending(&error) { send() } else { Err(error) });
+            let sent = send().or_else(|error| {
+                if is_pending(&error) {
+                    send()
+                } else {
+                    Err(error)
+                }
+            });
             if let Err(error) = sent {
                 failed(place, error);
             }
@@ -338,9 +349,7 @@ fn is_pending(error: &io::Error) -> bool {
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(
-            libc::EMSGSIZE | libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP
-        )
+        Some(libc::EMSGSIZE | libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
     )
 }
 
@@ -356,3 +365,6 @@ impl std::fmt::Debug for SendBatch {
         f.write_str("SendBatch")
     }
 }
+
+#[cfg(test)]
+mod tests;
