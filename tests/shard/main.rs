@@ -17,4 +17,5 @@ mod tcp_placement;
 mod tcp_relays;
 mod tcp_scene;
 mod tls;
+mod trains;
 mod web;
