@@ -121,18 +121,16 @@ impl Shard {
                 Ok(received) => {
                     busy = busy || relay.is_busy(self.pass);
                     if run.grows_with(&received) {
-                        relay.take_in_trains();
+                        relay.note_burst();
                     }
                     datagrams += self.handle_peer_datagrams(key, &received);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match datagrams {
+                    if datagrams == 0 {
                         // Nothing to read: it was an error that woke us.
-                        0 => self.read_errors(key, family),
-                        1 => relay.had_only_one(),
-                        _ => {}
+                        return self.read_errors(key, family);
                     }
-                    return;
+                    return relay.note_emptied(datagrams);
                 }
                 Err(_) => {
                     self.read_errors(key, family);

@@ -8,11 +8,16 @@ use std::os::fd::AsFd;
 use crate::net::{ReceiveBatch, Received, take_in_trains, takes_in_trains};
 use crate::turn::{AllocationKey, Family};
 
-/// Wakes during which a socket that had one datagram only is not asked for a second one.
+/// Wakes during which a socket that had few datagrams is not asked for more than one.
 const REST: u8 = 7;
 
-/// Datagrams of a peer that are a burst.
-const BURST: usize = 3;
+/// So many datagrams of one length from one peer at one wake are a burst. Fewer in all were not worth asking
+/// for more than the first.
+const BURST: usize = 4;
+/// How much a burst speaks for trains, and how much makes them worth asking for. A wake without a burst speaks
+/// against them by one: a shard that is behind finds some datagrams of each flow, but rarely as many.
+const SIGN: u8 = 4;
+const ENOUGH: u8 = 12;
 
 /// One relay socket.
 #[derive(Debug)]
@@ -33,7 +38,7 @@ enum Intake {
     Trains,
 }
 
-/// Datagrams of one length from one peer, one behind the other.
+/// Datagrams of one length from one peer, one behind the other at one wake.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     of: Option<(SocketAddr, usize)>,
@@ -41,7 +46,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Counts what came; true when so many came as singles that trains of them are worth asking for.
+    /// Counts what came; true when it makes the run a burst.
     pub(super) fn grows_with(&mut self, received: &Received) -> bool {
         let of = Some((received.from, received.length));
         self.count = if self.of == of { self.count + 1 } else { 1 };
@@ -56,6 +61,7 @@ impl Run {
 struct Pace {
     last_pass: u32,
     rest: u8,
+    bursts: u8,
 }
 
 impl Relay {
@@ -83,13 +89,6 @@ impl Relay {
         batch.get(0).ok_or(io::ErrorKind::InvalidData.into())
     }
 
-    /// Has bursts come in one piece from now on, where the kernel can do that.
-    pub(super) fn take_in_trains(&mut self) {
-        if self.intake == Intake::Single && take_in_trains(&self.socket).is_ok() {
-            self.intake = Intake::Trains;
-        }
-    }
-
     /// Tells whether to go on after the first datagram of this wake.
     pub(super) fn is_busy(&mut self, pass: u32) -> bool {
         let woken_again = pass.wrapping_sub(self.pace.last_pass) == 1;
@@ -98,9 +97,21 @@ impl Relay {
         woken_again && self.pace.rest == 0
     }
 
-    /// There was no second datagram.
-    pub(super) fn had_only_one(&mut self) {
-        self.pace.rest = REST;
+    /// A burst came: several of them, and they are asked for in one piece from now on.
+    pub(super) fn note_burst(&mut self) {
+        self.pace.bursts = self.pace.bursts.saturating_add(SIGN);
+        let is_worth_it = self.intake == Intake::Single && self.pace.bursts >= ENOUGH;
+        if is_worth_it && take_in_trains(&self.socket).is_ok() {
+            self.intake = Intake::Trains;
+        }
+    }
+
+    /// No more than `datagrams` were there.
+    pub(super) fn note_emptied(&mut self, datagrams: usize) {
+        if datagrams < BURST {
+            self.pace.rest = REST;
+            self.pace.bursts = self.pace.bursts.saturating_sub(1);
+        }
     }
 }
 
@@ -165,6 +176,7 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::send_segments;
 
     fn socket() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
@@ -194,9 +206,59 @@ mod tests {
         let relay = relays.get(key, Family::V4).expect("open");
         assert!(!relay.is_busy(10));
         assert!(relay.is_busy(11));
-        relay.had_only_one();
+        relay.note_emptied(1);
         let asked = (12..=20).filter(|pass| relay.is_busy(*pass)).count();
         assert_eq!(asked, 3);
         assert!(!relay.is_busy(30));
+    }
+    /// A burst of `count` datagrams arrives, and is read in one wake.
+    fn burst(relay: &mut Relay, from: &UdpSocket, count: usize) -> Vec<usize> {
+        let (mut batch, mut room) = (ReceiveBatch::default(), vec![0; 65_536]);
+        let to = relay.socket.local_addr().unwrap();
+        send_segments(from, Some(to), &vec![7; 10 * count], 10).unwrap();
+        relay.socket.peek(&mut [0]).unwrap();
+        relay.socket.set_nonblocking(true).unwrap();
+        let mut run = Run::default();
+        let mut counts = Vec::new();
+        while let Ok(received) = relay.receive(&mut batch, &mut room) {
+            assert_eq!(received.from, from.local_addr().unwrap());
+            if run.grows_with(&received) {
+                relay.note_burst();
+            }
+            counts.push(received.datagrams().count());
+        }
+        relay.note_emptied(counts.len());
+        relay.socket.set_nonblocking(false).unwrap();
+        counts
+    }
+
+    #[test]
+    fn bursts_are_asked_for_in_one_piece_when_there_are_several() {
+        let key = AllocationKey::from_token(0);
+        let (mut relays, peer) = (Relays::default(), socket());
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        for _ in 0..9 {
+            assert_eq!(burst(relay, &peer, 4), [1; 4]);
+            for _ in 0..4 {
+                assert_eq!(burst(relay, &peer, 3), [1; 3]);
+            }
+        }
+        for _ in 0..3 {
+            assert_eq!(burst(relay, &peer, 6), [1; 6]);
+        }
+        assert_eq!(burst(relay, &peer, 6), [6]);
+        assert_eq!(burst(relay, &peer, 1), [1]);
+    }
+
+    #[test]
+    fn a_socket_that_takes_in_trains_does_so_whoever_has_it() {
+        let key = AllocationKey::from_token(0);
+        let (mut relays, peer) = (Relays::default(), socket());
+        let before = socket();
+        take_in_trains(&before).unwrap();
+        relays.insert(key, Family::V4, before);
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert_eq!(burst(relay, &peer, 5), [5]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_uint;
 use std::io;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,7 +17,7 @@ use super::{address, check_count, options};
 pub struct Received {
     /// The length of all in bytes.
     pub length: usize,
-    /// The length of each datagram but the last; that of all when there is one.
+    /// The length of each datagram but the last; that of all when there is one. Zero only with `length`.
     pub segment: usize,
     /// Who sent it; canonical.
     pub from: SocketAddr,
@@ -37,14 +38,15 @@ impl Received {
 
     /// Where each datagram lies, in the order in which they were sent.
     pub fn datagrams(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let Self {
-            length, segment, ..
-        } = *self;
+        let (length, segment) = (self.length, self.segment);
+        let mut next = Some(0);
         // A datagram without bytes is one too; the kernel puts none into a train.
-        let step = segment.max(1);
-        (0..length.max(1))
-            .step_by(step)
-            .map(move |start| start..length.min(start + step))
+        iter::from_fn(move || {
+            let start = next?;
+            let end = length.min(start + segment);
+            next = (end < length).then_some(end);
+            Some(start..end)
+        })
     }
 }
 
