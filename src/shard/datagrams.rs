@@ -34,7 +34,7 @@ impl Shard {
             let listener = &self.intakes[intake].listener;
             let count = match listener.receive(&mut self.receiving, packets) {
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) if is_empty(&error) => 0,
                 // An error that a datagram left behind; reading it has cleared it.
                 Err(_) => continue,
             };
@@ -108,7 +108,7 @@ impl Shard {
     pub(super) fn receive_from_peers(&mut self, key: AllocationKey, family: Family) {
         let mut busy = false;
         let mut run = Run::default();
-        let mut datagrams = 0;
+        let (mut messages, mut datagrams) = (0, 0);
         while datagrams < DATAGRAMS {
             self.make_room(1);
             let Some(relay) = self.relays.get(key, family) else {
@@ -123,15 +123,14 @@ impl Shard {
                     if run.grows_with(&received) {
                         relay.note_burst();
                     }
+                    messages += 1;
                     datagrams += self.handle_peer_datagrams(key, &received);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if datagrams == 0 {
-                        // Nothing to read: it was an error that woke us.
-                        return self.read_errors(key, family);
-                    }
-                    return relay.note_emptied(datagrams);
+                // Nothing to read: it was an error that woke us.
+                Err(error) if is_empty(&error) && datagrams == 0 => {
+                    return self.read_errors(key, family);
                 }
+                Err(error) if is_empty(&error) => return relay.note_emptied(messages),
                 Err(_) => {
                     self.read_errors(key, family);
                     datagrams += 1;
@@ -210,4 +209,8 @@ impl Shard {
             self.buffers.reset();
         }
     }
+}
+
+fn is_empty(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }

@@ -106,9 +106,9 @@ impl Relay {
         }
     }
 
-    /// No more than `datagrams` were there.
-    pub(super) fn note_emptied(&mut self, datagrams: usize) {
-        if datagrams < BURST {
+    /// No more than `messages` were there: datagrams, or trains of them.
+    pub(super) fn note_emptied(&mut self, messages: usize) {
+        if messages < BURST {
             self.pace.rest = REST;
             self.pace.bursts = self.pace.bursts.saturating_sub(1);
         }
