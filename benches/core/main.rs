@@ -1,7 +1,8 @@
 //! What one packet costs the core: nanoseconds and heap allocations, without a socket.
 //!
 //! `cargo bench --bench core` prints a table, `-- --json` one JSON object, `-- WORD` only the cases whose
-//! names hold the word. Without cargo's `--bench`, as under `cargo test`, every case runs for a moment
+//! names hold the word. `-- --instructions` counts instructions with callgrind and fails when they are
+//! more than the committed figures; `-- --instructions --bless` commits to the new counts. Without cargo's `--bench`, as under `cargo test`, every case runs for a moment
 //! to see that it works and allocates nothing where it must not.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
@@ -10,15 +11,37 @@ mod cases;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod counting;
+mod figures;
+mod instructions;
 mod measure;
+
+use std::process::ExitCode;
 
 use serde_json::json;
 
 use cases::Case;
 use measure::{Effort, Measured};
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has(instructions::COUNT) {
+        let is_named = |case: &Case| arguments.iter().any(|name| name == case.name);
+        let cases = cases::all();
+        cases
+            .iter()
+            .filter(|case| is_named(case))
+            .for_each(instructions::run_counted);
+        return ExitCode::SUCCESS;
+    }
+    if has("--instructions") {
+        return instructions::check(&cases::all(), has("--bless"));
+    }
+    measure(&arguments);
+    ExitCode::SUCCESS
+}
+
+fn measure(arguments: &[String]) {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let effort = if has("--bench") {
         Effort::Full
