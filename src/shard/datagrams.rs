@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use super::dispatch::Route;
 use super::event_loop::Shard;
-use super::relays::Run;
 use crate::net::{BATCH, IcmpError, Received, Span, next_icmp_error};
 use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
@@ -14,8 +13,10 @@ use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 const BATCHES: usize = 4;
 /// After so many datagrams of one listener in one pass others have their turn.
 const MOST_OF_CLIENTS: usize = BATCHES * BATCH;
-/// After so many datagrams of one relay socket in one pass others have their turn.
+/// Datagrams that one pass receives from one relay socket, one by one.
 const DATAGRAMS: usize = 16;
+/// So many datagrams at one wake are a burst.
+const BURST: usize = 4;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
 /// The longest message that the core answers with.
@@ -106,10 +107,19 @@ impl Shard {
 
     /// Serves a relay socket.
     pub(super) fn receive_from_peers(&mut self, key: AllocationKey, family: Family) {
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        if relay.takes_in_trains() {
+            self.receive_trains(key, family);
+        } else {
+            self.receive_singles(key, family);
+        }
+    }
+
+    fn receive_singles(&mut self, key: AllocationKey, family: Family) {
         let mut busy = false;
-        let mut run = Run::default();
-        let (mut messages, mut datagrams) = (0, 0);
-        while datagrams < DATAGRAMS {
+        for i in 0..DATAGRAMS {
             self.make_room(1);
             let Some(relay) = self.relays.get(key, family) else {
                 return;
@@ -117,29 +127,58 @@ impl Shard {
             let Some(room) = self.buffers.free_packets().next() else {
                 return;
             };
-            match relay.receive(&mut self.receiving, room) {
-                Ok(received) => {
+            match relay.socket.recv_from(room) {
+                Ok((length, peer)) => {
                     busy = busy || relay.is_busy(self.pass);
-                    if run.grows_with(&received) {
-                        relay.note_burst();
+                    if self.handle_peer_message(key, 0, &Received::single(length, peer)) {
+                        self.buffers.take(1);
                     }
-                    messages += 1;
-                    datagrams += self.handle_peer_datagrams(key, &received);
                 }
-                // Nothing to read: it was an error that woke us.
-                Err(error) if is_empty(&error) && datagrams == 0 => {
-                    return self.read_errors(key, family);
+                Err(error) if is_empty(&error) => {
+                    match i {
+                        // Nothing to read: it was an error that woke us.
+                        0 => self.read_errors(key, family),
+                        1 => relay.had_only_one(),
+                        BURST.. => relay.take_in_trains(),
+                        _ => {}
+                    }
+                    return;
                 }
-                Err(error) if is_empty(&error) => return relay.note_emptied(messages),
-                Err(_) => {
-                    self.read_errors(key, family);
-                    datagrams += 1;
-                }
+                Err(_) => self.read_errors(key, family),
             }
             if !busy {
                 return;
             }
         }
+        if let Some(relay) = self.relays.get(key, family) {
+            relay.take_in_trains();
+        }
+    }
+
+    /// One call for a wake: what it leaves wakes us again.
+    fn receive_trains(&mut self, key: AllocationKey, family: Family) {
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        let wanted = relay.expected(self.pass);
+        self.make_room(wanted);
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        let packets = self.buffers.free_packets();
+        let Ok(count) = relay.receive_trains(&mut self.receiving, packets, wanted) else {
+            // Reading an error that a datagram left behind has cleared it.
+            return self.read_errors(key, family);
+        };
+        let mut kept = 0;
+        for i in 0..count {
+            if let Some(received) = self.receiving.get(i)
+                && self.handle_peer_message(key, i, &received)
+            {
+                kept = i + 1;
+            }
+        }
+        self.buffers.take(kept);
     }
 
     /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.
@@ -173,13 +212,18 @@ impl Shard {
         }
     }
 
-    /// Handles what came from a peer and returns how many datagrams it was.
-    fn handle_peer_datagrams(&mut self, key: AllocationKey, received: &Received) -> usize {
-        let mut datagrams = 0;
+    /// Handles the message from a peer in the free slot `ahead` places behind the next one; whether something
+    /// of it is kept.
+    fn handle_peer_message(
+        &mut self,
+        key: AllocationKey,
+        ahead: usize,
+        received: &Received,
+    ) -> bool {
         let mut keeps = false;
         for part in received.datagrams() {
             self.reserve();
-            let datagram = self.buffers.hold(0, part, received.length);
+            let datagram = self.buffers.hold(ahead, part, received.length);
             let payload = self.buffers.bytes(datagram);
             let verdict = self
                 .server
@@ -187,12 +231,8 @@ impl Shard {
             let route = Route::of(&verdict, |_| Some(datagram));
             keeps |= matches!(route, Route::ToClient(..));
             self.follow(route);
-            datagrams += 1;
         }
-        if keeps {
-            self.buffers.take(1);
-        }
-        datagrams
+        keeps
     }
 
     /// Makes sure that one more message and one more copy find room.

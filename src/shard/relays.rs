@@ -1,23 +1,16 @@
 //! The relay sockets of the shard's allocations.
 
 use std::io;
-use std::iter;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
-use crate::net::{ReceiveBatch, Received, take_in_trains, takes_in_trains};
+use crate::net::{ReceiveBatch, take_in_trains, takes_in_trains};
 use crate::turn::{AllocationKey, Family};
 
-/// Wakes during which a socket that had few datagrams is not asked for more than one.
+/// Wakes during which a socket that had one datagram only is not asked for a second one.
 const REST: u8 = 7;
-
-/// So many datagrams of one length from one peer at one wake are a burst. Fewer in all were not worth asking
-/// for more than the first.
-const BURST: usize = 4;
-/// How much a burst speaks for trains, and how much makes them worth asking for. A wake without a burst speaks
-/// against them by one: a shard that is behind finds some datagrams of each flow, but rarely as many.
-const SIGN: u8 = 4;
-const ENOUGH: u8 = 12;
+/// Messages that one pass receives from one socket that takes in trains.
+const MOST: usize = 16;
 
 /// One relay socket.
 #[derive(Debug)]
@@ -28,31 +21,16 @@ pub(super) struct Relay {
     intake: Intake,
 }
 
-/// How a relay socket is read. The plain way costs less for a datagram alone; a socket that takes in trains
-/// must never again be read that way.
+/// How a relay socket is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
     /// Somebody else may have had the socket before: what it does is to be found out.
     Unknown,
-    Single,
-    Trains,
-}
-
-/// Datagrams of one length from one peer, one behind the other at one wake.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    of: Option<(SocketAddr, usize)>,
-    count: usize,
-}
-
-impl Run {
-    /// Counts what came; true when it makes the run a burst.
-    pub(super) fn grows_with(&mut self, received: &Received) -> bool {
-        let of = Some((received.from, received.length));
-        self.count = if self.of == of { self.count + 1 } else { 1 };
-        self.of = of;
-        self.count == BURST
-    }
+    /// The plain way, which costs less for a datagram alone.
+    Singles,
+    /// For bursts, with so many messages expected: a socket that takes in trains must never again be
+    /// read the plain way.
+    Trains(usize),
 }
 
 /// Whether a second datagram is worth a system call. A wake says that there is one; asking for more
@@ -61,57 +39,68 @@ impl Run {
 struct Pace {
     last_pass: u32,
     rest: u8,
-    bursts: u8,
 }
 
 impl Relay {
-    /// Receives a datagram, or a train of them, without waiting.
+    /// Whether it is read by [`receive_trains`](Self::receive_trains), and only so.
+    pub(super) fn takes_in_trains(&mut self) -> bool {
+        if self.intake == Intake::Unknown {
+            self.intake = if takes_in_trains(&self.socket) {
+                Intake::Trains(1)
+            } else {
+                Intake::Singles
+            };
+        }
+        matches!(self.intake, Intake::Trains(_))
+    }
+
+    /// Has bursts come in one piece from now on, where the kernel can do that.
+    pub(super) fn take_in_trains(&mut self) {
+        if self.intake == Intake::Singles && take_in_trains(&self.socket).is_ok() {
+            self.intake = Intake::Trains(1);
+        }
+    }
+
+    /// How many messages, datagrams or trains, are to be expected after what came at earlier wakes.
+    pub(super) fn expected(&mut self, pass: u32) -> usize {
+        match (self.was_served_before(pass), self.intake) {
+            (true, Intake::Trains(expected)) => expected,
+            _ => 1,
+        }
+    }
+
+    /// Receives `wanted` messages at most into `packets` without waiting, and returns how many came.
     ///
     /// # Errors
     /// `WouldBlock` when none waits; whatever error is pending on the socket.
-    pub(super) fn receive(
+    pub(super) fn receive_trains<'a>(
         &mut self,
         batch: &mut ReceiveBatch,
-        room: &mut [u8],
-    ) -> io::Result<Received> {
-        if self.intake == Intake::Unknown {
-            self.intake = if takes_in_trains(&self.socket) {
-                Intake::Trains
-            } else {
-                Intake::Single
-            };
-        }
-        if self.intake == Intake::Single {
-            let (length, from) = self.socket.recv_from(room)?;
-            return Ok(Received::single(length, from));
-        }
-        batch.receive(self.socket.as_fd(), iter::once(room), true)?;
-        batch.get(0).ok_or(io::ErrorKind::InvalidData.into())
+        packets: impl Iterator<Item = &'a mut [u8]>,
+        wanted: usize,
+    ) -> io::Result<usize> {
+        let count = batch.receive(self.socket.as_fd(), packets.take(wanted), true)?;
+        let next = if count < wanted { count } else { wanted * 2 };
+        self.intake = Intake::Trains(next.clamp(1, MOST));
+        Ok(count)
     }
 
     /// Tells whether to go on after the first datagram of this wake.
     pub(super) fn is_busy(&mut self, pass: u32) -> bool {
-        let woken_again = pass.wrapping_sub(self.pace.last_pass) == 1;
-        self.pace.last_pass = pass;
+        let woken_again = self.was_served_before(pass);
         self.pace.rest = self.pace.rest.saturating_sub(1);
         woken_again && self.pace.rest == 0
     }
 
-    /// A burst came: several of them, and they are asked for in one piece from now on.
-    pub(super) fn note_burst(&mut self) {
-        self.pace.bursts = self.pace.bursts.saturating_add(SIGN);
-        let is_worth_it = self.intake == Intake::Single && self.pace.bursts >= ENOUGH;
-        if is_worth_it && take_in_trains(&self.socket).is_ok() {
-            self.intake = Intake::Trains;
-        }
+    /// Tells whether the pass before this one served it too.
+    fn was_served_before(&mut self, pass: u32) -> bool {
+        let last = std::mem::replace(&mut self.pace.last_pass, pass);
+        pass.wrapping_sub(last) == 1
     }
 
-    /// No more than `messages` were there: datagrams, or trains of them.
-    pub(super) fn note_emptied(&mut self, messages: usize) {
-        if messages < BURST {
-            self.pace.rest = REST;
-            self.pace.bursts = self.pace.bursts.saturating_sub(1);
-        }
+    /// There was no second datagram.
+    pub(super) fn had_only_one(&mut self) {
+        self.pace.rest = REST;
     }
 }
 
@@ -206,59 +195,53 @@ mod tests {
         let relay = relays.get(key, Family::V4).expect("open");
         assert!(!relay.is_busy(10));
         assert!(relay.is_busy(11));
-        relay.note_emptied(1);
+        relay.had_only_one();
         let asked = (12..=20).filter(|pass| relay.is_busy(*pass)).count();
         assert_eq!(asked, 3);
         assert!(!relay.is_busy(30));
     }
-    /// A burst of `count` datagrams arrives, and is read in one wake.
-    fn burst(relay: &mut Relay, from: &UdpSocket, count: usize) -> Vec<usize> {
-        let (mut batch, mut room) = (ReceiveBatch::default(), vec![0; 65_536]);
-        let to = relay.socket.local_addr().unwrap();
-        send_segments(from, Some(to), &vec![7; 10 * count], 10).unwrap();
-        relay.socket.peek(&mut [0]).unwrap();
-        relay.socket.set_nonblocking(true).unwrap();
-        let mut run = Run::default();
-        let mut counts = Vec::new();
-        while let Ok(received) = relay.receive(&mut batch, &mut room) {
-            assert_eq!(received.from, from.local_addr().unwrap());
-            if run.grows_with(&received) {
-                relay.note_burst();
-            }
-            counts.push(received.datagrams().count());
-        }
-        relay.note_emptied(counts.len());
-        relay.socket.set_nonblocking(false).unwrap();
-        counts
+    #[test]
+    fn a_socket_that_takes_in_trains_does_so_whoever_has_it() {
+        let key = AllocationKey::from_token(0);
+        let mut relays = Relays::default();
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(!relay.takes_in_trains());
+        relay.take_in_trains();
+        assert!(relay.takes_in_trains());
+        let held = relays.take(key, Family::V4).expect("open");
+        relays.insert(key, Family::V4, held);
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(relay.takes_in_trains());
     }
 
     #[test]
-    fn bursts_are_asked_for_in_one_piece_when_there_are_several() {
+    fn as_many_messages_are_asked_for_as_are_to_be_expected() {
         let key = AllocationKey::from_token(0);
         let (mut relays, peer) = (Relays::default(), socket());
         relays.insert(key, Family::V4, socket());
         let relay = relays.get(key, Family::V4).expect("open");
-        for _ in 0..9 {
-            assert_eq!(burst(relay, &peer, 4), [1; 4]);
-            for _ in 0..4 {
-                assert_eq!(burst(relay, &peer, 3), [1; 3]);
-            }
+        assert!(!relay.takes_in_trains());
+        relay.take_in_trains();
+        let to = relay.socket.local_addr().unwrap();
+        let patience = std::time::Duration::from_millis(200);
+        relay.socket.set_read_timeout(Some(patience)).unwrap();
+        let mut memory = vec![0; 32 * 64];
+        let mut batch = ReceiveBatch::default();
+        let mut receive = |pass| {
+            // Loopback may take its time.
+            let _ = relay.socket.peek(&mut [0]);
+            let (wanted, packets) = (relay.expected(pass), memory.chunks_mut(64));
+            relay.receive_trains(&mut batch, packets, wanted).ok()
+        };
+        for length in 1..=20 {
+            peer.send_to(&[1; 20][..length], to).unwrap();
         }
-        for _ in 0..3 {
-            assert_eq!(burst(relay, &peer, 6), [1; 6]);
-        }
-        assert_eq!(burst(relay, &peer, 6), [6]);
-        assert_eq!(burst(relay, &peer, 1), [1]);
-    }
-
-    #[test]
-    fn a_socket_that_takes_in_trains_does_so_whoever_has_it() {
-        let key = AllocationKey::from_token(0);
-        let (mut relays, peer) = (Relays::default(), socket());
-        let before = socket();
-        take_in_trains(&before).unwrap();
-        relays.insert(key, Family::V4, before);
-        let relay = relays.get(key, Family::V4).expect("open");
-        assert_eq!(burst(relay, &peer, 5), [5]);
+        let counts = [10, 11, 12, 20, 21, 22].map(&mut receive);
+        assert_eq!(counts, [1, 2, 4, 1, 2, 4].map(Some));
+        assert_eq!([23, 24].map(&mut receive), [Some(6), None]);
+        let burst = &[1; 60];
+        send_segments(&peer, Some(to), burst, 20).unwrap();
+        assert_eq!([25, 26].map(&mut receive), [Some(1), None]);
     }
 }
