@@ -127,10 +127,10 @@ impl Shard {
             let Some(room) = self.buffers.free_packets().next() else {
                 return;
             };
-            match relay.socket.recv_from(room) {
-                Ok((length, peer)) => {
+            match relay.receive(&mut self.receiving, room) {
+                Ok(received) => {
                     busy = busy || relay.is_busy(self.pass);
-                    if self.handle_peer_message(key, 0, &Received::single(length, peer)) {
+                    if self.handle_peer_message(key, 0, &received) {
                         self.buffers.take(1);
                     }
                 }
@@ -185,7 +185,7 @@ impl Shard {
     fn read_errors(&mut self, key: AllocationKey, family: Family) {
         for _ in 0..ERRORS {
             let relay = self.relays.get(key, family);
-            let Some(Ok(next)) = relay.map(|relay| next_icmp_error(&relay.socket)) else {
+            let Some(Ok(next)) = relay.map(|relay| next_icmp_error(relay)) else {
                 return;
             };
             let Some(IcmpError {

@@ -8,7 +8,7 @@ use super::mailbox::Message as Mailed;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
-use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
+use crate::net::{Interest, RelayError, Span, open_relay};
 use crate::turn::{
     Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
 };
@@ -91,7 +91,7 @@ impl Shard {
             return stats.relay_failed(Direction::ToPeer, span.len(), Reason::SendFailed);
         };
         let bytes = self.buffers.bytes(span);
-        if let Err(error) = send_unfragmented(&relay.socket, peer, bytes) {
+        if let Err(error) = relay.send_unfragmented(peer, bytes) {
             let stats = self.server.stats_mut();
             stats.relay_failed(Direction::ToPeer, span.len(), reason(&error));
         }

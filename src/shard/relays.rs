@@ -1,10 +1,11 @@
 //! The relay sockets of the shard's allocations.
 
 use std::io;
-use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::iter;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::net::{ReceiveBatch, take_in_trains, takes_in_trains};
+use crate::net::{ReceiveBatch, Received, send_unfragmented, take_in_trains, takes_in_trains};
 use crate::turn::{AllocationKey, Family};
 
 /// Wakes during which a socket that had one datagram only is not asked for a second one.
@@ -16,7 +17,8 @@ const MOST: usize = 16;
 #[derive(Debug)]
 pub(super) struct Relay {
     key: AllocationKey,
-    pub(super) socket: UdpSocket,
+    /// Private: it must not be read but in the way that `intake` says.
+    socket: UdpSocket,
     pace: Pace,
     intake: Intake,
 }
@@ -42,7 +44,32 @@ struct Pace {
 }
 
 impl Relay {
-    /// Whether it is read by [`receive_trains`](Self::receive_trains), and only so.
+    /// Receives one datagram, or a train of them, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; whatever error is pending on the socket.
+    pub(super) fn receive(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        room: &mut [u8],
+    ) -> io::Result<Received> {
+        if self.takes_in_trains() {
+            batch.receive(self.socket.as_fd(), iter::once(room), true)?;
+            return batch.get(0).ok_or(io::ErrorKind::InvalidData.into());
+        }
+        let (length, from) = self.socket.recv_from(room)?;
+        Ok(Received::single(length, from))
+    }
+
+    /// Sends one datagram with the DF bit set; see [`send_unfragmented`].
+    ///
+    /// # Errors
+    /// It does not fit the MTU; whatever else the kernel says.
+    pub(super) fn send_unfragmented(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        send_unfragmented(&self.socket, to, bytes)
+    }
+
+    /// Whether bursts come in one piece, so that [`receive_trains`](Self::receive_trains) pays.
     pub(super) fn takes_in_trains(&mut self) -> bool {
         if self.intake == Intake::Unknown {
             self.intake = if takes_in_trains(&self.socket) {
@@ -101,6 +128,12 @@ impl Relay {
     /// There was no second datagram.
     pub(super) fn had_only_one(&mut self) {
         self.pace.rest = REST;
+    }
+}
+
+impl AsFd for Relay {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
