@@ -1,6 +1,6 @@
 //! Where the kernel does not cut trains into datagrams, so that nothing is sent twice for long.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::io;
 use std::net::IpAddr;
 
@@ -118,12 +118,9 @@ impl Refusals {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "less than PLACES")]
 fn index(to: IpAddr) -> usize {
-    let mut hasher = FixedState::default().build_hasher();
-    to.hash(&mut hasher);
-    #[expect(clippy::cast_possible_truncation, reason = "less than PLACES")]
-    let index = (hasher.finish() % PLACES as u64) as usize;
-    index
+    (FixedState::default().hash_one(to) % PLACES as u64) as usize
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ impl Shard {
     fn read_errors(&mut self, key: AllocationKey, family: Family) {
         for _ in 0..ERRORS {
             let relay = self.relays.get(key, family);
-            let Some(Ok(next)) = relay.map(|relay| next_icmp_error(relay)) else {
+            let Some(Ok(next)) = relay.map(next_icmp_error) else {
                 return;
             };
             let Some(IcmpError {
