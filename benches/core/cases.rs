@@ -45,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
             channel_data_to_peer as fn() -> Work,
         ),
         case("ChannelData, peer to client", true, channel_data_to_client),
+        case("ChannelData, client to client", true, channel_data_hop),
         case("Send indication, client to peer", true, send_to_peer),
         case("Data indication, peer to client", true, data_to_client),
         case("Binding request, success response", true, binding),
@@ -100,6 +101,34 @@ fn client(number: u16) -> FiveTuple {
 fn channel_data_to_peer() -> Work {
     let packet = channel_data(CHANNEL, &[0; PAYLOAD]);
     to_peer(world_with_legs(true), move |_| packet.clone())
+}
+
+/// Both clients have an allocation of this shard: the packet goes in and comes out.
+fn channel_data_hop() -> Work {
+    let mut world = World::new(unlimited());
+    let pairs: Vec<_> = (0..CLIENTS / 2)
+        .map(|number| {
+            let ends = [2 * number, 2 * number + 1].map(client);
+            let relays = ends.map(|from| world.allocate(from));
+            for (from, peer) in [(ends[0], relays[1]), (ends[1], relays[0])] {
+                assert_eq!(world.bind_channel(from, CHANNEL, peer).code(), None);
+            }
+            ends
+        })
+        .collect();
+    let packet = channel_data(CHANNEL, &[0; PAYLOAD]);
+    let mut senders = pairs.into_iter().flatten().cycle();
+    Box::new(move |times| {
+        for from in senders.by_ref().take(times_of(times)) {
+            world.now.instant = world.now.instant + TICK;
+            let verdict = world.server.handle_client(world.now, from, &packet);
+            let Verdict::ToRelay { hop, payload } = verdict else {
+                panic!("no hop but {verdict:?}");
+            };
+            let verdict = world.server.handle_relayed(world.now, &hop, payload);
+            assert!(matches!(black_box(verdict), Some(Verdict::ToClient { .. })));
+        }
+    })
 }
 
 fn send_to_peer() -> Work {

@@ -4,8 +4,8 @@ use prometheus::proto::MetricType;
 
 use crate::turn::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction,
-    Family as AddressFamily, HandshakeFailure, PassOutcome, PeerEnd, PeerOrigin, PeerRefusal,
-    Reason, RequestMethod, ResultCode, Source, Transport,
+    Family as AddressFamily, HandshakeFailure, HopWay, PassOutcome, PeerEnd, PeerOrigin,
+    PeerRefusal, Reason, RequestMethod, ResultCode, Source, Transport,
 };
 
 /// One metric family.
@@ -69,6 +69,11 @@ fn packets() -> Vec<Family> {
             Direction::label,
             Counter::RelayedBytes,
         ),
+        counter(
+            "turnstone_relay_hops_total",
+            "Packets from one allocation to another that did not leave the process, by the way that they took.",
+        )
+        .by("way", HopWay::ALL, HopWay::label, Counter::RelayHops),
         counter(
             "turnstone_answered_packets_total",
             "Packets answered at once.",

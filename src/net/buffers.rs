@@ -12,7 +12,7 @@ const SLOT: usize = HEAD + PACKET + TAIL;
 /// How many packets fit.
 pub const SLOTS: usize = 64;
 /// Bytes for messages that did not arrive in a slot of their own: answers, reassembled frames.
-const SCRATCH: usize = 256 * 1024;
+const SCRATCH: usize = 384 * 1024;
 
 /// A place in the [`Buffers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +141,32 @@ impl Buffers {
         }
         self.copied += length;
         Some(Span::new(start, at))
+    }
+
+    /// Copies `payload` and takes the copy in hand, with four bytes before it that a head may take.
+    pub fn keep(&mut self, payload: &[u8]) -> Option<Span> {
+        let span = self.copy(&[&[0; 4], payload])?;
+        self.margin = span;
+        Some(Span::new(span.start as usize + 4, span.end as usize))
+    }
+
+    /// Takes a copy of `length` bytes in hand, yet to be made, with room before it and behind; none when
+    /// [`copy_room`](Self::copy_room) is not 128 bytes more.
+    pub fn room(&mut self, length: usize) -> Option<(Span, &mut [u8])> {
+        let needed = HEAD + length + TAIL;
+        if needed > self.copy_room() {
+            return None;
+        }
+        let begin = SLOTS * SLOT + self.copied;
+        self.copied += needed;
+        self.margin = Span::new(begin, begin + needed);
+        let (start, end) = (begin + HEAD, begin + HEAD + length);
+        Some((Span::new(start, end), &mut self.memory[start..end]))
+    }
+
+    /// Takes the packet at `span` in hand, around which are others.
+    pub fn claim(&mut self, span: Span) {
+        self.margin = span;
     }
 
     /// Writes `prefix` before the part of the packet in hand at `span` and `padding` zero bytes behind it;

@@ -17,10 +17,13 @@ const MOST_OF_CLIENTS: usize = BATCHES * BATCH;
 const DATAGRAMS: usize = 16;
 /// So many datagrams at one wake are a burst.
 const BURST: usize = 4;
+/// Datagrams that wait in one socket while it is held, at most; there may be more of a flood.
+const WAITING: usize = 4096;
 /// ICMP errors that one pass takes from one relay socket.
 const ERRORS: usize = 16;
-/// The longest message that the core answers with.
-const LONGEST_RESPONSE: usize = 65_552;
+/// What may be copied for one packet: a payload that does not lie in a slot, or the longest answer, and what
+/// becomes of it on its way to a client of ours.
+const COPIES: usize = 2 * (65_536 + 128);
 
 impl Shard {
     /// Serves a UDP listener. A batch costs more than a plain receive when one datagram waits, so the
@@ -181,6 +184,41 @@ impl Shard {
         self.buffers.take(kept);
     }
 
+    /// Reads what waited in sockets that were held. Until then packets from other allocations go there too, and
+    /// not into the rings, where they would overtake it.
+    pub(super) fn catch_up(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        for (key, family) in &arrived {
+            let mut waiting = 0..WAITING;
+            while waiting.next().is_some() && self.receive_from_peer(*key, *family) {}
+        }
+        for (key, _) in arrived {
+            let event = Event::RelayRead { key };
+            self.server.handle_event(self.now, event);
+            self.drain();
+        }
+    }
+
+    /// Receives one message; false when there is none.
+    fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> bool {
+        self.make_room(1);
+        let relay = self.relays.get(key, family);
+        let room = self.buffers.free_packets().next();
+        let received = relay
+            .zip(room)
+            .map(|(relay, room)| relay.receive(&mut self.receiving, room));
+        let Some(Ok(received)) = received else {
+            return false;
+        };
+        if self.handle_peer_message(key, 0, &received) {
+            self.buffers.take(1);
+        }
+        true
+    }
+
     /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.
     fn read_errors(&mut self, key: AllocationKey, family: Family) {
         for _ in 0..ERRORS {
@@ -237,7 +275,7 @@ impl Shard {
 
     /// Makes sure that one more message and one more copy find room.
     pub(super) fn reserve(&mut self) {
-        if self.outbox.is_full() || self.buffers.copy_room() < LONGEST_RESPONSE {
+        if self.outbox.is_full() || self.buffers.copy_room() < COPIES {
             self.flush();
         }
     }

@@ -10,7 +10,8 @@ use super::relays::Relays;
 use super::token::Token;
 use crate::net::{Interest, RelayError, Span, open_relay};
 use crate::turn::{
-    Action, AllocationKey, Direction, Event, Family, FiveTuple, Prefix, Reason, Transport, Verdict,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Hop, Prefix, Reason, Transport,
+    Verdict,
 };
 
 /// A verdict whose payload is a place instead of a borrow.
@@ -18,6 +19,7 @@ use crate::turn::{
 pub(super) enum Route {
     ToPeer(AllocationKey, SocketAddr, Span),
     ToPeerUnfragmented(AllocationKey, SocketAddr, Span),
+    ToRelay(Hop, Span),
     ToClient(FiveTuple, Prefix, Span),
     /// Nothing to send, but it meant something: answered, parked, a keep-alive.
     Heard,
@@ -40,6 +42,9 @@ impl Route {
             } => place(payload).map_or(Self::Dropped, |span| {
                 Self::ToPeerUnfragmented(*from, *peer, span)
             }),
+            Verdict::ToRelay { hop, payload } => {
+                place(payload).map_or(Self::Dropped, |span| Self::ToRelay(*hop, span))
+            }
             Verdict::ToClient {
                 to,
                 prefix,
@@ -64,12 +69,13 @@ impl Shard {
             Route::ToPeerUnfragmented(from, peer, span) => {
                 self.send_unfragmented(from, peer, span);
             }
+            Route::ToRelay(hop, span) => self.follow_hop(&hop, span),
             Route::ToClient(to, prefix, span) => self.queue_to_client(to, &prefix, span),
             Route::Heard | Route::Dropped => {}
         }
     }
 
-    fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
+    pub(super) fn queue_to_peer(&mut self, from: AllocationKey, peer: SocketAddr, span: Span) {
         self.outbox.push(Message {
             via: Token::Relay(from, Family::of(peer.ip())),
             to: peer,
@@ -97,7 +103,7 @@ impl Shard {
         }
     }
 
-    fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
+    pub(super) fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
         let relayed = Relayed {
             direction: Direction::ToClient,
             bytes: payload.len(),
@@ -115,7 +121,7 @@ impl Shard {
         }
     }
 
-    /// Puts `prefix` before `payload`, and padding behind it: where it lies, or, between others of a train,
+    /// Puts `prefix` before `payload`, and padding behind it: where it lies, or, when others are around it,
     /// apart from it, or in a copy of it.
     fn lay_out(&mut self, to: &FiveTuple, prefix: &Prefix, payload: Span) -> Option<(Span, Span)> {
         let (head, padding) = (prefix.as_bytes(), prefix.padding());
@@ -273,14 +279,16 @@ impl Shard {
         };
         self.reserve();
         let verdict = self.server.handle_parked(self.now, client, &packet);
-        let route = Route::of(&verdict, |payload| self.buffers.copy(&[payload]));
+        let route = Route::of(&verdict, |payload| self.buffers.keep(payload));
         self.queue(route);
         self.queue_responses();
     }
 
     fn take_held(&mut self, key: AllocationKey, local: SocketAddr) -> Result<(), RelayError> {
         let socket = self.held.take(local).ok_or(RelayError::InUse)?;
-        self.watch_relay(key, local, socket)
+        self.watch_relay(key, local, socket)?;
+        self.arrived.push((key, Family::of(local.ip())));
+        Ok(())
     }
 
     fn watch_relay(

@@ -118,6 +118,7 @@ impl Shard {
         let bytes = self.buffers.bytes(message);
         let verdict = self.server.handle_client(self.now, from, bytes);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+        self.buffers.claim(message);
         self.follow_frame(route);
     }
 

@@ -13,6 +13,7 @@ use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
 use super::relays::Relays;
+use super::rings::Rings;
 use super::tcp_relays::TcpRelays;
 use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
@@ -20,7 +21,9 @@ use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now};
 use crate::transport::{DtlsSessions, TlsScratch};
-use crate::turn::{ConnectionEnd, Event, Network, PeerConnectionId, Server, Stats};
+use crate::turn::{
+    AllocationKey, ConnectionEnd, Event, Family, Network, PeerConnectionId, Server, Stats,
+};
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
@@ -61,6 +64,9 @@ pub(super) struct Shard {
     pub(super) tcp_relays: TcpRelays,
     pub(super) held: Arc<HeldSockets>,
     pub(super) mail: Arc<Mail>,
+    pub(super) rings: Rings,
+    /// Relay sockets that were held, and in which something may have waited.
+    pub(super) arrived: Vec<(AllocationKey, Family)>,
     pub(super) connections: Connections,
     /// The connections that are joined with peers'.
     pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
@@ -77,7 +83,7 @@ pub(super) struct Shard {
     pub(super) relay_warnings: Throttle,
     pub(super) upstream_warnings: Throttle,
     publisher: Publisher,
-    mailbox: Mailbox,
+    pub(super) mailbox: Mailbox,
     clock: Clock,
     stopping: bool,
 }
@@ -116,6 +122,8 @@ impl Shard {
             tcp_relays: TcpRelays::default(),
             held: setup.held,
             mail: setup.mail,
+            rings: Rings::default(),
+            arrived: Vec::new(),
             connections: Connections::new(setup.streams),
             joined: HashMap::new(),
             just_joined: None,
@@ -141,7 +149,9 @@ impl Shard {
     pub(super) fn run(mut self) -> io::Result<Stats> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopping {
-            self.poller.wait(&mut events, self.patience())?;
+            let patience = self.lie_down();
+            self.poller.wait(&mut events, patience)?;
+            self.mailbox.bell.get_up();
             self.now = self.clock.now();
             self.pass = self.pass.wrapping_add(1);
             self.run_pass(&events);
@@ -152,17 +162,20 @@ impl Shard {
 
     fn run_pass(&mut self, events: &Events) {
         let expired = self.expire();
+        let hopped = self.receive_hops();
         for i in 0..events.len() {
             if let Some(ready) = events.get(i) {
                 self.serve(ready);
             }
             if i % TURN == TURN - 1 {
                 (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
+                self.receive_hops();
             }
         }
+        self.catch_up();
         let closed = self.close_overdue() | self.serve_dtls();
         self.finish_pass();
-        if expired || closed || !events.is_empty() {
+        if expired || hopped || closed || !events.is_empty() {
             self.publisher.note_change();
         }
         self.publisher
@@ -182,7 +195,7 @@ impl Shard {
     }
 
     fn read_mailbox(&mut self) {
-        self.mailbox.waker.clear();
+        self.mailbox.bell.waker.clear();
         while let Some(message) = self.mailbox.next() {
             match message {
                 Message::SetPolicy(policy) => {
@@ -195,9 +208,12 @@ impl Shard {
                     }
                 }
                 Message::Letter(letter) => {
+                    // An allocation that goes to another shard hears first what has come for it here.
+                    self.receive_all_hops();
                     self.server.handle_event(self.now, Event::Letter(letter));
                     self.drain();
                 }
+                Message::Ring(reader) => self.rings.add(reader),
                 Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
                 Message::ClosePeer(id) => self.close_peer_here(id),
                 Message::SetStreams(limits) => {
@@ -246,10 +262,11 @@ impl Shard {
             self.flush();
         }
         self.buffers.reset();
+        self.ring_bells();
     }
 
     /// How long the poller may wait; for ever while nothing is due.
-    fn patience(&self) -> Option<Duration> {
+    pub(super) fn patience(&self) -> Option<Duration> {
         let dues = [
             self.server.poll_timeout(),
             self.connections.next_deadline(),

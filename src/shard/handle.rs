@@ -51,7 +51,7 @@ pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
     let mail = Arc::clone(&setup.mail);
     let poller = Epoll::new()?;
     poller.add(
-        &*setup.mailbox.waker,
+        &setup.mailbox.bell.waker,
         Token::Mailbox.to_bits(),
         Interest::Read,
     )?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::StreamLimits;
-use crate::net::Waker;
+use super::bell::Bell;
+use super::rings::Reader;
 use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Letter, PeerConnectionId, Policy};
 
@@ -17,6 +18,8 @@ pub(super) enum Message {
     /// From the core of another shard.
     Letter(Letter),
     SetStreams(StreamLimits),
+    /// By which packets come from another shard.
+    Ring(Reader),
     SetTls(TlsServer),
     /// An allocation that this shard has a data connection of has ended.
     ClosePeer(PeerConnectionId),
@@ -30,14 +33,14 @@ pub struct Mail(Vec<Way>);
 #[derive(Debug)]
 struct Way {
     sender: Sender<Message>,
-    waker: Arc<Waker>,
+    bell: Arc<Bell>,
 }
 
 /// The mailbox of one shard.
 #[derive(Debug)]
 pub struct Mailbox {
     receiver: Receiver<Message>,
-    pub(super) waker: Arc<Waker>,
+    pub(super) bell: Arc<Bell>,
 }
 
 impl Mail {
@@ -50,12 +53,12 @@ impl Mail {
         let mut boxes = Vec::with_capacity(shards);
         for _ in 0..shards {
             let (sender, receiver) = mpsc::channel();
-            let waker = Arc::new(Waker::new()?);
+            let bell = Arc::new(Bell::new()?);
             ways.push(Way {
                 sender,
-                waker: Arc::clone(&waker),
+                bell: Arc::clone(&bell),
             });
-            boxes.push(Mailbox { receiver, waker });
+            boxes.push(Mailbox { receiver, bell });
         }
         Ok((Arc::new(Self(ways)), boxes))
     }
@@ -65,7 +68,14 @@ impl Mail {
         if let Some(way) = self.0.get(shard) {
             // How a shard ended is told by `ShardHandle::join`.
             let _ = way.sender.send(message);
-            way.waker.wake();
+            way.bell.ring();
+        }
+    }
+
+    /// Wakes a shard if it may be asleep, for what was put into its rings.
+    pub(super) fn ring_if_resting(&self, shard: usize) {
+        if let Some(way) = self.0.get(shard) {
+            way.bell.ring_if_resting();
         }
     }
 }

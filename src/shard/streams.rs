@@ -145,12 +145,15 @@ impl Shard {
             done = length - input.len();
             let route = match frame {
                 Ok(Some(Frame::Whole(bytes))) => {
+                    let frame = self.buffers.locate(bytes).unwrap_or_default();
                     let verdict = self.server.handle_client(self.now, from, bytes);
-                    Route::of(&verdict, |payload| self.buffers.locate(payload))
+                    let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+                    self.buffers.claim(frame);
+                    route
                 }
                 Ok(Some(Frame::Held(bytes))) => {
                     let verdict = self.server.handle_client(self.now, from, bytes);
-                    Route::of(&verdict, |payload| self.buffers.copy(&[payload]))
+                    Route::of(&verdict, |payload| self.buffers.keep(payload))
                 }
                 Ok(None) => return found,
                 Err(Garbled) => {
@@ -160,7 +163,7 @@ impl Shard {
             };
             found.any = true;
             found.heard |= !matches!(route, Route::Dropped);
-            found.queued |= matches!(route, Route::ToPeer(..));
+            found.queued |= matches!(route, Route::ToPeer(..) | Route::ToRelay(..));
             self.follow_frame(route);
             if self.just_joined.take().is_some() {
                 found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());

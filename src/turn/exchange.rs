@@ -30,7 +30,7 @@ pub enum Action {
         local: SocketAddr,
     },
     /// Make the socket that is held at `local`, for any shard of the process, the relay socket of the
-    /// allocation; answer as to `OpenRelay`.
+    /// allocation; answer as to `OpenRelay`, and with [`Event::RelayRead`] when what waited in it is handled.
     OpenReserved {
         /// For which allocation.
         key: AllocationKey,
@@ -124,6 +124,12 @@ pub enum Event {
         key: AllocationKey,
         /// Of which family.
         family: Family,
+    },
+    /// Every datagram was handled that waited in the sockets that the allocation was given by
+    /// [`Action::OpenReserved`].
+    RelayRead {
+        /// Of which allocation.
+        key: AllocationKey,
     },
     /// The relay socket could not be opened.
     RelayFailed {

@@ -5,19 +5,12 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::allocation::Allocation;
-use super::allocation_key::AllocationKey;
 use super::five_tuple::{Family, FiveTuple};
 use super::mobile_id::MobileId;
 use super::owner::Owner;
+use super::place::Place;
 use super::ticket::Ticket;
 use crate::time::Instant;
-
-/// Where an allocation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) shard: u16,
-    pub(super) key: AllocationKey,
-}
 
 /// What all shards know of a mobile allocation.
 #[derive(Clone, Debug)]

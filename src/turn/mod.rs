@@ -18,6 +18,7 @@ mod deadlines;
 mod endings;
 mod exchange;
 mod five_tuple;
+mod hop;
 mod icmp;
 mod icmp_report;
 mod keys;
@@ -40,6 +41,7 @@ mod peer_connection_id;
 mod peer_filter;
 mod peer_refusal;
 mod permission;
+mod place;
 mod policy;
 mod policy_change;
 mod ports;
@@ -65,6 +67,7 @@ pub use allocation_key::AllocationKey;
 pub use bandwidth::Bandwidth;
 pub use exchange::{Action, Event};
 pub use five_tuple::{Family, FiveTuple, Transport};
+pub use hop::Hop;
 pub use icmp::Icmp;
 pub use keys::{Credentials, SharedSecret, StoredKey, expiry_of};
 pub use letter::Letter;
@@ -76,6 +79,7 @@ pub use outcome::{Prefix, Reason, Verdict};
 pub use peer_connection_id::PeerConnectionId;
 pub use peer_filter::{OwnHost, PeerFilter, Rule, RuleAction};
 pub use peer_refusal::PeerRefusal;
+pub use place::Place;
 pub use policy::{External, Lifetimes, Limits, Policy, RelayAddresses, RelaySource};
 pub use quota::source_prefix;
 pub use redirect::{Admission, Alternates};
@@ -83,5 +87,5 @@ pub use security::Security;
 pub use server::{Server, Setup, Shared};
 pub use stats::{
     AllocationEnd, AuthFailure, ConnectionEnd, Counter, Direction, Eviction, HandshakeFailure,
-    PassOutcome, PeerEnd, PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
+    HopWay, PassOutcome, PeerEnd, PeerOrigin, RequestMethod, ResultCode, SLOTS, Source, Stats,
 };

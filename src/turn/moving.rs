@@ -12,9 +12,10 @@ use super::exchange::Action;
 use super::five_tuple::{FiveTuple, Transport};
 use super::letter::Letter;
 use super::mobile_id::MobileId;
-use super::mobility::{Mobile, Place};
+use super::mobility::Mobile;
 use super::outcome::{Reason, Verdict};
 use super::owner::Owner;
+use super::place::Place;
 use super::relay::{Relay, Socket};
 use super::server::Server;
 use super::stats::{AllocationEnd, Counter, Stats};
@@ -181,6 +182,8 @@ impl Server {
             let local = relay.bind_address();
             self.actions.push_back(Action::HoldRelay { key, local });
         }
+        self.announce(&allocation, None);
+        self.note_moved_away(key);
         count_all(&mut self.stats, &allocation, Way::Out);
         self.detach_meter(&mut allocation.meter);
         self.prune_deadlines();
@@ -237,6 +240,28 @@ impl Server {
         allocation.state = State::Live;
         count_all(&mut self.stats, allocation, Way::In);
         Some((allocation.mobile?, allocation.client))
+    }
+
+    /// Packets may come the short way to an allocation of this shard: nothing that they could overtake waits
+    /// in its sockets.
+    pub(super) fn announce_here(&self, key: AllocationKey) {
+        let place = Place {
+            shard: self.shard,
+            key,
+        };
+        let allocation = self.allocations.get(key);
+        if let Some(allocation) = allocation.filter(|allocation| allocation.is_live()) {
+            self.announce(allocation, Some(place));
+        }
+    }
+
+    /// Lets all shards know where the relays of an allocation are; without a place, that packets for them
+    /// are to wait in their sockets.
+    fn announce(&self, allocation: &Allocation, place: Option<Place>) {
+        let live = self.shared.live_relays(allocation.is_tcp());
+        for relay in allocation.relays.iter() {
+            live.insert(relay.public, relay.local, place);
+        }
     }
 
     /// Has the packets handled that waited for the allocation of `client`.

@@ -43,10 +43,8 @@ impl Server {
         allocation.state = State::Live;
         let lifetime = allocation.origin.lifetime;
         let transport = allocation.client.transport;
-        let live = self.shared.live_relays(allocation.is_tcp());
         for relay in allocation.relays.iter() {
             let family = relay.family();
-            live.insert(relay.public, relay.local);
             self.stats
                 .increment(Counter::AllocationsCreated(transport, family));
             self.stats
@@ -59,6 +57,7 @@ impl Server {
                 "allocation begun"
             );
         }
+        self.announce_here(key);
         self.reserve_neighbour(now.instant, key);
         self.issue_ticket(key);
         self.set_expiry(key, None, now.instant + lifetime);

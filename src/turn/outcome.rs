@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::allocation_key::AllocationKey;
 use super::five_tuple::FiveTuple;
+use super::hop::Hop;
 
 /// The one thing that the server decided to do with a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub enum Verdict<'p> {
         /// Where the datagram goes.
         peer: SocketAddr,
         /// The application data, a part of the packet that came in.
+        payload: &'p [u8],
+    },
+    /// Give `payload` to [`Server::handle_relayed`](super::Server::handle_relayed) of the shard of `hop.to`,
+    /// behind everything that went there from this one before.
+    ToRelay {
+        /// From which allocation to which.
+        hop: Hop,
+        /// The application data, a part of the packet that came in; at least four bytes of it are before.
         payload: &'p [u8],
     },
     /// Send `prefix`, `payload` and `prefix.padding()` zero bytes to the client, as one message.
@@ -86,6 +95,8 @@ pub enum Reason {
     SocketFull,
     /// The operating system refused to send.
     SendFailed,
+    /// The shard of the allocation that it was for takes in too slowly.
+    ShardFull,
     /// The stream client reads too slowly, or is gone.
     ClientBacklog,
     /// The datagram does not fit the message that would carry it.
@@ -96,7 +107,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in label order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Unclassified,
         Self::Malformed,
         Self::BadFingerprint,
@@ -117,6 +128,7 @@ impl Reason {
         Self::RateLimited,
         Self::SocketFull,
         Self::SendFailed,
+        Self::ShardFull,
         Self::ClientBacklog,
         Self::TooLarge,
         Self::BadRecord,
@@ -145,6 +157,7 @@ impl Reason {
             Self::RateLimited => "rate_limited",
             Self::SocketFull => "socket_full",
             Self::SendFailed => "send_failed",
+            Self::ShardFull => "shard_full",
             Self::ClientBacklog => "client_backlog",
             Self::TooLarge => "too_large",
             Self::BadRecord => "bad_record",

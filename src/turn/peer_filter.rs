@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::live_relays::LiveRelays;
+use super::live_relays::{Destination, LiveRelays};
 use super::network::Network;
 use super::peer_refusal::PeerRefusal;
 
@@ -143,19 +143,30 @@ impl PeerFilter {
 
     /// Where a packet for `peer` is sent under a permission of `scope`: a live relay behind a 1:1 NAT
     /// is reached at its local address.
+    #[inline]
     pub(super) fn destination(
         &self,
         scope: Scope,
         peer: SocketAddr,
         live: &LiveRelays,
-    ) -> Result<SocketAddr, PeerRefusal> {
-        let Scope::OwnHost { allowed } = scope else {
-            return Ok(peer);
-        };
-        match live.local_of(peer) {
-            Some(local) => Ok(local),
+    ) -> Result<Destination, PeerRefusal> {
+        match scope {
+            Scope::Anywhere => Ok(Destination::Address(peer)),
+            Scope::OwnHost { allowed } => self.on_own_host(allowed, peer, live),
+        }
+    }
+
+    #[inline(never)]
+    fn on_own_host(
+        &self,
+        allowed: bool,
+        peer: SocketAddr,
+        live: &LiveRelays,
+    ) -> Result<Destination, PeerRefusal> {
+        match live.find(peer) {
+            Some(relay) => Ok(Destination::Relay(relay)),
             None if self.is_listener(peer) => Err(PeerRefusal::OwnListener),
-            None if allowed => Ok(peer),
+            None if allowed => Ok(Destination::Address(peer)),
             None => Err(PeerRefusal::OwnHost),
         }
     }
@@ -411,11 +422,13 @@ mod tests {
     fn own_listeners_are_never_reached_and_live_relays_always() {
         let live = LiveRelays::default();
         let relay: SocketAddr = "8.8.4.4:50000".parse().unwrap();
-        live.insert(relay, relay.ip());
+        live.insert(relay, relay.ip(), None);
         let closed = filter(&[], &[]);
         let scope = closed.permit(relay.ip(), &live).unwrap();
         let to = |filter: &PeerFilter, scope, port| {
-            filter.destination(scope, SocketAddr::new(relay.ip(), port), &live)
+            let peer = SocketAddr::new(relay.ip(), port);
+            let destination = filter.destination(scope, peer, &live);
+            destination.map(Destination::address)
         };
         assert_eq!(scope, Scope::OwnHost { allowed: false });
         assert_eq!(to(&closed, scope, 50000), Ok(relay));

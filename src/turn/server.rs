@@ -82,6 +82,8 @@ pub struct Server {
     pub(super) shared: Arc<Shared>,
     pub(super) allocations: Allocations,
     pub(super) awaited: AwaitedClients,
+    /// The allocations that moved to another shard lately, the last one last.
+    pub(super) moved_away: VecDeque<AllocationKey>,
     pub(super) deadlines: Deadlines,
     pub(super) ports: Ports,
     /// The reservations that this shard made, by the time at which they end.
@@ -123,6 +125,7 @@ impl Server {
             shards,
             allocations: Allocations::new(random.next_u64()),
             awaited: AwaitedClients::new(random.next_u64()),
+            moved_away: VecDeque::new(),
             deadlines: Deadlines::default(),
             ports: Ports::new(setup.policy.relay.ports.clone(), setup.shard, shards),
             reserved: VecDeque::new(),
@@ -199,7 +202,7 @@ impl Server {
         payload: &'p [u8],
     ) -> Verdict<'p> {
         self.count_received(Source::Peer, payload);
-        let verdict = self.relay_to_client(now, at, peer, payload);
+        let verdict = self.relay_to_client(now, at, self.public_face(peer), payload);
         self.settle(verdict)
     }
 
@@ -210,6 +213,7 @@ impl Server {
             Event::RelayFailed { key, family, retry } => {
                 self.relay_failed(now, key, family, retry);
             }
+            Event::RelayRead { key } => self.announce_here(key),
             Event::ClientGone { client } => self.client_gone(&client),
             Event::Icmp { key, peer, error } => self.icmp(now, key, peer, error),
             Event::PeerConnected { key, connection } => self.peer_connected(now, key, connection),
@@ -334,14 +338,14 @@ impl Server {
         }
     }
 
-    fn count_received(&mut self, source: Source, packet: &[u8]) {
+    pub(super) fn count_received(&mut self, source: Source, packet: &[u8]) {
         self.stats.increment(Counter::ReceivedPackets(source));
         self.stats
             .add(Counter::ReceivedBytes(source), packet.len() as u64);
     }
 
     /// Counts the one outcome of a packet; what was relayed is counted by direction already.
-    fn settle<'p>(&mut self, verdict: Result<Verdict<'p>, Reason>) -> Verdict<'p> {
+    pub(super) fn settle<'p>(&mut self, verdict: Result<Verdict<'p>, Reason>) -> Verdict<'p> {
         let verdict = verdict.unwrap_or_else(Verdict::Discard);
         match verdict {
             Verdict::Respond => self.stats.increment(Counter::Answered),
@@ -349,6 +353,7 @@ impl Server {
             Verdict::Discard(reason) => self.stats.increment(Counter::Dropped(reason)),
             Verdict::ToPeer { .. }
             | Verdict::ToPeerUnfragmented { .. }
+            | Verdict::ToRelay { .. }
             | Verdict::ToClient { .. } => {}
         }
         verdict

@@ -74,6 +74,15 @@ pub enum AuthFailure {
     OtherUser,
 }
 
+/// How far a packet from one allocation of this server to another goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopWay {
+    /// Both are of one shard.
+    Shard,
+    /// From one shard to another.
+    OtherShard,
+}
+
 /// How an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocationEnd {
@@ -98,6 +107,9 @@ pub enum Counter {
     RelayedPackets(Direction),
     /// Bytes of application data relayed.
     RelayedBytes(Direction),
+    /// Packets that went from one allocation to another without leaving the process; the receiving shard
+    /// counts them.
+    RelayHops(HopWay),
     /// Packets that were answered at once.
     Answered,
     /// Packets whose answer follows an event.
@@ -181,6 +193,7 @@ macro_rules! labels {
 
 labels! {
     Direction { ToPeer => "to_peer", ToClient => "to_client" }
+    HopWay { Shard => "shard", OtherShard => "other_shard" }
     Source {
         ClientUdp => "client_udp",
         ClientTcp => "client_tcp",
@@ -265,7 +278,8 @@ const RECEIVED_PACKETS: usize = 0;
 const RECEIVED_BYTES: usize = RECEIVED_PACKETS + SOURCES;
 const RELAYED_PACKETS: usize = RECEIVED_BYTES + SOURCES;
 const RELAYED_BYTES: usize = RELAYED_PACKETS + DIRECTIONS;
-const ANSWERED: usize = RELAYED_BYTES + DIRECTIONS;
+const RELAY_HOPS: usize = RELAYED_BYTES + DIRECTIONS;
+const ANSWERED: usize = RELAY_HOPS + HopWay::ALL.len();
 const PARKED: usize = ANSWERED + 1;
 const DROPPED: usize = PARKED + 1;
 const REQUESTS: usize = DROPPED + Reason::ALL.len();
@@ -308,6 +322,7 @@ impl Counter {
             Self::ReceivedBytes(source) => RECEIVED_BYTES + source as usize,
             Self::RelayedPackets(direction) => RELAYED_PACKETS + direction as usize,
             Self::RelayedBytes(direction) => RELAYED_BYTES + direction as usize,
+            Self::RelayHops(way) => RELAY_HOPS + way as usize,
             Self::Answered => ANSWERED,
             Self::Parked => PARKED,
             Self::Dropped(reason) => DROPPED + reason as usize,

@@ -7,7 +7,7 @@ use super::allocation::Allocation;
 use super::allocation_key::AllocationKey;
 use super::exchange::Action;
 use super::five_tuple::Family;
-use super::live_relays::LiveRelays;
+use super::live_relays::{Destination, LiveRelays};
 use super::peer_connection::{BIND_TIMEOUT, PeerConnection, PeerConnections, Stage};
 use super::peer_connection_id::PeerConnectionId;
 use super::reply::{Refusal, Reply, Signature, Success};
@@ -89,6 +89,7 @@ impl Server {
         let (peers, live) = (&self.policy.peers, &self.shared.live_tcp);
         let scope = peers.permit(peer.ip(), live);
         let destination = scope.and_then(|scope| peers.destination(scope, peer, live));
+        let destination = destination.map(Destination::address);
         destination.map_err(|why| self.refuse_peer(why))
     }
 

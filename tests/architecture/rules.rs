@@ -60,6 +60,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("precis_profiles", &["turn"]),
     ("prometheus", &["metrics"]),
     ("rand_chacha", &["turn"]),
+    ("rtrb", &["shard"]),
     ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
     ("seccompiler", &["net"]),

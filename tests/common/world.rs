@@ -8,8 +8,8 @@ use std::time::Duration;
 use turnstone::stun::{AttributeType, Class, MessageBuilder, Method, TransactionId};
 use turnstone::time::{Now, UnixTime};
 use turnstone::turn::{
-    Action, AllocationKey, Event, Family, FiveTuple, Icmp, Letter, Policy, Server, Setup, Shared,
-    Verdict,
+    Action, AllocationKey, Event, Family, FiveTuple, Hop, Icmp, Letter, Policy, Server, Setup,
+    Shared, Verdict,
 };
 
 use super::{
@@ -36,6 +36,8 @@ pub struct World {
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
+    /// Packets between two allocations take the short way, instead of the one by the relay sockets.
+    pub hops: bool,
     transactions: u64,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
@@ -56,6 +58,11 @@ pub enum Out {
     ToClient {
         to: FiveTuple,
         message: Vec<u8>,
+    },
+    /// Towards another allocation, of this shard or another.
+    ToRelay {
+        hop: Hop,
+        payload: Vec<u8>,
     },
     Nothing,
 }
@@ -107,6 +114,7 @@ impl World {
             refuses_held: false,
             peers: Peers::default(),
             later: Vec::new(),
+            hops: false,
             transactions: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
@@ -167,12 +175,24 @@ impl World {
     /// A packet from a client, and what comes out.
     pub fn send(&mut self, from: FiveTuple, packet: &[u8]) -> Out {
         let out = match self.server.handle_client(self.now, from, packet) {
-            verdict @ (Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }) => {
-                to_peer(&self.relays, verdict)
-            }
+            Verdict::ToRelay { hop, payload } if self.hops => Out::ToRelay {
+                hop,
+                payload: payload.to_vec(),
+            },
+            verdict @ (Verdict::ToPeer { .. }
+            | Verdict::ToPeerUnfragmented { .. }
+            | Verdict::ToRelay { .. }) => to_peer(&self.relays, verdict),
             other => to_client(other),
         };
         self.drain().unwrap_or(out)
+    }
+
+    /// The end of the short way; none when the packet goes back.
+    pub fn receives(&mut self, hop: &Hop, payload: &[u8]) -> Option<Out> {
+        let verdict = self.server.handle_relayed(self.now, hop, payload);
+        let out = to_client(verdict?);
+        assert_eq!(self.drain(), None, "nothing to do");
+        Some(out)
     }
 
     fn handle_parked(&mut self, client: FiveTuple) {
@@ -182,7 +202,7 @@ impl World {
         let verdict = self.server.handle_parked(self.now, client, &packet);
         if matches!(
             verdict,
-            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. }
+            Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } | Verdict::ToRelay { .. }
         ) {
             self.late.push(to_peer(&self.relays, verdict));
         }
@@ -227,6 +247,7 @@ impl World {
                         Ok(())
                     };
                     self.open(key, local, bind);
+                    self.server.handle_event(self.now, Event::RelayRead { key });
                 }
                 Action::DropReserved { local } => {
                     assert!(self.held().remove(&local), "{local} is not held");
@@ -370,18 +391,19 @@ impl World {
 }
 
 fn to_peer(relays: &BTreeMap<SocketAddr, AllocationKey>, verdict: Verdict<'_>) -> Out {
-    let (Verdict::ToPeer {
-        from,
-        peer,
-        payload,
-    }
-    | Verdict::ToPeerUnfragmented {
-        from,
-        peer,
-        payload,
-    }) = verdict
-    else {
-        panic!("a client's packet went to a client")
+    let (from, peer, payload) = match verdict {
+        Verdict::ToPeer {
+            from,
+            peer,
+            payload,
+        }
+        | Verdict::ToPeerUnfragmented {
+            from,
+            peer,
+            payload,
+        } => (from, peer, payload),
+        Verdict::ToRelay { hop, payload } => (hop.from.key, hop.peer, payload),
+        _ => panic!("a client's packet went to a client"),
     };
     let relay = relays
         .iter()
@@ -405,7 +427,7 @@ fn to_client(verdict: Verdict<'_>) -> Out {
             message.resize(message.len() + prefix.padding(), 0);
             Out::ToClient { to, message }
         }
-        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } => {
+        Verdict::ToPeer { .. } | Verdict::ToPeerUnfragmented { .. } | Verdict::ToRelay { .. } => {
             panic!("a peer's packet went to a peer")
         }
         Verdict::Respond | Verdict::Park | Verdict::Discard(_) => Out::Nothing,

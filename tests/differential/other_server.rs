@@ -117,7 +117,7 @@ impl TurnParty for Ours {
                 }
                 (outcome, response)
             }
-            Out::Nothing => (Outcome::Nothing, None),
+            Out::ToRelay { .. } | Out::Nothing => (Outcome::Nothing, None),
         }
     }
 
@@ -127,7 +127,7 @@ impl TurnParty for Ours {
         };
         match self.world.peer_sends(relay, peer, data) {
             Out::ToClient { message, .. } => read(message).0,
-            Out::ToPeer { .. } | Out::Nothing => Outcome::Nothing,
+            Out::ToPeer { .. } | Out::ToRelay { .. } | Out::Nothing => Outcome::Nothing,
         }
     }
 
@@ -139,7 +139,7 @@ impl TurnParty for Ours {
         match self.relay(client, peer) {
             Some(relay) => match self.world.meets_icmp(relay, peer, error) {
                 Out::ToClient { message, .. } => read(message).0,
-                Out::ToPeer { .. } | Out::Nothing => Outcome::Nothing,
+                Out::ToPeer { .. } | Out::ToRelay { .. } | Out::Nothing => Outcome::Nothing,
             },
             None => Outcome::Nothing,
         }

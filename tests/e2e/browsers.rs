@@ -87,6 +87,7 @@ fn on_one_host(transport: &str) {
         Browser::open(Command::new("chromium"), &page)
     });
     conversed(&signalling, [transport, transport]);
+    took_the_short_way(&server);
     drop(browsers);
     server.stop();
 }
@@ -118,8 +119,18 @@ fn on_separate_networks(transports: [&str; 2]) {
         (Browser::open(host.command("chromium"), &page), host)
     });
     conversed(&signalling, transports);
+    took_the_short_way(&server);
     drop((offering, answering));
     server.stop();
+}
+
+/// Most of what one browser sent to the other's relayed address never left the process.
+#[track_caller]
+fn took_the_short_way(server: &Server) {
+    let metrics = server.metrics();
+    let hopped = metrics.sum("turnstone_relay_hops_total");
+    let relayed = metrics.sum("turnstone_relayed_packets_total") / 2.0;
+    assert!(hopped > 0.9 * relayed, "{hopped} of {relayed}");
 }
 
 fn assert_unreachable(from: &Namespace, address: &str) {

@@ -20,6 +20,8 @@ mod dual_allocation;
 mod errors;
 mod even_port;
 mod fingerprint;
+mod hop;
+mod hop_differential;
 mod icmp;
 mod lifetime;
 mod long_term;

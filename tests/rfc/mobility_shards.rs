@@ -89,7 +89,7 @@ fn an_allocation_moves_from_every_shard_to_every_shard() {
                 match &outs[0] {
                     Out::ToPeer { from, .. } => assert!(by_data && *from == relayed),
                     Out::ToClient { to, .. } => assert!(!by_data && *to == new),
-                    Out::Nothing => unreachable!(),
+                    Out::ToRelay { .. } | Out::Nothing => unreachable!(),
                 }
                 assert_eq!(hearer(&mut group[to], relayed), Some(new));
                 assert_eq!(speaks(&mut group[from], client()), Out::Nothing);

@@ -42,6 +42,8 @@ pub struct Options {
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     pub bandwidth: Bandwidth,
+    /// Shard 1 waits for it whenever it publishes its counters.
+    pub gate: Option<Arc<Mutex<()>>>,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             mobility: false,
             on_start: || {},
             bandwidth: Bandwidth::default(),
+            gate: None,
             tls: None,
         }
     }
@@ -110,6 +113,7 @@ pub fn start(options: &Options) -> Shards {
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
+        let gate = options.gate.clone().filter(|_| index == 1);
         let setup = ShardSetup {
             index,
             sockets,
@@ -134,6 +138,9 @@ pub fn start(options: &Options) -> Shards {
                 cookie_key: [9; 32],
             }),
             publish: Box::new(move |stats| {
+                if let Some(gate) = &gate {
+                    drop(gate.lock().expect("no panic"));
+                }
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
                     published.thread =

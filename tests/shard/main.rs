@@ -7,6 +7,7 @@ mod dtls;
 mod dtls_link;
 mod handshakes;
 mod harness;
+mod hops;
 mod mobility;
 mod one_port;
 mod one_port_limits;

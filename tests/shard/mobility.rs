@@ -26,7 +26,7 @@ fn ticket_of(response: &[u8]) -> Vec<u8> {
 }
 
 /// Relayed transport address and ticket.
-fn depart(client: &mut Client) -> (SocketAddr, Vec<u8>) {
+pub(crate) fn depart(client: &mut Client) -> (SocketAddr, Vec<u8>) {
     let response = client.succeed(Method::ALLOCATE, |request| {
         request
             .attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
@@ -36,7 +36,7 @@ fn depart(client: &mut Client) -> (SocketAddr, Vec<u8>) {
     (relayed, ticket_of(&response))
 }
 
-fn come(client: &mut Client, ticket: &[u8]) -> Vec<u8> {
+pub(crate) fn come(client: &mut Client, ticket: &[u8]) -> Vec<u8> {
     let response = client.succeed(Method::REFRESH, |request| {
         request.attribute(AttributeType::MOBILITY_TICKET, ticket);
     });

@@ -297,3 +297,51 @@ fn where_the_kernel_refuses_trains_nothing_is_lost() {
         check(shards, 5 * LENGTHS.len());
     });
 }
+
+/// What follows the ChannelData header, or the value of DATA.
+fn payload_of(message: &[u8]) -> Vec<u8> {
+    if message[0] & 0x40 != 0 {
+        let length = usize::from(u16::from_be_bytes([message[2], message[3]]));
+        return message[4..4 + length].to_vec();
+    }
+    let message = Message::parse(message).expect("a message");
+    let data = message.attribute(AttributeType::DATA).expect("DATA");
+    data.value.to_vec()
+}
+
+#[test]
+fn bursts_travel_from_client_to_client() {
+    for shards in [1, 2] {
+        let shards = start(&Options {
+            shards,
+            ..Options::default()
+        });
+        let server = shards.v4();
+        let others: [fn(SocketAddr) -> Client; 2] = [Client::udp, Client::tcp];
+        for (other, by_channel) in others
+            .iter()
+            .flat_map(|other| [(other, true), (other, false)])
+        {
+            let (mut from, mut to) = (Client::udp(server), other(server));
+            let relayed = [from.allocate(), to.allocate()];
+            from.bind(0x4000, relayed[1]);
+            if by_channel {
+                to.bind(0x4001, relayed[0]);
+            } else {
+                to.permit(relayed[0]);
+            }
+            let payloads = payloads(3);
+            let messages: Vec<_> = payloads
+                .iter()
+                .map(|payload| channel_data(0x4000, payload, false))
+                .collect();
+            for _ in 0..5 {
+                from.send_burst(server, &messages);
+                for payload in &payloads {
+                    assert_eq!(&payload_of(&to.receive()), payload);
+                }
+            }
+        }
+        shards.stop();
+    }
+}

@@ -166,6 +166,10 @@ impl Deployment {
                 let outputs = self.shards.hear_peer(now, relay, peer, &payload);
                 self.leave(outputs);
             }
+            Arrival::AtShard { hop, payload } => {
+                let outputs = self.shards.hear_hop(now, &hop, &payload);
+                self.leave(outputs);
+            }
             Arrival::Bind { shard, key } => {
                 let outputs = self.shards.bind_ends(now, shard, key);
                 self.leave(outputs);
@@ -199,6 +203,10 @@ impl Deployment {
             match output {
                 Output::ToClient { to, message } => self.send_to_client(to, &message),
                 Output::ToPeer(to) => self.send_to_peer(to),
+                Output::ToRelay { hop, payload } => {
+                    let at = now + self.rng.millis(0..3);
+                    self.queue.push(at, Arrival::AtShard { hop, payload });
+                }
                 Output::Bind { after, shard, key } => {
                     self.queue.push(now + after, Arrival::Bind { shard, key });
                 }

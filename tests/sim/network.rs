@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use turnstone::time::Instant;
-use turnstone::turn::{AllocationKey, FiveTuple};
+use turnstone::turn::{AllocationKey, FiveTuple, Hop};
 
 use crate::rng::Rng;
 
@@ -54,6 +54,8 @@ pub(crate) enum Arrival {
         peer: SocketAddr,
         payload: Vec<u8>,
     },
+    /// A packet at the shard of another allocation.
+    AtShard { hop: Hop, payload: Vec<u8> },
     /// A datagram at a peer.
     AtPeer {
         peer: SocketAddr,

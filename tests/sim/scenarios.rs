@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use turnstone::turn::{AllocationEnd, Counter, Reason, RequestMethod, Transport};
+use turnstone::turn::{AllocationEnd, Counter, HopWay, Reason, RequestMethod, Transport};
 
 use crate::client::Client;
 use crate::coverage::{Coverage, answers};
@@ -54,6 +54,7 @@ fn a_chaos() -> Vec<Counter> {
     let ends = ends.filter(|end| **end != AllocationEnd::Lost);
     all.extend(ends.map(|end| Counter::AllocationsEnded(*end)));
     all.push(Counter::RelayFailures);
+    all.extend(HopWay::ALL.iter().map(|way| Counter::RelayHops(*way)));
     all
 }
 

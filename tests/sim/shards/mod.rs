@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use turnstone::time::{Instant, Now};
 use turnstone::turn::{
-    Action, AllocationKey, Direction, Event, Family, FiveTuple, Policy, Reason, Server, Setup,
+    Action, AllocationKey, Direction, Event, Family, FiveTuple, Hop, Policy, Reason, Server, Setup,
     Shared, Stats, Verdict,
 };
 
-use crate::oracle::{Census, Oracle, ToPeer};
+use crate::oracle::{Census, Oracle, ToClient, ToPeer};
 use crate::properties::Property;
 use crate::rng::Rng;
 
@@ -42,6 +42,11 @@ pub(crate) enum Output {
         message: Vec<u8>,
     },
     ToPeer(ToPeer),
+    /// It does not leave the process.
+    ToRelay {
+        hop: Hop,
+        payload: Vec<u8>,
+    },
     /// A bind ends in a while.
     Bind {
         after: Duration,
@@ -110,6 +115,7 @@ impl Shards {
         let is_open = |relay| self.sockets.contains_key(&relay);
         let expected = self.oracle.to_peer(now.instant, &from, message, is_open);
         let verdict = self.servers[shard].handle_client(now, from, message);
+        let mut short_way = None;
         let relayed = match verdict {
             Verdict::ToPeer {
                 from,
@@ -120,13 +126,27 @@ impl Shards {
                 peer,
                 payload: payload.to_vec(),
             }),
+            Verdict::ToRelay { hop, payload } => {
+                short_way = Some(hop).filter(|_| self.rng.chance(50));
+                Some(ToPeer {
+                    relay: self.socket(shard, hop.from.key),
+                    peer: hop.peer,
+                    payload: payload.to_vec(),
+                })
+            }
             Verdict::ToPeerUnfragmented { .. } => panic!("nobody asked for the DF bit"),
             Verdict::ToClient { .. } => panic!("a client's message went to a client"),
             Verdict::Respond | Verdict::Park | Verdict::Discard(_) => None,
         };
         audit::judge(&relayed, &expected, |to| &to.payload, message);
         let relayed = relayed.filter(|to| !self.send_fails(shard, Direction::ToPeer, &to.payload));
-        let relayed = relayed.map(Output::ToPeer);
+        let relayed = relayed.map(|to| match short_way {
+            Some(hop) => Output::ToRelay {
+                hop,
+                payload: to.payload,
+            },
+            None => Output::ToPeer(to),
+        });
         self.settle(now, shard, message, relayed)
     }
 
@@ -148,6 +168,31 @@ impl Shards {
             .oracle
             .to_client(now.instant, relay, peer, payload, is_open);
         let verdict = self.servers[shard].handle_peer(now, key, peer, payload);
+        self.deliver(now, shard, verdict, &expected)
+    }
+
+    /// A packet that took the short way.
+    pub(crate) fn hear_hop(&mut self, now: Now, hop: &Hop, payload: &[u8]) -> Vec<Output> {
+        let shard = usize::from(hop.to.shard);
+        let is_open = |relay| self.sockets.contains_key(&relay);
+        let is_its_own = self.sockets.get(&hop.peer) == Some(&(shard, hop.to.key));
+        let expected = self
+            .oracle
+            .to_client(now.instant, hop.peer, hop.source, payload, is_open)
+            .filter(|_| is_its_own);
+        let verdict = self.servers[shard].handle_relayed(now, hop, payload);
+        let verdict = verdict.expect("no allocation moves");
+        self.deliver(now, shard, verdict, &expected)
+    }
+
+    /// What became of application data at the allocation that it was for.
+    fn deliver(
+        &mut self,
+        now: Now,
+        shard: usize,
+        verdict: Verdict<'_>,
+        expected: &Option<ToClient>,
+    ) -> Vec<Output> {
         let message = match verdict {
             Verdict::ToClient {
                 to,
@@ -156,17 +201,18 @@ impl Shards {
             } => {
                 let mut message = [prefix.as_bytes(), payload].concat();
                 message.resize(message.len() + prefix.padding(), 0);
-                Some((to, message))
+                Some((to, message, payload))
             }
             Verdict::Discard(_) => None,
             other => panic!("a peer's datagram ended in {other:?}"),
         };
         let relayed = message
             .as_ref()
-            .map(|(to, message)| audit::read(*to, message));
-        audit::judge(&relayed, &expected, |to| &to.payload, payload);
-        let message = message.filter(|_| !self.send_fails(shard, Direction::ToClient, payload));
-        let message = message.map(|(to, message)| Output::ToClient { to, message });
+            .map(|(to, message, _)| audit::read(*to, message));
+        audit::judge(&relayed, expected, |to| &to.payload, &[]);
+        let message = message
+            .filter(|(_, _, payload)| !self.send_fails(shard, Direction::ToClient, payload))
+            .map(|(to, message, _)| Output::ToClient { to, message });
         self.settle(now, shard, &[], message)
     }
 
@@ -363,6 +409,9 @@ impl Shards {
             match output {
                 Output::ToClient { to, message } => (to, message).hash(&mut self.digest),
                 Output::ToPeer(to) => (to.relay, to.peer, &to.payload).hash(&mut self.digest),
+                Output::ToRelay { hop, payload } => {
+                    (hop.source, hop.peer, payload).hash(&mut self.digest);
+                }
                 Output::Bind { key, .. } => key.hash(&mut self.digest),
             }
         }

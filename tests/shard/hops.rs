@@ -1,0 +1,366 @@
+//! Packets between the allocations of two clients, in one shard and from shard to shard.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use turnstone::stun::{AttributeType, ChannelData, Message, Method};
+use turnstone::transport::DtlsIdentity;
+use turnstone::turn::{Counter, Direction, HopWay, Reason};
+
+use crate::certificates;
+use crate::client::{Client, Link, xor_address};
+use crate::dtls_link::{Version, certificate};
+use crate::harness::{Options, Shards, start};
+use crate::mobility::{come, depart};
+
+const CHANNEL: u16 = 0x4000;
+
+fn shards(count: usize) -> Shards {
+    start(&Options {
+        shards: count,
+        ..Options::default()
+    })
+}
+
+/// Gives both an allocation, and a channel to the other's.
+fn join(a: &mut Client, b: &mut Client) {
+    let relays = [a.allocate(), b.allocate()];
+    a.bind(CHANNEL, relays[1]);
+    b.bind(CHANNEL, relays[0]);
+}
+
+fn pair(shards: &Shards) -> (Client, Client) {
+    let (mut a, mut b) = (Client::udp(shards.v4()), Client::udp(shards.v4()));
+    join(&mut a, &mut b);
+    (a, b)
+}
+
+fn hops(shards: &Shards) -> u64 {
+    let ways = HopWay::ALL
+        .iter()
+        .map(|way| shards.get(Counter::RelayHops(*way)));
+    ways.sum()
+}
+
+/// Waits until `count` packets have taken the short way.
+fn wait_for_hops(shards: &Shards, count: u64) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while hops(shards) != count {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} hops, not {count}",
+            hops(shards)
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Everybody sends a burst, then everybody receives one: `total` packets in order, by the short way alone.
+fn stream(count: usize, total: u32) -> [u64; 2] {
+    const BURST: u32 = 20;
+    let shards = shards(count);
+    let mut pairs: Vec<_> = (0..8).map(|_| pair(&shards)).collect();
+    let rounds = total / BURST / 16;
+    for round in 0..rounds {
+        for (a, b) in &mut pairs {
+            for i in 0..BURST {
+                let number = (round * BURST + i).to_be_bytes();
+                a.send_data(CHANNEL, &number);
+                b.send_data(CHANNEL, &number);
+            }
+        }
+        for (a, b) in &mut pairs {
+            for i in 0..BURST {
+                let number = (round * BURST + i).to_be_bytes();
+                assert_eq!(a.receive_data(CHANNEL), number);
+                assert_eq!(b.receive_data(CHANNEL), number);
+            }
+        }
+    }
+    let sent = u64::from(rounds * BURST * 16);
+    wait_for_hops(&shards, sent);
+    let ways = [HopWay::Shard, HopWay::OtherShard].map(|way| shards.get(Counter::RelayHops(way)));
+    let relayed: u64 = shards
+        .stop()
+        .iter()
+        .map(|stats| stats.get(Counter::RelayedPackets(Direction::ToClient)))
+        .sum();
+    assert_eq!(relayed, sent);
+    ways
+}
+
+#[test]
+fn order_is_kept_in_one_shard() {
+    assert_eq!(stream(1, 20_000)[1], 0);
+}
+
+#[test]
+fn order_is_kept_over_a_hundred_thousand_packets_between_shards() {
+    let [same, other] = stream(3, 100_000);
+    assert!(same + other >= 99_000 && other > 0, "{same} {other}");
+}
+
+/// The kinds of clients there are.
+fn everybody(shards: &Shards, tls: &Arc<rustls::ClientConfig>) -> Vec<Client> {
+    vec![
+        Client::udp(shards.v4()),
+        Client::tcp(shards.v4()),
+        Client::dtls(shards.v4(), Version::Dtls12),
+        Client::tls(shards.tls_addresses[0], tls),
+    ]
+}
+
+fn data_of(message: &[u8], peer: SocketAddr) -> Vec<u8> {
+    assert_eq!(xor_address(message, AttributeType::XOR_PEER_ADDRESS), peer);
+    let message = Message::parse(message).expect("a message");
+    assert_eq!(message.method(), Method::DATA);
+    message
+        .attribute(AttributeType::DATA)
+        .expect("data")
+        .value
+        .to_vec()
+}
+
+fn send_indication(to: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    turnstone::stun::MessageBuilder::new(
+        &mut bytes,
+        turnstone::stun::Class::Indication,
+        Method::SEND,
+        turnstone::stun::TransactionId([5; 12]),
+    )
+    .attribute(AttributeType::DATA, data)
+    .xor_address(AttributeType::XOR_PEER_ADDRESS, to);
+    bytes
+}
+
+/// From every kind of client to every kind, by channel and by indication on either side, in bursts of every
+/// length of padding.
+fn exchange(a: &mut Client, b: &mut Client, [near, far]: [SocketAddr; 2]) -> u64 {
+    let lengths = [0, 1, 2, 3, 4, 160, 1199, 1200];
+    let payload = |i: usize| vec![u8::try_from(i).expect("a small number") + 1; lengths[i]];
+    for by_channel in [true, false] {
+        for i in 0..lengths.len() {
+            match by_channel {
+                true => a.send_data(CHANNEL, &payload(i)),
+                // The data comes first, and so there is no room before it for an indication's head.
+                false => a.send(&send_indication(far, &payload(i))),
+            }
+        }
+        for i in 0..lengths.len() {
+            assert_eq!(data_of(&b.receive(), near), payload(i));
+        }
+        for i in 0..lengths.len() {
+            b.send(&send_indication(near, &payload(i)));
+        }
+        for i in 0..lengths.len() {
+            let message = a.receive();
+            let data = ChannelData::parse(&message).expect("ChannelData");
+            assert_eq!(data.payload, payload(i));
+        }
+    }
+    4 * lengths.len() as u64
+}
+
+#[test]
+fn every_kind_of_client_reaches_every_kind() {
+    for count in [1, 3] {
+        let (server, config) = certificates::pair();
+        let (certificate, key) = certificate();
+        let identity = DtlsIdentity::new([&certificate[..]], &key).expect("a good key");
+        let shards = start(&Options {
+            shards: count,
+            tls: Some(server),
+            dtls: Some(Some(Arc::new(identity))),
+            ..Options::default()
+        });
+        let mut sent = 0;
+        for first in 0..4 {
+            for second in 0..4 {
+                let mut a = everybody(&shards, &config).swap_remove(first);
+                let mut b = everybody(&shards, &config).swap_remove(second);
+                let relays = [a.allocate(), b.allocate()];
+                a.bind(CHANNEL, relays[1]);
+                b.permit(relays[0]);
+                sent += exchange(&mut a, &mut b, relays);
+            }
+        }
+        wait_for_hops(&shards, sent);
+        shards.stop();
+    }
+}
+
+/// A pair of which the second client is served by shard 1 and the first by another.
+fn pair_towards_shard_one(shards: &Shards) -> (Client, Client) {
+    let other = Counter::RelayHops(HopWay::OtherShard);
+    loop {
+        let (mut a, mut b) = pair(shards);
+        let before = shards.published(1).stats.get(other);
+        let sum = hops(shards);
+        a.send_data(CHANNEL, b"where");
+        assert_eq!(b.receive_data(CHANNEL), b"where");
+        wait_for_hops(shards, sum + 1);
+        if shards.published(1).stats.get(other) > before {
+            return (a, b);
+        }
+    }
+}
+
+/// A shard that does not keep up loses packets, and each is counted.
+#[test]
+fn a_full_ring_is_a_counted_drop() {
+    let gate = Arc::new(Mutex::new(()));
+    let shards = start(&Options {
+        shards: 2,
+        gate: Some(Arc::clone(&gate)),
+        ..Options::default()
+    });
+    let (mut a, mut b) = pair_towards_shard_one(&shards);
+    let full = Counter::Dropped(Reason::ShardFull);
+    let before = hops(&shards);
+    let held = gate.lock().expect("no panic");
+    b.send_data(CHANNEL, b"shard 1 has something to publish");
+    a.receive_data(CHANNEL);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut sent = 0;
+    while shards.get(full) == 0 {
+        for _ in 0..50 {
+            a.send_data(CHANNEL, &[7; 1000]);
+            sent += 1;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(sent < 20_000, "the ring is never full");
+    }
+    drop(held);
+    // What was not dropped arrives, and the way is free again.
+    b.send_data(CHANNEL, b"still here");
+    a.receive_data(CHANNEL);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while hops(&shards) - before + shards.get(full) != sent + 2 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "a packet was lost uncounted"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if let Link::Udp(socket) = &b.link {
+        socket.set_nonblocking(true).expect("an option");
+        while socket.recv(&mut [0; 2048]).is_ok() {}
+        socket.set_nonblocking(false).expect("an option");
+    }
+    a.send_data(CHANNEL, b"again");
+    assert_eq!(b.receive_data(CHANNEL), b"again");
+    shards.stop();
+}
+
+/// Says that it is over, also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Numbers each packet, at a pace that no buffer is too small for, until told to stop; how many.
+fn keep_talking(mut from: Client, is_over: &AtomicBool) -> u32 {
+    let mut number = 0_u32;
+    while !is_over.load(Ordering::Relaxed) {
+        from.send_data(CHANNEL, &number.to_be_bytes());
+        number += 1;
+        std::thread::sleep(Duration::from_micros(700));
+    }
+    from.send_data(CHANNEL, &number.to_be_bytes());
+    number + 1
+}
+
+/// What has come to a client that goes away, in order.
+fn leave(client: &mut Client, wait: Duration) -> Vec<u32> {
+    let Link::Udp(socket) = &client.link else {
+        panic!("not UDP");
+    };
+    socket.set_read_timeout(Some(wait)).expect("a timeout");
+    let mut heard = Vec::new();
+    let mut buffer = [0; 64];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        let data = ChannelData::parse(&buffer[..length]).expect("ChannelData");
+        heard.push(u32::from_be_bytes(
+            data.payload.try_into().expect("a number"),
+        ));
+    }
+    heard
+}
+
+/// RFC 8016: the receiver moves from shard to shard while somebody talks to it; nothing is lost or doubled.
+#[test]
+fn nothing_is_lost_when_the_receiver_moves_under_a_stream() {
+    let shards = start(&Options {
+        shards: 3,
+        mobility: true,
+        ..Options::default()
+    });
+    let mut talker = Client::udp(shards.v4());
+    let near = talker.allocate();
+    let mut client = Client::udp(shards.v4());
+    let (far, mut ticket) = depart(&mut client);
+    client.bind(CHANNEL, near);
+    talker.bind(CHANNEL, far);
+    let is_over = AtomicBool::new(false);
+    let mut heard = Vec::new();
+    let sent = std::thread::scope(|scope| {
+        let talking = scope.spawn(|| keep_talking(talker, &is_over));
+        let over = Over(&is_over);
+        for moves in 1..=20 {
+            let mut next = Client::udp(shards.v4());
+            ticket = come(&mut next, &ticket);
+            next.send_data(CHANNEL, b"here");
+            shards.wait_for(Counter::AllocationsMoved, moves);
+            let old = leave(&mut client, Duration::from_millis(20));
+            assert!(old.is_sorted(), "{old:?}");
+            heard.extend(old);
+            client = next;
+        }
+        drop(over);
+        talking.join().expect("no panic")
+    });
+    heard.extend(leave(&mut client, Duration::from_millis(500)));
+    heard.sort_unstable();
+    assert!(
+        heard.iter().copied().eq(0..sent),
+        "{} of {sent}",
+        heard.len()
+    );
+    let other = shards.get(Counter::RelayHops(HopWay::OtherShard));
+    assert!(other > 0);
+    shards.stop();
+}
+
+/// An allocation that ends while packets are on their way: all are counted, and nothing stops.
+#[test]
+fn an_allocation_may_end_under_a_stream() {
+    let shards = shards(3);
+    for _ in 0..6 {
+        let (talker, mut client) = pair(&shards);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| keep_talking(talker, &is_over));
+            let _over = Over(&is_over);
+            assert_eq!(client.receive_data(CHANNEL), 0_u32.to_be_bytes());
+            let refresh = client.build(Method::REFRESH, |request| {
+                request.u32(AttributeType::LIFETIME, 0);
+            });
+            client.send(&refresh);
+            // The answer comes behind what was relayed before it, and nothing behind it.
+            while Message::parse(&client.receive()).is_err() {}
+            assert!(leave(&mut client, Duration::from_millis(50)).is_empty());
+        });
+    }
+    let stats = shards.stop();
+    let sum = |counter| stats.iter().map(|stats| stats.get(counter)).sum::<u64>();
+    let hopped = HopWay::ALL.iter().map(|way| sum(Counter::RelayHops(*way)));
+    // A rule allows loopback: whoever is there next may have the rest.
+    let sent = sum(Counter::RelayedPackets(Direction::ToPeer));
+    assert!(hopped.sum::<u64>() < sent);
+}
