@@ -312,6 +312,8 @@ fn nothing_is_lost_when_the_receiver_moves_under_a_stream() {
     let sent = std::thread::scope(|scope| {
         let talking = scope.spawn(|| keep_talking(talker, &is_over));
         let over = Over(&is_over);
+        assert_eq!(client.receive_data(CHANNEL), 0_u32.to_be_bytes());
+        heard.push(0);
         for moves in 1..=20 {
             let mut next = Client::udp(shards.v4());
             ticket = come(&mut next, &ticket);
