@@ -93,6 +93,7 @@ impl PeerBatch {
         let messages = packets.zip(&self.to).map(|(bytes, to)| Outgoing {
             to: *to,
             source: None,
+            head: &[],
             bytes,
         });
         let due = &self.due;

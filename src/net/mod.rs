@@ -8,6 +8,7 @@ mod error;
 mod fault;
 mod linux;
 mod listen;
+mod refusals;
 mod relay;
 mod route;
 mod tcp_relay;
@@ -22,7 +23,8 @@ pub use fault::Fault;
 pub use linux::{
     Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness,
     ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit, interfaces,
-    next_icmp_error, raise_descriptor_limit, restrict_system_calls, send_segments,
+    next_icmp_error, raise_descriptor_limit, restrict_system_calls, send_segments, take_in_trains,
+    takes_in_trains,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

@@ -18,7 +18,7 @@ use crate::harness::{Options, Shards, peer, start};
 
 const VERSIONS: [Version; 2] = [Version::Dtls12, Version::Dtls13];
 
-fn with_dtls() -> Options {
+pub(crate) fn with_dtls() -> Options {
     let (certificate, key) = certificate();
     let identity = DtlsIdentity::new([&certificate[..]], &key).expect("a good key");
     Options {

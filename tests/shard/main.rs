@@ -19,4 +19,5 @@ mod tcp_placement;
 mod tcp_relays;
 mod tcp_scene;
 mod tls;
+mod trains;
 mod web;
