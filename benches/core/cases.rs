@@ -15,6 +15,8 @@ use super::measure::Work;
 
 /// Clients with an allocation each, in the cases that relay.
 const CLIENTS: u16 = 100;
+/// The same in the case that shows what many of them cost.
+const MANY_CLIENTS: u16 = 10_000;
 /// Bytes of application data: an audio packet.
 const PAYLOAD: usize = 160;
 /// The channel of every client.
@@ -45,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
             channel_data_to_peer as fn() -> Work,
         ),
         case("ChannelData, peer to client", true, channel_data_to_client),
+        case("ChannelData, of 10 000 clients", true, channel_data_of_many),
         case("ChannelData, client to client", true, channel_data_hop),
         case("Send indication, client to peer", true, send_to_peer),
         case("Data indication, peer to client", true, data_to_client),
@@ -65,10 +68,11 @@ struct Leg {
     peer: SocketAddr,
 }
 
-/// A world with [`CLIENTS`] legs, whose peers are permitted and, if told, bound to [`CHANNEL`].
-fn world_with_legs(channels: bool) -> (World, Vec<Leg>) {
+/// A world with a leg for each of so many clients, whose peers are permitted and, if told, bound to
+/// [`CHANNEL`].
+fn world_with_legs(clients: u16, channels: bool) -> (World, Vec<Leg>) {
     let mut world = World::new(unlimited());
-    let legs = (0..CLIENTS)
+    let legs = (0..clients)
         .map(|number| {
             let client = client(number);
             let peer = SocketAddr::from(([198, 51, 100, 1], 10_000 + number));
@@ -99,8 +103,16 @@ fn client(number: u16) -> FiveTuple {
 }
 
 fn channel_data_to_peer() -> Work {
+    channel_data_of(CLIENTS)
+}
+
+fn channel_data_of_many() -> Work {
+    channel_data_of(MANY_CLIENTS)
+}
+
+fn channel_data_of(clients: u16) -> Work {
     let packet = channel_data(CHANNEL, &[0; PAYLOAD]);
-    to_peer(world_with_legs(true), move |_| packet.clone())
+    to_peer(world_with_legs(clients, true), move |_| packet.clone())
 }
 
 /// Both clients have an allocation of this shard: the packet goes in and comes out.
@@ -132,7 +144,7 @@ fn channel_data_hop() -> Work {
 }
 
 fn send_to_peer() -> Work {
-    to_peer(world_with_legs(false), |leg| {
+    to_peer(world_with_legs(CLIENTS, false), |leg| {
         send_indication(leg.peer, &[0; PAYLOAD])
     })
 }
@@ -153,11 +165,11 @@ fn to_peer((mut world, legs): (World, Vec<Leg>), packet: impl Fn(&Leg) -> Vec<u8
 }
 
 fn channel_data_to_client() -> Work {
-    to_client(world_with_legs(true))
+    to_client(world_with_legs(CLIENTS, true))
 }
 
 fn data_to_client() -> Work {
-    to_client(world_with_legs(false))
+    to_client(world_with_legs(CLIENTS, false))
 }
 
 fn to_client((mut world, legs): (World, Vec<Leg>)) -> Work {

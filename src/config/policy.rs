@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Config;
+use super::{Config, UpstreamAddress};
 use crate::turn::{
-    Admission, Credentials, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses,
+    Admission, Credentials, External, Family, Network, OwnHost, PeerFilter, Policy, RelayAddresses,
     RelaySource,
 };
 
@@ -94,7 +94,77 @@ impl Config {
             networks: networks
                 .filter_map(|(address, prefix)| Network::new(*address, *prefix))
                 .collect(),
-            listeners: host.listeners.clone(),
+            listeners: self.no_peers(host),
         }
+    }
+
+    /// What no client may reach whatever a rule says: the listeners, also as the world sees them through a
+    /// 1:1 NAT, and the web servers behind, which trust this host.
+    fn no_peers(&self, host: &HostFacts) -> Vec<SocketAddr> {
+        let outside = |listener: &SocketAddr| {
+            let public = External::public_of(listener.ip(), &self.external);
+            SocketAddr::new(public, listener.port())
+        };
+        let upstreams = self
+            .upstreams
+            .iter()
+            .filter_map(|upstream| match upstream.to {
+                UpstreamAddress::Tcp(address) => Some(address),
+                UpstreamAddress::Unix(_) => None,
+            });
+        let inside = host.listeners.iter().copied();
+        let mut all: Vec<SocketAddr> = inside.chain(upstreams).collect();
+        all.extend(host.listeners.iter().map(outside));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, Upstream, UpstreamTls};
+    use std::time::Duration;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn upstream(to: UpstreamAddress) -> Upstream {
+        Upstream {
+            server_names: Vec::new(),
+            to,
+            tls: UpstreamTls::Off,
+            plain: true,
+            http2: false,
+            proxy_protocol: true,
+            connect_timeout: Duration::from_secs(1),
+            idle_after: Duration::from_secs(1),
+        }
+    }
+
+    /// Requirement S1: as the world sees them through a 1:1 NAT too, and what trusts this host.
+    #[test]
+    fn s1_listeners_are_no_peers_in_front_of_a_nat_nor_are_upstreams() {
+        let mut config = Config::load(None, &Overrides::default()).expect("defaults");
+        config.external.push(External {
+            local: Some(address("10.0.0.1:0").ip()),
+            public: address("203.0.113.5:0").ip(),
+        });
+        let web = UpstreamAddress::Tcp(address("10.0.0.7:8080"));
+        let unix = UpstreamAddress::Unix("/run/web.sock".into());
+        config.upstreams.extend([upstream(web), upstream(unix)]);
+        let host = HostFacts {
+            listeners: vec![address("10.0.0.1:3478"), address("127.0.0.1:9641")],
+            ..HostFacts::default()
+        };
+        let expected = [
+            "10.0.0.1:3478",
+            "10.0.0.7:8080",
+            "127.0.0.1:9641",
+            "203.0.113.5:3478",
+        ];
+        assert_eq!(config.own_host(&host).listeners, expected.map(address));
     }
 }

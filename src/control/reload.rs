@@ -1,10 +1,10 @@
 //! The configuration of the running server, and how it changes.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::confine::Confinement;
 use super::facts::{connections, host_facts, relay_ports};
@@ -24,6 +24,8 @@ pub(super) struct Configuration {
     pub(super) listeners: Vec<SocketAddr>,
     /// Of these, where clients are served.
     pub(super) clients: Vec<SocketAddr>,
+    /// The addresses of the host's interfaces when it was looked at, with their prefix lengths.
+    pub(super) interfaces: Vec<(IpAddr, u8)>,
     /// How many files the process may open.
     pub(super) descriptors: u64,
     pub(super) metrics: Arc<Metrics>,
@@ -78,6 +80,27 @@ impl Configuration {
                 problems.lines().for_each(|line| warn!("reload: {line}"));
                 Err(problems)
             }
+        }
+    }
+
+    /// Has the shards judge peers by the addresses that the host has now: what it got since it was looked
+    /// at may not be reached through it (requirement S1). Nothing happens while they are the same.
+    pub(super) fn follow_host(&mut self, shards: &[ShardHandle]) {
+        // Without an answer it is asked again soon.
+        let Ok(facts) = host_facts(Vec::new()) else {
+            return;
+        };
+        if facts.interfaces == self.interfaces {
+            return;
+        }
+        match self.policy(&self.config) {
+            Ok((policy, relay_ports)) => {
+                debug!("the host has other addresses than before: peers are judged by them");
+                self.interfaces = facts.interfaces;
+                self.metrics.set_relay_ports_limit(relay_ports);
+                set_policy(policy, shards);
+            }
+            Err(problem) => warn!("{problem}; peers are judged by those that it had"),
         }
     }
 

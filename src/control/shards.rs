@@ -12,6 +12,7 @@ use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
     self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
 };
+use crate::transport::Sources;
 use crate::turn::{Policy, Setup, Shared, Stats};
 
 /// What the shards have in common.
@@ -20,6 +21,8 @@ pub(super) struct Shards<'c> {
     policy: Arc<Policy>,
     shared: Arc<Shared>,
     held: Arc<HeldSockets>,
+    sources: Arc<Sources>,
+    dtls_sources: Arc<Sources>,
     nonce_key: [u8; 32],
     clock: Clock,
     /// TCP connections of all shards.
@@ -44,6 +47,8 @@ impl<'c> Shards<'c> {
             policy: Arc::new(policy),
             shared: Arc::default(),
             held: Arc::default(),
+            sources: Arc::default(),
+            dtls_sources: Arc::default(),
             nonce_key: random_bytes()?,
             clock: Clock::start(),
             connections,
@@ -94,6 +99,7 @@ impl<'c> Shards<'c> {
             sockets,
             server: self.server(index)?,
             streams: stream_limits(self.config, self.connections),
+            sources: Arc::clone(&self.sources),
             proxy_protocol_from: self.config.proxy_protocol_from.clone(),
             upstreams: Arc::clone(&self.upstreams),
             tls: self.secured.as_ref().map(|secured| secured.tls.clone()),
@@ -126,20 +132,21 @@ impl<'c> Shards<'c> {
             Ok(DtlsSetup {
                 identity: Some(identity),
                 cookie_key: random_bytes()?,
+                sources: Arc::clone(&self.dtls_sources),
             })
         };
         identity.map(setup).transpose()
     }
 }
 
-/// The limits of one shard on stream clients: the server's limits, `connections` among them, are split
-/// evenly.
+/// The limits of one shard on stream clients: `connections` and handshakes are split evenly, sources are
+/// counted by all shards together.
 pub(super) fn stream_limits(config: &Config, connections: u32) -> StreamLimits {
     let streams = config.streams;
     let share = |all: u32| all.div_ceil(config.workers.get().into()) as usize;
     StreamLimits {
         connections: share(connections),
-        connections_per_source: share(streams.connections_per_source),
+        connections_per_source: streams.connections_per_source as usize,
         handshakes: share(streams.handshakes),
         backlog_bytes: streams.backlog_bytes,
         pipe_bytes: streams.pipe_bytes,

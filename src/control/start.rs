@@ -25,7 +25,9 @@ use super::socket::{ControlSocket, Order};
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
-use crate::net::{self, BindCause, BindError, BindOptions, BoundGroup, ListenerSockets};
+use crate::net::{
+    self, BindCause, BindError, BindOptions, BoundGroup, BufferShortfall, ListenerSockets,
+};
 use crate::shard::ShardHandle;
 
 /// A server that serves.
@@ -57,6 +59,7 @@ pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Ru
     let metrics = Arc::new(metrics);
     metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
     let confinement = confine(&config, log)?;
+    warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
 
     let (sender, ended) = unbounded_channel();
     let connections = connections(&config, descriptors);
@@ -78,6 +81,7 @@ pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Ru
         origin,
         listeners: facts.listeners,
         clients,
+        interfaces: facts.interfaces,
         descriptors,
         metrics,
         draining: false,
@@ -199,7 +203,7 @@ fn bind(
                 info!("this host has no IPv6: not listening on {}", error.address);
                 listen.retain(|address| *address != error.address);
             }
-            bound => return bound.inspect(warn_of_buffers),
+            bound => return bound.inspect(|group| warn_of_shortfalls(&group.warnings)),
         }
     }
 }
@@ -211,8 +215,8 @@ fn is_dispensable(error: &BindError, listen: &[SocketAddr]) -> bool {
         && listen.iter().any(|address| *address != error.address)
 }
 
-fn warn_of_buffers(group: &BoundGroup) {
-    for shortfall in &group.warnings {
+fn warn_of_shortfalls(shortfalls: &[BufferShortfall]) {
+    for shortfall in shortfalls {
         warn!("{shortfall}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, Secured};
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a server that drains looks whether an allocation is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How often the server looks whether its host has other addresses than before.
+const HOST_GLANCE: Duration = Duration::from_secs(5);
 /// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
 
@@ -80,9 +82,9 @@ impl Signals {
 #[derive(Clone, Copy)]
 struct Drain {
     since: Instant,
-    /// When it ends even if allocations are left.
+    /// When it ends whatever is left.
     ends: Instant,
-    /// Since when no allocation is seen. One that moves between shards may be unseen for a moment.
+    /// Since when no allocation is seen, nor a connection that goes on to a web server. One that moves between shards may be unseen for a moment.
     empty: Option<Instant>,
 }
 
@@ -134,6 +136,7 @@ pub(super) async fn supervise(running: Running, mut signals: Signals, log: &LogG
 impl Supervisor<'_> {
     /// Serves until the server is to end; tells whether it was told so.
     async fn serve(&mut self, signals: &mut Signals) -> bool {
+        let mut glances = interval(HOST_GLANCE);
         loop {
             select! {
                 wish = signals.next() => if self.grant(wish) { return true; },
@@ -144,6 +147,7 @@ impl Supervisor<'_> {
                     return false;
                 }
                 () = sleep(GLANCE), if self.drain.is_some() => {}
+                _ = glances.tick() => self.running.configuration.follow_host(&self.running.shards),
             }
             if self.has_drained() {
                 return true;
@@ -249,7 +253,7 @@ impl Supervisor<'_> {
         info!(
             allocations = left,
             seconds = limit.as_secs(),
-            "{why}: draining; the server ends with the last allocation, or when the time is up"
+            "{why}: draining; the server ends with the last call, or when the time is up"
         );
         self.running.readiness.set(false);
         let Running {
@@ -261,16 +265,16 @@ impl Supervisor<'_> {
     }
 
     fn has_drained(&mut self) -> bool {
-        let (now, left) = (Instant::now(), self.allocations());
+        let (now, left, passing) = (Instant::now(), self.allocations(), self.passing());
         let Some(drain) = &mut self.drain else {
             return false;
         };
-        drain.empty = (left == 0).then(|| drain.empty.unwrap_or(now));
+        drain.empty = (left + passing == 0).then(|| drain.empty.unwrap_or(now));
         let settled = |empty: Instant| now >= empty.max(drain.since) + SETTLED;
         if now < drain.ends && !drain.empty.is_some_and(settled) {
             return false;
         }
-        info!(allocations = left, "drained: stopping");
+        info!(allocations = left, passed_on = passing, "drained: stopping");
         true
     }
 
@@ -278,6 +282,11 @@ impl Supervisor<'_> {
     fn allocations(&self) -> u64 {
         let pages = self.running.pages.iter();
         pages.map(|page| page.allocations()).sum()
+    }
+
+    /// Connections that go on to a web server, as the shards last told.
+    fn passing(&self) -> u64 {
+        self.running.pages.iter().map(|page| page.passing()).sum()
     }
 }
 

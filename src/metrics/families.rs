@@ -137,7 +137,11 @@ fn allocations() -> Vec<Family> {
         .one(Counter::AllocationsMoved),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
-        gauge("turnstone_relay_ports", "Relay ports in use.").one(Counter::RelayPorts),
+        gauge(
+            "turnstone_relay_ports",
+            "Relay ports of allocations; those held by a reservation are not among them.",
+        )
+        .one(Counter::RelayPorts),
         counter(
             "turnstone_relay_failures_total",
             "Relay sockets that could not be opened.",
@@ -176,6 +180,8 @@ fn connections() -> Vec<Family> {
             .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
         counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
             .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
+        gauge("turnstone_connections_passing", "Connections that go on to an upstream now.")
+            .one(Counter::Passing),
         gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
             .one(Counter::PeerConnections),
         counter("turnstone_peer_connections_opened_total", "Connections with peers of TCP allocations opened, by who opened them.")

@@ -72,6 +72,11 @@ impl Page {
         counters.map(|counter| slots[counter.slot()]).sum()
     }
 
+    /// How many connections go on to an upstream.
+    pub fn passing(&self) -> u64 {
+        self.snapshot()[Counter::Passing.slot()]
+    }
+
     fn read(&self) -> [u64; SLOTS] {
         array::from_fn(|slot| self.slots[slot].load(Ordering::Relaxed))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::relay::grow_buffers;
+use super::buffer_sizes::grow_buffers;
 
 /// Binds a datagram socket to `local`, non-blocking, with `buffer` bytes each way as far as the kernel
 /// gives them.

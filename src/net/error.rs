@@ -140,8 +140,8 @@ impl Buffer {
 /// The kernel gave a socket a smaller buffer than was asked for: bursts lose packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferShortfall {
-    /// The listening address.
-    pub address: SocketAddr,
+    /// The listening address; none for the sockets of relayed addresses.
+    pub address: Option<SocketAddr>,
     /// Which buffer.
     pub buffer: Buffer,
     /// Bytes asked for.
@@ -156,11 +156,13 @@ impl fmt::Display for BufferShortfall {
             Buffer::Receive => "receive",
             Buffer::Send => "send",
         };
+        match self.address {
+            Some(address) => write!(f, "the UDP {kind} buffer of {address}")?,
+            None => write!(f, "the UDP {kind} buffer of every relayed address")?,
+        }
         write!(
             f,
-            "the UDP {kind} buffer of {} is {} bytes instead of {}, so that bursts may lose \
-             packets; `sysctl -w {}={}` allows more",
-            self.address,
+            " is {} bytes instead of {}, so that bursts may lose packets; `sysctl -w {}={}` allows more",
             self.granted,
             self.wanted,
             self.buffer.sysctl(),
@@ -202,7 +204,7 @@ mod tests {
     #[test]
     fn a_shortfall_names_the_sysctl() {
         let shortfall = BufferShortfall {
-            address: "0.0.0.0:3478".parse().unwrap(),
+            address: Some("0.0.0.0:3478".parse().unwrap()),
             buffer: Buffer::Receive,
             wanted: 4_194_304,
             granted: 212_992,

@@ -10,16 +10,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Socket, Type};
 
-use super::error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
+use super::buffer_sizes::{grow_buffers, shortfalls};
+use super::error::{BindCause, BindError, BufferShortfall, Protocol};
 use super::linux::{self, Outgoing, ReceiveBatch, SendBatch};
-use super::relay::grow_buffers;
 use crate::turn::Family;
 
 /// Connections that the kernel completes before they are accepted.
 const ACCEPT_BACKLOG: i32 = 1024;
 /// Bytes that the kernel holds unsent of a connection; what is beyond waits with us, where old media
-/// can be dropped.
-const UNSENT_IN_KERNEL: u32 = 128 * 1024;
+/// can be dropped. At 1 Mbit/s they are an eighth of a second.
+const UNSENT_IN_KERNEL: u32 = 16 * 1024;
 /// How often a port is drawn that UDP and TCP can share.
 const PORT_DRAWS: usize = 64;
 
@@ -259,25 +259,9 @@ impl UdpListener {
         })
     }
 
-    fn shortfalls(&self, options: &BindOptions) -> impl Iterator<Item = BufferShortfall> {
-        let socket = socket2::SockRef::from(&self.socket);
-        // The kernel counts its own overhead in and reports the double of what was asked for.
-        let granted = |bytes: io::Result<usize>| bytes.unwrap_or(usize::MAX) / 2;
-        let receive = granted(socket.recv_buffer_size());
-        let send = granted(socket.send_buffer_size());
-        let address = self.address;
-        [
-            (Buffer::Receive, options.receive_buffer, receive),
-            (Buffer::Send, options.send_buffer, send),
-        ]
-        .into_iter()
-        .filter(|(_, wanted, granted)| granted < wanted)
-        .map(move |(buffer, wanted, granted)| BufferShortfall {
-            address,
-            buffer,
-            wanted,
-            granted,
-        })
+    fn shortfalls(&self, options: &BindOptions) -> impl Iterator<Item = BufferShortfall> + use<> {
+        let (receive, send) = (options.receive_buffer, options.send_buffer);
+        shortfalls(&self.socket, Some(self.address), receive, send)
     }
 
     /// The address that it listens on; unspecified when it listens on all of the host's.

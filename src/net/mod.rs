@@ -1,5 +1,6 @@
 //! Sockets, the poller and the clocks: all that touches the operating system on a packet's way.
 
+mod buffer_sizes;
 mod buffers;
 mod client;
 mod clock;
@@ -12,6 +13,7 @@ mod route;
 mod tcp_relay;
 mod upstream;
 
+pub use buffer_sizes::relay_shortfalls;
 pub use buffers::{Buffers, SLOTS, Span};
 pub use client::{connect_stream, open_datagrams};
 pub use clock::Clock;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
+use super::buffer_sizes::grow_buffers;
 use super::fault::Fault;
 use super::linux;
 use crate::turn::Family;
@@ -84,17 +85,6 @@ pub fn send_unfragmented(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) -> io
     }
     linux::forbid_fragmentation(socket.as_fd(), family, false)?;
     sent.map(|_| ())
-}
-
-/// Sets both buffers, beyond the host's limit where the process may do that.
-pub(super) fn grow_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
-    if linux::force_buffer(socket.as_fd(), true, receive).is_err() {
-        socket.set_recv_buffer_size(receive)?;
-    }
-    if linux::force_buffer(socket.as_fd(), false, send).is_err() {
-        socket.set_send_buffer_size(send)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::StreamLimits;
 use super::connection::Connection;
 use super::token::{ConnectionId, MOST};
 use crate::time::Instant;
-use crate::turn::{FiveTuple, source_prefix};
+use crate::transport::Sources;
+use crate::turn::FiveTuple;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -31,7 +33,8 @@ pub(super) struct Connections {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_five_tuple: HashMap<FiveTuple, ConnectionId, foldhash::fast::RandomState>,
-    by_source: HashMap<IpAddr, usize>,
+    /// Counts of all shards.
+    sources: Arc<Sources>,
     deadlines: BTreeSet<(Instant, ConnectionId)>,
     /// TLS handshakes as they began, with some that have ended.
     handshakes: VecDeque<ConnectionId>,
@@ -39,13 +42,13 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(limits: StreamLimits) -> Self {
+    pub(super) fn new(limits: StreamLimits, sources: Arc<Sources>) -> Self {
         Self {
             limits,
             slots: Vec::new(),
             free: Vec::new(),
             by_five_tuple: HashMap::default(),
-            by_source: HashMap::new(),
+            sources,
             deadlines: BTreeSet::new(),
             handshakes: VecDeque::new(),
             handshaking: 0,
@@ -72,12 +75,7 @@ impl Connections {
     }
 
     fn has_room_for(&self, client: IpAddr) -> bool {
-        let of_source = self
-            .by_source
-            .get(&source_prefix(client))
-            .copied()
-            .unwrap_or(0);
-        of_source < self.limits.connections_per_source
+        self.sources.of(client) < self.limits.connections_per_source
     }
 
     /// Keeps `connection`, whose five-tuple no other one has. One without a name is counted against
@@ -85,7 +83,7 @@ impl Connections {
     pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
         let five_tuple = connection.five_tuple;
         let due = connection.deadline(&self.limits);
-        let source = (!connection.is_nameless()).then(|| source_prefix(five_tuple.client.ip()));
+        let source = (!connection.is_nameless()).then(|| five_tuple.client.ip());
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -104,7 +102,7 @@ impl Connections {
         self.deadlines.insert((due, id));
         self.by_five_tuple.insert(five_tuple, id);
         if let Some(source) = source {
-            *self.by_source.entry(source).or_default() += 1;
+            self.sources.enter(source);
         }
         id
     }
@@ -129,8 +127,8 @@ impl Connections {
         if let Some(entry) = self.entry(id)
             && entry.source.is_none()
         {
-            entry.source = Some(source_prefix(client));
-            *self.by_source.entry(source_prefix(client)).or_default() += 1;
+            entry.source = Some(client);
+            self.sources.enter(client);
         }
         true
     }
@@ -209,18 +207,9 @@ impl Connections {
         self.deadlines.remove(&(due, id));
         self.by_five_tuple.remove(&connection.five_tuple);
         if let Some(source) = source {
-            self.forget_source(source);
+            self.sources.leave(source);
         }
         Some(connection)
-    }
-
-    fn forget_source(&mut self, key: IpAddr) {
-        if let Some(count) = self.by_source.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_source.remove(&key);
-            }
-        }
     }
 
     /// When the first deadline is to be looked at.
@@ -316,7 +305,7 @@ mod tests {
 
     #[test]
     fn limits_hold_per_shard_and_per_source() {
-        let mut connections = Connections::new(limits());
+        let mut connections = Connections::new(limits(), Arc::default());
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         open(&mut connections, "[2001:db8::1]:1");
         let second = open(&mut connections, "[2001:db8::2]:1");
@@ -326,12 +315,12 @@ mod tests {
         assert!(!connections.admits(ip("192.0.2.9")));
         assert!(connections.remove(second).is_some());
         assert!(connections.admits(ip("2001:db8::3")));
-        assert_eq!(connections.by_source.len(), 2);
+        assert_eq!(connections.sources.of(ip("192.0.2.1")), 1);
     }
 
     #[test]
     fn a_stale_id_finds_nothing() {
-        let mut connections = Connections::new(limits());
+        let mut connections = Connections::new(limits(), Arc::default());
         let old = open(&mut connections, "192.0.2.1:1");
         assert!(connections.remove(old).is_some());
         let new = open(&mut connections, "192.0.2.1:2");
@@ -344,7 +333,7 @@ mod tests {
 
     #[test]
     fn silence_is_noticed_in_time() {
-        let mut connections = Connections::new(limits());
+        let mut connections = Connections::new(limits(), Arc::default());
         let id = open(&mut connections, "192.0.2.1:1");
         assert_eq!(connections.next_deadline(), Some(after(10)));
         assert_eq!(connections.overdue(after(9)), None);
@@ -358,7 +347,7 @@ mod tests {
 
     #[test]
     fn half_a_frame_brings_the_deadline_forward() {
-        let mut connections = Connections::new(limits());
+        let mut connections = Connections::new(limits(), Arc::default());
         let id = open(&mut connections, "192.0.2.1:1");
         let connection = connections.get(id).expect("open");
         connection.note_heard(after(1));
@@ -375,13 +364,13 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_closed_connection() {
-        let mut connections = Connections::new(limits());
+        let mut connections = Connections::new(limits(), Arc::default());
         for _ in 0..20 {
             let id = open(&mut connections, "192.0.2.1:1");
             assert!(connections.remove(id).is_some());
         }
         assert_eq!(connections.slots.len(), 1);
         assert_eq!(connections.next_deadline(), None);
-        assert!(connections.by_source.is_empty() && connections.by_five_tuple.is_empty());
+        assert!(connections.sources.is_empty() && connections.by_five_tuple.is_empty());
     }
 }

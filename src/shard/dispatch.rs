@@ -173,11 +173,7 @@ impl Shard {
                 }
                 Action::HandleParked { client } => self.handle_parked(client),
                 Action::DropReserved { local } => drop(self.held.take(local)),
-                Action::CloseRelay { key, family } => {
-                    // What it still has to send goes first.
-                    self.flush();
-                    self.relays.remove(key, family);
-                }
+                Action::CloseRelay { key, family } => self.close_relay(key, family),
                 Action::OpenTcpRelay { key, local } => {
                     self.provide(key, local, Self::listen_for_peers);
                 }
@@ -246,6 +242,14 @@ impl Shard {
         self.bind_relay(key, local)?;
         self.held.hold(above, next);
         Ok(())
+    }
+
+    fn close_relay(&mut self, key: AllocationKey, family: Family) {
+        // What it still has to send goes first.
+        if self.outbox.has_from(Token::Relay(key, family)) {
+            self.flush();
+        }
+        self.relays.remove(key, family);
     }
 
     /// Another shard shall have the socket: nothing is read here any more.

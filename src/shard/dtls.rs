@@ -20,6 +20,7 @@ impl DtlsSetup {
             self.identity,
             self.cookie_key,
             clock.origin(),
+            self.sources,
         )
     }
 }

@@ -124,7 +124,7 @@ impl Shard {
             mail: setup.mail,
             rings: Rings::default(),
             arrived: Vec::new(),
-            connections: Connections::new(setup.streams),
+            connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
             just_joined: None,
             dtls: setup

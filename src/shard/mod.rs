@@ -48,7 +48,7 @@ pub use mailbox::{Mail, Mailbox};
 use crate::config::Upstream;
 use crate::net;
 use crate::stun::ChannelRange;
-use crate::transport::{DtlsIdentity, DtlsLimits, TlsServer};
+use crate::transport::{DtlsIdentity, DtlsLimits, Sources, TlsServer};
 use crate::turn::{self, Network, Stats};
 
 /// Limits on stream clients, and what they may send.
@@ -113,6 +113,8 @@ pub struct DtlsSetup {
     pub identity: Option<Arc<DtlsIdentity>>,
     /// Keys the cookies; from the operating system's generator.
     pub cookie_key: [u8; 32],
+    /// How many sessions each source has; the same for all shards of a process.
+    pub sources: Arc<Sources>,
 }
 
 /// What a shard starts with.
@@ -125,6 +127,8 @@ pub struct ShardSetup {
     pub server: turn::Setup,
     /// Limits on stream clients.
     pub streams: StreamLimits,
+    /// How many connections each source has; the same for all shards of a process.
+    pub sources: Arc<Sources>,
     /// Networks whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol_from: Vec<Network>,
     /// The servers to which connections go on that are not TURN.

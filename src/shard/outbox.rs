@@ -56,6 +56,11 @@ impl Outbox {
         self.messages.push(message);
     }
 
+    /// Whether something is to go out by `via`.
+    pub(super) fn has_from(&self, via: Token) -> bool {
+        self.messages.iter().any(|message| message.via == via)
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= CAPACITY
     }
@@ -138,6 +143,7 @@ mod tests {
         for (listener, port) in [(1, 10), (0, 11), (1, 12), (1, 13), (0, 14)] {
             outbox.push(message(listener, port));
         }
+        assert!(outbox.has_from(Token::Listener(1)) && !outbox.has_from(Token::Listener(2)));
         outbox.sort();
         let groups: Vec<_> = outbox
             .groups()

@@ -48,6 +48,7 @@ impl Shard {
         }
         passage.push(greeting.heard());
         connection.role = Role::Passing(Box::new(passage));
+        self.server.stats_mut().increment(Counter::Passing);
         tracing::debug!(
             shard = self.index,
             client = %connection.five_tuple.client,

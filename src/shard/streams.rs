@@ -214,6 +214,7 @@ impl Shard {
         let (transport, unsent) = (client.transport, connection.unsent_media());
         let (end, failure) = connection.name_end(end);
         connection.say_goodbye();
+        let passed = u64::from(connection.passing().is_some());
         if let Some(joined) = connection.joined.take() {
             self.disjoin(&joined, end);
         }
@@ -221,6 +222,7 @@ impl Shard {
         let stats = self.server.stats_mut();
         stats.add(Counter::BacklogEvicted(Eviction::Closed), unsent as u64);
         stats.subtract(Counter::Connections(transport), 1);
+        stats.subtract(Counter::Passing, passed);
         stats.increment(Counter::ConnectionsClosed(transport, end));
         if let Some(failure) = failure {
             stats.subtract(Counter::TlsHandshaking, 1);

@@ -3,6 +3,7 @@
 mod certificate;
 mod dtls;
 mod proxy_protocol;
+mod sources;
 mod stream;
 mod tls;
 
@@ -12,6 +13,7 @@ pub use dtls::{
     is_hello,
 };
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
+pub use sources::Sources;
 pub use stream::{Frame, Framer, Garbled, LARGEST_FRAME};
 pub use tls::{
     Hello, HelloReader, NoHello, NoRandom, Received, Sealed, TlsFailure, TlsScratch, TlsServer,

@@ -1,12 +1,10 @@
 //! An allocation and the table of them (RFC 8656 §3, §6).
 
-use std::collections::HashMap;
 use std::time::Duration;
-
-use foldhash::fast::FixedState;
 
 use super::allocation_key::AllocationKey;
 use super::bandwidth::AllocationMeter;
+use super::by_client::ByClient;
 use super::channel::Channels;
 use super::five_tuple::{Family, FiveTuple};
 use super::mobile_id::MobileId;
@@ -75,27 +73,29 @@ pub(super) enum State {
     Arriving,
 }
 
-/// One allocation.
+/// One allocation. What a packet looks at lies together and first, in the order of its way: with tens of
+/// thousands of allocations every cache line of it comes from memory.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Allocation {
     pub(super) client: FiveTuple,
-    pub(super) owner: Owner,
-    /// Whose quota it is counted against, as long as it lives.
-    pub(super) account: Account,
-    pub(super) origin: Origin,
-    pub(super) relays: Relays,
     pub(super) state: State,
     /// When the last of its relays ends.
     pub(super) expires: Instant,
+    pub(super) channels: Channels,
+    pub(super) permissions: Permissions,
+    /// The peer data connections of a TCP allocation (RFC 6062); none of a UDP allocation.
+    pub(super) peers: Option<Box<PeerConnections>>,
+    pub(super) meter: AllocationMeter,
+    pub(super) relays: Relays,
     /// When the deadlines will have us looked at; later entries are stale.
     pub(super) scheduled: Instant,
     /// When it will have recovered all of its allowance of ICMP reports.
     pub(super) icmp_recovered: Instant,
-    pub(super) permissions: Permissions,
-    pub(super) channels: Channels,
-    /// The peer data connections of a TCP allocation (RFC 6062); none of a UDP allocation.
-    pub(super) peers: Option<PeerConnections>,
-    pub(super) meter: AllocationMeter,
+    pub(super) owner: Owner,
+    /// Whose quota it is counted against, as long as it lives.
+    pub(super) account: Account,
+    pub(super) origin: Origin,
     /// What its tickets know it by, if it has one.
     pub(super) mobile: Option<MobileId>,
 }
@@ -128,7 +128,9 @@ impl Allocation {
         let parts = [
             self.permissions.next_expiry(),
             self.channels.next_expiry(),
-            self.peers.as_ref().and_then(PeerConnections::next_deadline),
+            self.peers
+                .as_deref()
+                .and_then(PeerConnections::next_deadline),
         ];
         parts
             .into_iter()
@@ -148,22 +150,28 @@ struct Slot {
 pub(super) struct Allocations {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    by_client: HashMap<FiveTuple, AllocationKey, FixedState>,
+    by_client: ByClient,
 }
 
 impl Allocations {
     /// An empty table whose hashes nobody outside can predict.
     pub(super) fn new(seed: u64) -> Self {
-        let by_client = HashMap::with_hasher(FixedState::with_seed(seed));
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            by_client,
+            by_client: ByClient::new(seed),
         }
     }
 
     pub(super) fn key(&self, client: &FiveTuple) -> Option<AllocationKey> {
-        self.by_client.get(client).copied()
+        let slot = |index: u32| self.slots.get(index as usize);
+        let is_theirs = |index| {
+            let allocation = slot(index).and_then(|slot| slot.allocation.as_deref());
+            allocation.is_some_and(|allocation| allocation.client == *client)
+        };
+        let index = self.by_client.find(client, is_theirs)?;
+        let generation = slot(index)?.generation;
+        Some(AllocationKey { index, generation })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -206,7 +214,7 @@ impl Allocations {
             index,
             generation: slot.generation,
         };
-        self.by_client.insert(allocation.client, key);
+        self.by_client.insert(&allocation.client, index);
         slot.allocation = Some(Box::new(allocation));
         key
     }
@@ -215,8 +223,8 @@ impl Allocations {
     pub(super) fn rename(&mut self, key: AllocationKey, client: FiveTuple) -> Option<FiveTuple> {
         let allocation = self.get_mut(key)?;
         let old = std::mem::replace(&mut allocation.client, client);
-        self.by_client.remove(&old);
-        self.by_client.insert(client, key);
+        self.by_client.remove(&old, key.index);
+        self.by_client.insert(&client, key.index);
         Some(old)
     }
 
@@ -228,7 +236,21 @@ impl Allocations {
         let allocation = slot.allocation.take()?;
         slot.generation = slot.generation.wrapping_add(1) & (u32::MAX >> 1);
         self.free.push(key.index);
-        self.by_client.remove(&allocation.client);
+        self.by_client.remove(&allocation.client, key.index);
         Some(allocation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn what_a_packet_looks_at_is_three_cache_lines_of_few() {
+        assert!(offset_of!(Allocation, meter) <= 3 * 64);
+        // With what malloc adds, 464 bytes for every idle allocation.
+        assert!(size_of::<Allocation>() <= 456);
     }
 }

@@ -60,6 +60,11 @@ impl Channels {
         match self.place(number) {
             Ok(place) => self.by_number[place] = channel,
             Err(place) => {
+                if self.by_number.is_empty() {
+                    // Most allocations have one peer.
+                    self.by_number.reserve_exact(1);
+                    self.by_peer.reserve_exact(1);
+                }
                 self.by_number.insert(place, channel);
                 let (Ok(place) | Err(place)) = self.peer_place(peer);
                 self.by_peer.insert(place, (peer, number));

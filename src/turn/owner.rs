@@ -37,7 +37,7 @@ pub(super) enum Person {
     User(Box<str>),
     /// The session of an access token, by the SHA-256 of its `mac_key`. Tokens name no user, and all
     /// that were sealed with one key share its id.
-    Session([u8; 32]),
+    Session(Box<[u8; 32]>),
 }
 
 impl Owner {
@@ -112,7 +112,8 @@ impl Owner {
         match &self.proof {
             Proof::Password { .. } => Person::User(person_of(&self.username).into()),
             Proof::Token(token) => {
-                Person::Session(Sha256::digest(token.mac_key().as_bytes()).into())
+                let digest = Sha256::digest(token.mac_key().as_bytes());
+                Person::Session(Box::new(digest.into()))
             }
         }
     }

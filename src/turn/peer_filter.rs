@@ -1,8 +1,9 @@
 //! The one gate for peers (requirements S1 to S4): every path that relays asks it, address by address.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use super::embedded::embedded;
 use super::live_relays::{Destination, LiveRelays};
 use super::network::Network;
 use super::peer_refusal::PeerRefusal;
@@ -32,8 +33,8 @@ pub struct OwnHost {
     pub addresses: Vec<IpAddr>,
     /// The networks of its interfaces, refused unless a rule allows them.
     pub networks: Vec<Network>,
-    /// Where it listens (clients, metrics); never relayed to, whatever a rule says. An unspecified
-    /// address stands for every address of the host.
+    /// Where it listens (clients, metrics), and the servers behind it that trust it; never relayed to,
+    /// whatever a rule says. An unspecified address stands for every address of the host.
     pub listeners: Vec<SocketAddr>,
 }
 
@@ -115,9 +116,9 @@ impl PeerFilter {
 
     /// Whether a permission for `peer` may be installed, and how far it goes.
     pub(super) fn permit(&self, peer: IpAddr, live: &LiveRelays) -> Result<Scope, PeerRefusal> {
-        let allowed = !peer.is_unspecified() && self.allows(peer);
+        let allowed = !any_spelling(peer, |ip| ip.is_unspecified()) && self.allows(peer);
         let is_relay = live.is_relay_address(peer) && !self.denied_by_operator(peer);
-        let is_own = is_relay || peer.is_loopback() || self.own.addresses.contains(&peer);
+        let is_own = is_relay || any_spelling(peer, |ip| self.is_own(ip));
         match (allowed, is_own) {
             (true, false) => Ok(Scope::Anywhere),
             (true, true) => Ok(Scope::OwnHost { allowed }),
@@ -131,10 +132,10 @@ impl PeerFilter {
         let denies = |ip| first_match(&self.rules, ip).filter(|r| r.action == RuleAction::Deny);
         let embedded = embedded(peer).map(IpAddr::from);
         let Some(rule) = std::iter::once(peer).chain(embedded).find_map(denies) else {
-            tracing::trace!(%peer, rule = "own network", "peer refused");
+            tracing::debug!(%peer, rule = "own network", "peer refused");
             return PeerRefusal::OwnHost;
         };
-        tracing::trace!(%peer, rule = %rule.network, "peer refused");
+        tracing::debug!(%peer, rule = %rule.network, "peer refused");
         match self.operators.contains(rule) {
             true => PeerRefusal::OperatorRule,
             false => PeerRefusal::SpecialPurpose,
@@ -173,11 +174,10 @@ impl PeerFilter {
 
     /// Whether the rules allow `peer` and every IPv4 address that it may be an encoding of (S2).
     fn allows(&self, peer: IpAddr) -> bool {
-        let allows = |ip| match first_match(&self.rules, ip) {
-            Some(rule) => rule.action == RuleAction::Allow,
-            None => !self.is_own_place(ip),
-        };
-        allows(peer) && embedded(peer).all(|v4| allows(v4.into()))
+        !any_spelling(peer, |ip| match first_match(&self.rules, ip) {
+            Some(rule) => rule.action == RuleAction::Deny,
+            None => self.is_own_place(ip),
+        })
     }
 
     /// Whether `ip` is an address of this host or of a network that it is in.
@@ -186,25 +186,25 @@ impl PeerFilter {
         own.addresses.contains(&ip) || own.networks.iter().any(|network| network.contains(ip))
     }
 
+    /// Whether the host, or a server behind it, has the address `ip`: the port decides.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let own = &self.own;
+        let listens = own.listeners.iter().any(|listener| listener.ip() == ip);
+        ip.is_loopback() || listens || own.addresses.contains(&ip)
+    }
+
     fn denied_by_operator(&self, peer: IpAddr) -> bool {
         let rule = first_match(&self.operators, peer);
         rule.is_some_and(|rule| rule.action == RuleAction::Deny)
     }
 
-    /// Whether this host listens on the port of `peer`, which is an address of this host.
+    /// Whether somebody listens on the port of `peer`, which is an address of this host in some spelling.
     fn is_listener(&self, peer: SocketAddr) -> bool {
         self.own.listeners.iter().any(|listener| {
             let ip = listener.ip();
-            listener.port() == peer.port() && (ip.is_unspecified() || ip == peer.ip())
+            let is_meant = |peer: IpAddr| ip.is_unspecified() || ip == peer;
+            listener.port() == peer.port() && any_spelling(peer.ip(), is_meant)
         })
-    }
-}
-
-/// Whether `ip` is the end of an automatic tunnel, Teredo or 6to4 (RFC 8656 §21.4).
-pub(super) fn is_tunnelled(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => matches!(v6.segments(), [0x2002, ..] | [0x2001, 0, ..]),
     }
 }
 
@@ -231,48 +231,19 @@ fn sorted(mut rules: Vec<Rule>) -> Vec<Rule> {
     rules
 }
 
+/// Whether `holds` for `peer` or an IPv4 address that it may be an encoding of (S2).
+fn any_spelling(peer: IpAddr, holds: impl Fn(IpAddr) -> bool) -> bool {
+    holds(peer) || embedded(peer).any(|v4| holds(v4.into()))
+}
+
 fn first_match(rules: &[Rule], ip: IpAddr) -> Option<&Rule> {
     rules.iter().find(|rule| rule.network.contains(ip))
-}
-
-/// The IPv4 addresses that `peer` may be an encoding of (S2).
-fn embedded(peer: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
-    let embedded = match peer {
-        IpAddr::V6(v6) => embedded_v4(v6),
-        IpAddr::V4(_) => [None; 4],
-    };
-    embedded.into_iter().flatten()
-}
-
-/// The IPv4 addresses that `v6` may stand for: IPv4-mapped, -compatible and -translated, NAT64 (also
-/// its local-use prefix), ISATAP; 6to4; Teredo's client and server.
-fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
-    let bits = v6.to_bits();
-    #[expect(clippy::cast_possible_truncation, reason = "32 bits are cut out")]
-    let at = |shift: u32| Ipv4Addr::from_bits((bits >> shift) as u32);
-    let [s0, s1, s2, _, s4, s5, ..] = v6.segments();
-    let is_isatap = s4 & !0x0200 == 0 && s5 == 0x5efe;
-    // The unspecified and the loopback address are what they are (RFC 4291 §2.5.5.1).
-    let is_v4_in_low = bits >> 64 == 0 && bits > 1;
-    let is_low = is_v4_in_low || (s0, s1) == (0x64, 0xff9b) || is_isatap;
-    let is_teredo = (s0, s1) == (0x2001, 0);
-    let is_local_nat64 = (s0, s1, s2) == (0x64, 0xff9b, 1);
-    // RFC 6052 §2.2: behind a /48 the address is split around the bits 64 to 71.
-    let split = Ipv4Addr::from_bits(at(64).to_bits() << 16 | at(40).to_bits() & 0xFFFF);
-    let low = is_low.then(|| at(0));
-    let second = match (s0, is_local_nat64) {
-        (0x2002, _) => Some(at(80)),
-        (_, true) => Some(split),
-        _ => None,
-    };
-    let server = is_teredo.then(|| at(64));
-    let client = is_teredo.then(|| Ipv4Addr::from_bits(!at(0).to_bits()));
-    [low, second, server, client]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn filter(allow: &[&str], deny: &[&str]) -> PeerFilter {
         let rule = |action| {

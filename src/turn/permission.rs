@@ -42,6 +42,10 @@ impl Permissions {
                 false
             }
             Err(place) => {
+                if self.0.is_empty() {
+                    // Most allocations have one peer.
+                    self.0.reserve_exact(1);
+                }
                 self.0.insert(place, Permission { ip, scope, expires });
                 true
             }

@@ -6,11 +6,13 @@ use super::peer_connection::PeerConnection;
 use super::policy::Policy;
 use super::server::Server;
 use super::stats::Counter;
+use crate::time::Now;
 
 impl Server {
     /// Decides by `policy` from now on. Allocations live on; permissions that it would refuse end at once
-    /// (requirement S3), and with them what channels carried and the connections of such peers.
-    pub(super) fn set_policy(&mut self, policy: Arc<Policy>) {
+    /// (requirement S3), and with them what channels carried and the connections of such peers; who waits
+    /// for one is told (RFC 6062 §5.2).
+    pub(super) fn set_policy(&mut self, now: Now, policy: Arc<Policy>) {
         self.policy = policy;
         let (mut ended, mut refused) = (0, Vec::new());
         for allocation in self.allocations.iter_mut() {
@@ -29,6 +31,9 @@ impl Server {
             refused.extend(peers.into_iter().flat_map(|peers| peers.take(is_refused)));
         }
         self.stats.subtract(Counter::Permissions, ended as u64);
+        for connection in &refused {
+            self.tell_of_end(now, connection);
+        }
         self.end_peers(refused);
     }
 }

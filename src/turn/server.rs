@@ -224,7 +224,7 @@ impl Server {
                 self.handle_timeout(now);
                 self.letter(now, letter);
             }
-            Event::Policy(policy) => self.set_policy(policy),
+            Event::Policy(policy) => self.set_policy(now, policy),
         }
     }
 

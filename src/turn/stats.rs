@@ -174,6 +174,8 @@ pub enum Counter {
     DtlsHandshakesFailed(HandshakeFailure),
     /// Established DTLS sessions that ended.
     DtlsSessionsEnded(ConnectionEnd),
+    /// Connections that go on to an upstream, a gauge.
+    Passing,
 }
 
 /// A closed set of labels, each with its place in the set.
@@ -311,8 +313,9 @@ const DTLS_HANDSHAKING: usize = DTLS_SESSIONS + 1;
 const DTLS_HANDSHAKES: usize = DTLS_HANDSHAKING + 1;
 const DTLS_HANDSHAKES_FAILED: usize = DTLS_HANDSHAKES + 1;
 const DTLS_SESSIONS_ENDED: usize = DTLS_HANDSHAKES_FAILED + HandshakeFailure::ALL.len();
+const PASSING: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
 /// How many slots a [`Stats`] has.
-pub const SLOTS: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
+pub const SLOTS: usize = PASSING + 1;
 
 impl Counter {
     /// The counter's place in a [`Stats`].
@@ -363,6 +366,7 @@ impl Counter {
             Self::DtlsHandshakes => DTLS_HANDSHAKES,
             Self::DtlsHandshakesFailed(failure) => DTLS_HANDSHAKES_FAILED + failure as usize,
             Self::DtlsSessionsEnded(end) => DTLS_SESSIONS_ENDED + end as usize,
+            Self::Passing => PASSING,
         }
     }
 }

@@ -115,7 +115,7 @@ impl Server {
     }
 
     fn peers_mut(&mut self, key: AllocationKey) -> Option<&mut PeerConnections> {
-        self.allocations.get_mut(key)?.peers.as_mut()
+        self.allocations.get_mut(key)?.peers.as_deref_mut()
     }
 
     /// The peer has answered: the client learns how to bind the connection.
@@ -150,6 +150,14 @@ impl Server {
         self.refuse_connect(now, &parked);
     }
 
+    /// Answers the Connect request that waits for `connection`, if one does: it fails.
+    pub(super) fn tell_of_end(&mut self, now: Now, connection: &PeerConnection) {
+        if let Stage::Connecting(parked) = &connection.stage {
+            self.refuse_connect(now, parked);
+            self.answer_later();
+        }
+    }
+
     fn refuse_connect(&mut self, now: Now, (reply, signature): &(Reply, Signature)) {
         let refusal = Refusal::ConnectionFailed;
         self.refuse(now, reply, &refusal, Some(signature));
@@ -178,10 +186,7 @@ impl Server {
             }
             self.close_peer(id, self.shard);
             match connection.stage {
-                Stage::Connecting(parked) => {
-                    self.refuse_connect(now, &parked);
-                    self.answer_later();
-                }
+                Stage::Connecting(_) => self.tell_of_end(now, &connection),
                 Stage::Waiting | Stage::Bound => self.count_peer_end(PeerEnd::Unbound),
             }
         }

@@ -146,6 +146,17 @@ impl World {
         let _ = self.drain();
     }
 
+    /// Decides by `policy` from now on; what that has the server say.
+    pub fn swap_policy_for_answers(&mut self, policy: Policy) -> Vec<(FiveTuple, Response)> {
+        self.server
+            .handle_event(self.now, Event::Policy(Arc::new(policy)));
+        let first = self.drain().map(|out| match out {
+            Out::ToClient { to, message } => (to, Response(message)),
+            other => panic!("no response but {other:?}"),
+        });
+        first.into_iter().chain(self.later.drain(..)).collect()
+    }
+
     pub fn client_gone(&mut self, client: FiveTuple) {
         self.server
             .handle_event(self.now, Event::ClientGone { client });

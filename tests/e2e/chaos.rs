@@ -3,7 +3,7 @@
 //! left, reloads and a drain in the midst of it.
 //!
 //! The clock of the host cannot be made to jump for one process; `a_clock_that_jumps_ends_no_allocation`
-//! in `tests/rfc` shows it on the core.
+//! and `a_clock_that_jumps_matters_to_credentials_with_a_time_alone` in `tests/rfc` show it on the core.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,16 +18,19 @@ use tokio::task::JoinHandle;
 
 use super::client::Client;
 use super::dialogue::{Dialogue, channel_data};
+use super::metrics::Metrics;
 use super::process::{Running, lacks, until};
 use super::relaying::echo_peer;
 use super::server::{PASSWORD, Server, USER, binary, free_port};
 
 const LIMIT: Duration = Duration::from_secs(15);
 /// Clients that vanish are forgotten soon.
-const RULES: &str = "[lifetimes]\nallocation = \"4s\"\nallocation_max = \"4s\"\n\
+const RULES: &str = "[lifetimes]\nallocation = \"4s\"\nallocation_max = \"9s\"\n\
     [streams]\nsilent_after = \"2s\"\nidle_after = \"2s\"\nbacklog_bytes = \"64KiB\"\n\
     [peers]\nallow = [\"127.0.0.1\"]\n";
 const EACH: u16 = 10;
+/// Memory that may be added in all this, in bytes: buffers that are kept, and what the allocator keeps.
+const MOST_GROWTH: f64 = 24.0 * 1024.0 * 1024.0;
 
 /// A client that behaves.
 struct Survivor {
@@ -78,6 +81,27 @@ fn crowd(server: SocketAddr, transport: &str) -> Running {
         command.arg(transport);
     }
     Running::start(command.arg("127.0.0.1"))
+}
+
+/// Starts two `turnutils_uclient` calls of a second, relay to relay; it takes some to begin.
+fn caller(server: SocketAddr, transport: &str) -> Running {
+    let port = server.port().to_string();
+    let mut command = Command::new("turnutils_uclient");
+    command
+        .args(["-u", USER, "-w", PASSWORD, "-y", "-c", "-s", "-m", "2"])
+        .args(["-n", "40", "-z", "25", "-p", &port]);
+    if !transport.is_empty() {
+        command.arg(transport);
+    }
+    Running::start(command.arg("127.0.0.1"))
+}
+
+/// The calls came to their end, and all that was said was heard.
+fn lost_nothing(caller: &mut Running) {
+    assert!(caller.wait(LIMIT).is_some(), "a call has no end");
+    let output = caller.stdout() + &caller.stderr();
+    let whole = output.contains("tot_send_msgs=80, tot_recv_msgs=80");
+    assert!(whole, "{output}");
 }
 
 /// Allocates, has a peer send noise to the relayed address, and goes without a word.
@@ -153,12 +177,16 @@ impl Changing {
         Self { server, directory }
     }
 
-    /// Another good file, or a bad one, and SIGHUP.
-    fn reload(&mut self, round: u16) {
-        let text = match round % 3 {
-            2 => "[limits]\nallocations = \"many\"\n".to_owned(),
-            _ => format!("{RULES}[limits]\nallocations = {}\n", 500 + round),
-        };
+    /// What its operator does while all this goes on, each in its turn.
+    fn disturb(&mut self, round: u16) {
+        match round % 3 {
+            2 => self.reload("[limits]\nallocations = \"many\"\n"),
+            _ => self.reload(&format!("{RULES}[limits]\nallocations = {}\n", 500 + round)),
+        }
+    }
+
+    /// Another file, good or bad, and SIGHUP.
+    fn reload(&mut self, text: &str) {
         fs::write(self.directory.path().join("turnserver.toml"), text).unwrap();
         self.server.running().signal(Signal::HUP);
     }
@@ -171,20 +199,22 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
     }
     let mut changing = Changing::start();
     let address = changing.server.address();
-    let descriptors = changing.server.metrics().sum("process_open_fds");
+    let before = changing.server.metrics();
+    let descriptors = before.sum("process_open_fds");
     let survivors = [
         Survivor::new(address, false).await,
         Survivor::new(address, true).await,
         Survivor::new(address, false).await,
     ];
     let crowds = [crowd(address, ""), crowd(address, "-t")];
+    let mut callers = [caller(address, ""), caller(address, "-t")];
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| read_nothing(address, &done));
         for round in 0..EACH {
             vanish(address, round % 2 == 0);
             shout(address);
-            changing.reload(round);
+            changing.disturb(round);
             thread::sleep(Duration::from_millis(150));
         }
         done.store(true, Ordering::Relaxed);
@@ -195,6 +225,7 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
     for survivor in &survivors {
         survivor.lives().await;
     }
+    callers.iter_mut().for_each(lost_nothing);
     let [last, second, third] = survivors;
     second.close().await;
     third.close().await;
@@ -208,8 +239,13 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
         open <= descriptors + 1.0
     });
     assert!(closed, "{open} descriptors, {descriptors} at first");
+    let grown = changing.server.metrics().resident() - before.resident();
+    assert!(grown < MOST_GROWTH, "grown by {grown} bytes");
     last.lives().await;
 
+    let mut callers = [caller(address, ""), caller(address, "-t")];
+    let enough = |metrics: &Metrics| metrics.sum("turnstone_allocations") > 4.0;
+    assert!(enough(&changing.server.metrics_when(enough)));
     changing.server.running().signal(Signal::USR1);
     let draining = || {
         changing
@@ -219,6 +255,7 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
     };
     assert!(until(LIMIT, draining));
     assert_eq!(Dialogue::udp(address).allocate(None).map(drop), Err(508));
+    callers.iter_mut().for_each(lost_nothing);
     last.lives().await;
     last.close().await;
     let status = changing.server.running().wait(LIMIT);

@@ -198,6 +198,15 @@ async fn as_another_user_it_does_all_that_it_should() {
     }
     relays(&server).await;
     assert!(server.metrics().sum("process_open_fds") > 0.0);
+    let most = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let is_short = most.trim().parse::<u64>().unwrap() < 1 << 20;
+    let said = server
+        .log()
+        .contains("receive buffer of every relayed address");
+    assert_eq!(
+        said, is_short,
+        "the user may not have buffers beyond {most}"
+    );
     let socket = fs::metadata(files.path("control.sock")).unwrap();
     assert_eq!((socket.uid(), socket.mode() & 0o777), (1, 0o600));
     files.rewrite(&format!("{text}[limits]\nallocations = 7\n"));

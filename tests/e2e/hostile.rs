@@ -134,6 +134,23 @@ async fn slow_readers_cost_bounded_memory_and_are_served_again() {
     server.stop();
 }
 
+/// Requirement S21: what half a kilobyte a scrape would add up to is well beyond the bound.
+#[test]
+fn thousands_of_scrapes_leave_the_memory_flat() {
+    const SCRAPES: usize = 3000;
+    let server = Server::start(&[]);
+    let scrape = |times: usize| (0..times).for_each(|_| drop(server.metrics()));
+    scrape(300);
+    let before = server.metrics();
+    scrape(SCRAPES);
+    let after = server.metrics();
+    let grown = after.resident() - before.resident();
+    assert!(grown < MEGABYTE, "grown by {} KiB", grown / 1024.0);
+    let descriptors = |metrics: &super::metrics::Metrics| metrics.sum("process_open_fds");
+    assert!(descriptors(&after) <= descriptors(&before) + 1.0);
+    server.stop();
+}
+
 /// The first two bytes that the server sends, none if it closes.
 fn first_bytes(stream: &mut TcpStream) -> Option<[u8; 2]> {
     stream

@@ -32,6 +32,7 @@ mod nat_discovery;
 mod oauth;
 mod one_port;
 mod operator;
+mod own_host;
 mod process;
 mod relaying;
 mod reload;

@@ -70,7 +70,7 @@ async fn many_clients_on_all_shards_talk_to_each_other() {
 
 #[test]
 fn peers_are_refused_by_default() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--log-level", "debug", "--deny-peer", "9.9.9.0/24"]);
     let mut client = Dialogue::udp(server.address());
     client.allocate(None).unwrap();
     // Only asked for: a server that errs must not send anything there.
@@ -81,6 +81,15 @@ fn peers_are_refused_by_default() {
         "224.0.0.1:5353",
     ] {
         assert_eq!(client.permit(peer.parse().unwrap()), Err(403), "{peer}");
+    }
+    assert_eq!(client.permit("9.9.9.9:53".parse().unwrap()), Err(403));
+    let name = "turnstone_refused_peers_total";
+    let metrics = server.metrics_when(|metrics| metrics.sum(name) >= 5.0);
+    assert_eq!(metrics.with(name, "special_purpose"), 4.0);
+    assert_eq!(metrics.with(name, "operator_rule"), 1.0);
+    let log = server.log();
+    for told in ["169.254.169.254", "169.254.0.0/16", "9.9.9.9", "9.9.9.0/24"] {
+        assert!(log.contains(told), "{told}: {log}");
     }
     server.stop();
 }

@@ -1,7 +1,8 @@
 //! Changing a server that serves: reload and drain, and what is said about them.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -185,6 +186,42 @@ fn a_drain_sends_new_clients_elsewhere() {
     assert!(good && text.contains("redirect.servers: changed"), "{text}");
     assert_eq!(Dialogue::udp(address).allocate(None).map(drop), Err(300));
     operated.server.stop();
+}
+
+/// What a web server behind the port has begun to send comes to its end.
+#[test]
+fn a_drain_waits_for_connections_that_were_passed_on() {
+    let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = web.local_addr().unwrap();
+    let upstream = format!("[[upstream]]\nto = \"{to}\"\ntls = \"off\"\nplain = true\n");
+    let mut operated = Operated::start(&upstream);
+    let mut browser = TcpStream::connect(operated.server.address()).unwrap();
+    browser.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let (mut far, _) = web.accept().unwrap();
+    far.write_all(b"the first half, ").unwrap();
+    let passing = |metrics: &Metrics| metrics.sum("turnstone_connections_passing");
+    let busy = operated
+        .server
+        .metrics_when(|metrics| passing(metrics) > 0.0);
+    assert_eq!(passing(&busy), 1.0);
+    operated.server.running().signal(Signal::USR1);
+    let draining = || operated.server.log().contains("draining");
+    assert!(until(LIMIT, draining));
+    assert!(
+        operated
+            .server
+            .running()
+            .wait(Duration::from_secs(1))
+            .is_none()
+    );
+    far.write_all(b"the second half").unwrap();
+    drop(far);
+    let mut page = String::new();
+    browser.read_to_string(&mut page).unwrap();
+    assert_eq!(page, "the first half, the second half");
+    drop(browser);
+    let status = operated.server.running().wait(LIMIT);
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
 
 #[test]

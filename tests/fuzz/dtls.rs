@@ -65,7 +65,7 @@ fn sessions() -> DtlsSessions {
     };
     let identity = Arc::clone(IDENTITY.get_or_init(identity));
     let origin = *ORIGIN.get_or_init(std::time::Instant::now);
-    DtlsSessions::new(limits, Some(identity), [7; 32], origin)
+    DtlsSessions::new(limits, Some(identity), [7; 32], origin, Arc::default())
 }
 
 fn identity() -> Arc<DtlsIdentity> {

@@ -11,8 +11,8 @@ use crate::common::{
     Login, Out, START, World, lifetime, policy, requested_transport, tcp, udp, xor_peer_address,
 };
 use crate::dialogue::{
-    allocated, ask, assert_dropped, binding, client, code, dropped, peer, raw, reaches, seconds,
-    world, world_with,
+    allocated, ask, assert_dropped, binding, client, code, dropped, hears, peer, raw, reaches,
+    seconds, world, world_with,
 };
 
 const TRANSPORT: (u16, &[u8]) = (0x0019, &[17, 0, 0, 0]);
@@ -386,4 +386,35 @@ fn a_clock_that_jumps_ends_no_allocation() {
         let refreshed = world.ask(&Login::alice(), client(), Method::REFRESH, &[lifetime(600)]);
         assert_eq!(refreshed.code(), None, "at {jumped}");
     }
+}
+
+/// S12: the host's clock decides about nothing but credentials that carry a time: nobody else is kept out
+/// while it is wrong, and they are let in again when it is right.
+#[test]
+fn a_clock_that_jumps_matters_to_credentials_with_a_time_alone() {
+    let (mut world, relay) = allocated();
+    world.permit(client(), peer());
+    let timed = Login::time_limited("carol", START + 3600);
+    let decade = 10 * 365 * 86_400;
+    let transport = [requested_transport(17)];
+    let jumps = [
+        (START, None),
+        (START + decade, Some(401)),
+        (START - decade, None),
+        (0, None),
+    ];
+    for ((jumped, expected), port) in jumps.into_iter().zip(1..) {
+        world.now.unix.0 = jumped;
+        let from = |host: u8| udp(&format!("203.0.113.{host}:{port}"));
+        let answer = world.ask(&timed, from(8), Method::ALLOCATE, &transport);
+        assert_eq!(answer.code(), expected, "at {jumped}");
+        let answer = world.ask(&Login::alice(), from(9), Method::ALLOCATE, &transport);
+        assert_eq!(answer.code(), None, "at {jumped}");
+        assert!(hears(&mut world, relay, peer()), "at {jumped}");
+    }
+    world.pass(seconds(3600));
+    assert!(
+        world.relays.is_empty(),
+        "lifetimes are measured by another clock"
+    );
 }

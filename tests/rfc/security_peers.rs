@@ -9,6 +9,7 @@ use crate::common::{Out, World, address, channel_data, ip, peers, policy, send_i
 use crate::dialogue::{
     allocated, assert_dropped, client, code, hears, peer, reaches, seconds, world, world_with,
 };
+use crate::mobility::{come, depart, elsewhere, hearer, mobile, speaks};
 
 const FORBIDDEN_V4: [&str; 14] = [
     "0.0.0.0:1",
@@ -289,4 +290,25 @@ fn s4_refused_peers_are_counted_by_reason() {
     );
     assert_eq!(world.permit(client(), address("9.9.8.8:1")).code(), None);
     assert_eq!(counts(&world), expected);
+}
+
+/// S3: an allocation that moves to another shard is judged by the rules there, which may be newer.
+#[test]
+fn s3_a_moved_allocation_is_judged_where_it_arrives() {
+    for is_stricter in [false, true] {
+        let mut group = World::group(mobile(), 2, 7);
+        let (relay, ticket) = depart(&mut group[0], client());
+        if is_stricter {
+            let mut policy = mobile();
+            policy.peers = peers(&[]);
+            group[1].swap_policy(policy);
+        }
+        come(&mut group[1], elsewhere(), &ticket);
+        World::deliver(&mut group);
+        assert_eq!(speaks(&mut group[1], elsewhere()), Out::Nothing, "it waits");
+        let late = World::deliver(&mut group);
+        let passed = late.iter().any(|out| matches!(out, Out::ToPeer { .. }));
+        let heard = hearer(&mut group[1], relay) == Some(elsewhere());
+        assert_eq!((passed, heard), (!is_stricter, !is_stricter));
+    }
 }

@@ -1,5 +1,6 @@
 //! What went wrong elsewhere: tables that grow and ports that leak (S15, S16).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use turnstone::stun::Method;
@@ -8,6 +9,23 @@ use turnstone::turn::Counter;
 use crate::common::random::Random;
 use crate::common::{Login, World, lifetime, requested_family, requested_transport, tcp, udp};
 use crate::dialogue::{client, code, peer, seconds, world, world_with};
+
+/// S9: a relayed port says nothing of the next one, and all of the range are given.
+#[test]
+fn s9_relayed_ports_are_random_in_the_range() {
+    let mut world = world_with(|policy| policy.relay.ports = 50_000..=50_199);
+    let ports: Vec<u16> = (1..=200)
+        .map(|port| world.allocate(udp(&format!("203.0.113.7:{port}"))).port())
+        .collect();
+    let near = |pair: &&[u16]| pair[0].abs_diff(pair[1]) <= 2;
+    let neighbours = ports.windows(2).filter(near).count();
+    assert!(
+        neighbours < 30,
+        "{neighbours} follow a neighbour: {ports:?}"
+    );
+    let all: BTreeSet<u16> = ports.into_iter().collect();
+    assert!(all.into_iter().eq(50_000..=50_199));
+}
 
 /// S15: per source address, IPv6 by /64.
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use turnstone::stun::{AttributeType, Method};
 use turnstone::turn::{Counter, PeerEnd, PeerOrigin, PeerRefusal};
 
-use crate::common::{Login, Out, Response, World, address, send_indication, tcp, udp};
+use crate::common::{Login, Out, Response, World, address, peers, send_indication, tcp, udp};
 use crate::dialogue::seconds;
 use crate::tcp_dialogue::{
     V4, V6, alice, allocated, control, count, data, ended, offering, peer, refused, world,
@@ -202,4 +202,29 @@ fn answers_to_connect_name_their_transactions() {
     let answers = ids.map(|id| world.peer_answers(id, true).response());
     let answered = answers.map(|answer| answer.message().transaction());
     assert_eq!(answered, [second, first]);
+}
+
+/// RFC 6062 §5.2: a Connect that a new rule ends is answered like any other that fails.
+#[test]
+fn a_connect_that_a_new_rule_ends_is_answered() {
+    let (mut world, _) = allocated();
+    let other = address("198.51.100.1:9001");
+    for peer in [peer(), other] {
+        assert_eq!(world.connect(control(), peer), Out::Nothing);
+    }
+    let mut stricter = offering();
+    stricter.peers = peers(&[]);
+    let answers = world.swap_policy_for_answers(stricter);
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|(to, answer)| (*to, answer.code()))
+        .collect();
+    assert_eq!(codes, [(control(), Some(447)); 2]);
+    assert!(
+        answers
+            .iter()
+            .all(|(_, answer)| answer.is_signed_by(&alice()))
+    );
+    assert!(world.peers.connecting.is_empty());
+    assert_eq!(world.peers.closed.len(), 2);
 }

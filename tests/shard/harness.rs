@@ -98,6 +98,7 @@ pub fn start(options: &Options) -> Shards {
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
+    let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
     let mut shards = Shards {
         addresses: group.addresses,
@@ -126,6 +127,7 @@ pub fn start(options: &Options) -> Shards {
                 shared: Arc::clone(&shared),
             },
             streams: options.streams,
+            sources: Arc::clone(&sources),
             proxy_protocol_from: options.proxy_protocol_from.clone(),
             upstreams: options.upstreams.clone().into(),
             tls: options.tls.clone(),
@@ -136,6 +138,7 @@ pub fn start(options: &Options) -> Shards {
             dtls: options.dtls.clone().map(|identity| DtlsSetup {
                 identity,
                 cookie_key: [9; 32],
+                sources: Arc::clone(&dtls_sources),
             }),
             publish: Box::new(move |stats| {
                 if let Some(gate) = &gate {

@@ -239,6 +239,31 @@ fn connections_beyond_a_limit_are_refused() {
     assert_eq!(stats.get(Counter::Connections(Transport::Tcp)), 0);
 }
 
+/// Requirement S15: wherever the kernel puts the connections of a source, it has as many as it may have.
+#[test]
+fn the_connections_of_a_source_are_counted_by_all_shards_together() {
+    const MOST: usize = 8;
+    let mut options = Options {
+        shards: 4,
+        ..Options::default()
+    };
+    options.streams.connections_per_source = MOST;
+    let shards = start(&options);
+    for round in 1..=3 {
+        let mut kept: Vec<Client> = (0..MOST).map(|_| Client::tcp(shards.v4())).collect();
+        kept.iter_mut().for_each(|client| {
+            client.ping();
+        });
+        assert!(is_closed(Client::tcp(shards.v4()).stream()));
+        let elsewhere = shards.addresses[1];
+        Client::tcp(elsewhere).ping();
+        drop(kept);
+        let closed = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Closed);
+        shards.wait_for(closed, round * (MOST as u64 + 1));
+    }
+    shards.stop();
+}
+
 /// Floods a client that does not read; then it reads all.
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
@@ -274,6 +299,8 @@ fn old_media_is_dropped_by_age() {
     assert_eq!(shards.get(Counter::BacklogEvicted(Eviction::Size)), 0);
     assert!(media.is_sorted(), "what is left is in order");
     assert!(media.last().is_some_and(|last| *last < FLOOD - 1000));
+    // Twice the 64 KiB that the client's kernel takes, and little on the way.
+    assert!(media.len() < 210, "{} were beyond recall", media.len());
     client.ping();
     shards.stop();
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Method};
-use turnstone::turn::{Counter, Family, FiveTuple, Transport};
+use turnstone::turn::{Admission, Counter, Family, FiveTuple, Policy, RelaySource, Transport};
 
 use crate::common::{
     Login, Response, World, additional_family, even_port, lifetime, policy, requested_family,
@@ -38,11 +38,8 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let mut policy = policy();
-        policy.relay.ports = PORTS;
-        policy.limits.allocations_per_user = 12;
         Self {
-            shards: World::group(policy, SHARDS, 5),
+            shards: World::group(generous(), SHARDS, 5),
             tokens: Vec::new(),
         }
     }
@@ -67,6 +64,7 @@ impl Run {
                 let attributes = [lifetime(1000)];
                 self.shards[shard].ask(&login, from, Method::REFRESH, &attributes);
             }
+            4 if rng.chance(30) => self.shards[shard].swap_policy(otherwise(rng)),
             _ => self.allocate(rng, shard, from, &login),
         }
         self.check_gauges();
@@ -87,7 +85,7 @@ impl Run {
         let answer: Response = self.shards[shard].ask(login, from, Method::ALLOCATE, &attributes);
         self.tokens
             .extend(answer.value(AttributeType::RESERVATION_TOKEN));
-        assert!(matches!(answer.code(), None | Some(437 | 486 | 508)));
+        assert!(matches!(answer.code(), None | Some(437 | 440 | 486 | 508)));
     }
 
     fn pass(&mut self, duration: Duration) {
@@ -117,6 +115,7 @@ impl Run {
         Property::EverythingReturns.holds(back, || "something is left".to_owned());
         for shard in 0..SHARDS.into() {
             self.shards[shard].bind = Ok(());
+            self.shards[shard].swap_policy(generous());
             for (family, port) in [1, 2].into_iter().flat_map(|f| (0..4).map(move |p| (f, p))) {
                 let from = client(shard, 10 * usize::from(family) + port);
                 let attributes = [requested_transport(17), requested_family(family)];
@@ -128,6 +127,26 @@ impl Run {
             }
         }
     }
+}
+
+/// All ports, and a quota that reaches them.
+fn generous() -> Policy {
+    let mut policy = policy();
+    policy.relay.ports = PORTS;
+    policy.limits.allocations_per_user = 12;
+    policy
+}
+
+/// Limits below what is in use, a family that is no longer offered, a drain: what is there goes on.
+fn otherwise(rng: &mut Rng) -> Policy {
+    let mut policy = generous();
+    policy.limits.allocations_per_user = rng.pick(&[0, 1, 12]);
+    policy.limits.allocations = rng.pick(&[2, 1000]);
+    policy.admission = rng.pick(&[Admission::Open, Admission::Open, Admission::Closed]);
+    if rng.chance(20) {
+        policy.relay.v6 = RelaySource::Disabled;
+    }
+    policy
 }
 
 fn client(shard: usize, number: usize) -> FiveTuple {

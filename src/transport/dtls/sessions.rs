@@ -13,6 +13,7 @@ use super::reply;
 use super::session::{Session, Workshop};
 use super::table::{Place, Table};
 use crate::time::Instant;
+use crate::transport::sources::Sources;
 use crate::turn::{ConnectionEnd, FiveTuple, HandshakeFailure};
 
 /// Limits on the sessions of one shard.
@@ -63,19 +64,21 @@ pub struct DtlsSessions {
 
 impl DtlsSessions {
     /// No sessions yet. `cookie_key` is from the operating system's generator; `origin` is the origin of
-    /// the clock by which time is told. Without an identity nobody is answered.
+    /// the clock by which time is told; `sources` are counted by all shards together. Without an identity
+    /// nobody is answered.
     pub fn new(
         limits: DtlsLimits,
         identity: Option<Arc<DtlsIdentity>>,
         cookie_key: [u8; 32],
         origin: std::time::Instant,
+        sources: Arc<Sources>,
     ) -> Self {
         Self {
             limits,
             identity,
             cookies: Cookies::new(cookie_key),
             first_hellos: FirstHellos::new(limits.half_open),
-            table: Table::new(limits.idle_after),
+            table: Table::new(limits.idle_after, sources),
             workshop: Workshop::new(origin),
         }
     }

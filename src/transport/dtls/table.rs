@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::session::Session;
 use crate::time::Instant;
-use crate::turn::{FiveTuple, source_prefix};
+use crate::transport::sources::Sources;
+use crate::turn::FiveTuple;
 
 /// Names an entry while it is there.
 pub(super) type Place = usize;
@@ -44,7 +46,8 @@ pub(super) struct Table {
     entries: Vec<Option<Entry>>,
     free: Vec<Place>,
     by_client: HashMap<FiveTuple, Place, foldhash::fast::RandomState>,
-    by_source: HashMap<IpAddr, usize>,
+    /// Counts of all shards.
+    sources: Arc<Sources>,
     deadlines: BTreeSet<(Instant, Place)>,
     /// Handshakes in the order in which they began.
     halves: BTreeMap<u64, Place>,
@@ -52,13 +55,13 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(idle_after: Duration) -> Self {
+    pub(super) fn new(idle_after: Duration, sources: Arc<Sources>) -> Self {
         Self {
             idle_after,
             entries: Vec::new(),
             free: Vec::new(),
             by_client: HashMap::default(),
-            by_source: HashMap::new(),
+            sources,
             deadlines: BTreeSet::new(),
             halves: BTreeMap::new(),
             next: 0,
@@ -80,10 +83,7 @@ impl Table {
 
     /// Clients of the same source: an IPv4 address, an IPv6 /64.
     pub(super) fn of_source(&self, client: IpAddr) -> usize {
-        self.by_source
-            .get(&source_prefix(client))
-            .copied()
-            .unwrap_or(0)
+        self.sources.of(client)
     }
 
     pub(super) fn find(&self, client: &FiveTuple) -> Option<Place> {
@@ -137,10 +137,7 @@ impl Table {
         });
         self.deadlines.insert((due, place));
         self.by_client.insert(client, place);
-        *self
-            .by_source
-            .entry(source_prefix(client.client.ip()))
-            .or_default() += 1;
+        self.sources.enter(client.client.ip());
         place
     }
 
@@ -157,17 +154,7 @@ impl Table {
         self.free.push(place);
         self.deadlines.remove(&(due, place));
         self.by_client.remove(&client);
-        self.forget_source(client.client.ip());
-    }
-
-    fn forget_source(&mut self, client: IpAddr) {
-        let key = source_prefix(client);
-        if let Some(count) = self.by_source.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_source.remove(&key);
-            }
-        }
+        self.sources.leave(client.client.ip());
     }
 
     /// When the first deadline is to be looked at.

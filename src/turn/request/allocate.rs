@@ -11,10 +11,9 @@ use crate::turn::allocation::{Allocation, Neighbour, Origin, State};
 use crate::turn::auth::Authenticated;
 use crate::turn::bandwidth::AllocationMeter;
 use crate::turn::channel::Channels;
+use crate::turn::embedded::is_tunnelled;
 use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
-use crate::turn::peer_connection::PeerConnections;
-use crate::turn::peer_filter::is_tunnelled;
 use crate::turn::permission::Permissions;
 use crate::turn::policy::{Lifetimes, RelaySource};
 use crate::turn::ports::Parity;
@@ -294,7 +293,7 @@ impl Server {
             icmp_recovered: Instant::ZERO,
             permissions: Permissions::default(),
             channels: Channels::default(),
-            peers: (grant.kind == Kind::Tcp).then(PeerConnections::default),
+            peers: (grant.kind == Kind::Tcp).then(Box::default),
             mobile: None,
             meter: AllocationMeter::default(),
         });

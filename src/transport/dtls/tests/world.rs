@@ -167,7 +167,7 @@ impl World {
     pub(super) fn with(limits: DtlsLimits) -> Self {
         let origin = std::time::Instant::now();
         Self {
-            sessions: DtlsSessions::new(limits, Some(identity()), [7; 32], origin),
+            sessions: DtlsSessions::new(limits, Some(identity()), [7; 32], origin, Arc::default()),
             now: Instant::ZERO + Duration::from_secs(100),
             origin,
             sent: Vec::new(),
