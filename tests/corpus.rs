@@ -17,6 +17,8 @@ mod config;
 mod dtls;
 #[path = "fuzz/framing.rs"]
 mod framing;
+#[path = "fuzz/handover.rs"]
+mod handover;
 #[path = "fuzz/message.rs"]
 mod message;
 #[path = "fuzz/probe.rs"]
@@ -81,4 +83,9 @@ fn sequences_of_packets_and_time() {
 #[test]
 fn access_tokens() {
     replay("access_token", access_token::target);
+}
+
+#[test]
+fn handovers() {
+    replay("handover", handover::target);
 }

@@ -135,6 +135,11 @@ fn allocations() -> Vec<Family> {
             "Moves of allocations to another five-tuple of their client.",
         )
         .one(Counter::AllocationsMoved),
+        counter(
+            "turnstone_allocations_taken_over_total",
+            "Allocations taken over from the process that ran before.",
+        )
+        .one(Counter::AllocationsTakenOver),
         gauge("turnstone_permissions", "Permissions alive.").one(Counter::Permissions),
         gauge("turnstone_channels", "Channels bound.").one(Counter::Channels),
         gauge(

@@ -122,7 +122,7 @@ impl AccessToken {
     }
 
     /// What is sealed.
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mac_key = self.mac_key.as_bytes();
         let mut plain = Vec::with_capacity(FIXED + mac_key.len());
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_MAC_KEY")]
@@ -134,7 +134,8 @@ impl AccessToken {
         plain
     }
 
-    fn decode(plain: &[u8]) -> Option<Self> {
+    /// What [`encode`](Self::encode) wrote.
+    pub(super) fn decode(plain: &[u8]) -> Option<Self> {
         let (length, rest) = plain.split_first_chunk()?;
         let length = usize::from(u16::from_be_bytes(*length));
         let (mac_key, rest) = rest.split_at_checked(length)?;

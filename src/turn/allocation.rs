@@ -71,6 +71,8 @@ pub(super) enum State {
     Live,
     /// It comes from another shard, with its relay sockets.
     Arriving,
+    /// It comes from another process, with its relay sockets.
+    HandedOver,
 }
 
 /// One allocation. What a packet looks at lies together and first, in the order of its way: with tens of
@@ -192,6 +194,21 @@ impl Allocations {
             .get_mut(key.index())
             .filter(|slot| slot.generation == key.generation)?;
         slot.allocation.as_deref_mut()
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ports run out long before u32"
+    )]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (AllocationKey, &Allocation)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(index, slot)| {
+            let key = AllocationKey {
+                index: index as u32,
+                generation: slot.generation,
+            };
+            Some((key, slot.allocation.as_deref()?))
+        })
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Allocation> {

@@ -9,7 +9,7 @@ use crate::stun::{Algorithm, AttributeType, Message, PasswordAlgorithm};
 use crate::time::Now;
 
 /// Longest USERNAME in bytes (RFC 8489 §14.3).
-const MAX_USERNAME: usize = 508;
+pub(super) const MAX_USERNAME: usize = 508;
 
 /// Proof that a request was signed by its user. Only [`authenticate`] makes it.
 #[derive(Clone, Debug)]

@@ -96,6 +96,10 @@ impl AwaitedClients {
         self.by_client.get_mut(client)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&FiveTuple, &Awaited)> {
+        self.by_client.iter()
+    }
+
     /// Adds a client. Now and then those are dropped that are not awaited any more, as `stands` tells, so
     /// that clients who never come leave nothing behind (requirement S15).
     pub(super) fn insert(

@@ -150,7 +150,6 @@ impl ByClient {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::net::SocketAddr;
 
     use super::*;
@@ -170,36 +169,40 @@ mod tests {
         table.find(&client(number), |slot| slots[slot as usize] == Some(number))
     }
 
+    fn below(most: usize, random: &mut Random) -> u16 {
+        u16::try_from(random.below(most)).unwrap()
+    }
+
     #[test]
     fn whoever_comes_and_goes_is_found_and_nobody_else() {
         let mut random = Random::new([5; 32]);
         let mut table = ByClient::new(5);
-        let mut slots: Vec<Option<u16>> = vec![None; 300];
-        let mut known = BTreeMap::new();
-        for round in 0..20_000_u32 {
-            let slot = random.below(slots.len());
-            let number = 1 + slot as u16;
+        // A client's slot is its number.
+        let mut slots: Vec<Option<u16>> = vec![None; 400];
+        for round in 0..20_000 {
+            let number = below(300, &mut random);
+            let (slot, place) = (u32::from(number), usize::from(number));
             // Long stretches of mostly coming and of mostly going.
             let comes = random.below(10) < if round % 4000 < 2000 { 7 } else { 3 };
-            match (known.contains_key(&number), comes) {
-                (false, true) => {
-                    slots[slot] = Some(number);
-                    table.insert(&client(number), slot as u32);
-                    known.insert(number, slot as u32);
+            match (slots[place], comes) {
+                (None, true) => {
+                    slots[place] = Some(number);
+                    table.insert(&client(number), slot);
                 }
-                (true, false) => {
-                    table.remove(&client(number), slot as u32);
-                    slots[slot] = None;
-                    known.remove(&number);
+                (Some(_), false) => {
+                    table.remove(&client(number), slot);
+                    slots[place] = None;
                 }
                 _ => {}
             }
-            assert_eq!(table.len(), known.len());
-            let asked = 1 + random.below(400) as u16;
-            assert_eq!(find(&table, &slots, asked), known.get(&asked).copied());
+            assert_eq!(table.len(), slots.iter().flatten().count());
+            let asked = below(400, &mut random);
+            let known = slots[usize::from(asked)].map(u32::from);
+            assert_eq!(find(&table, &slots, asked), known);
         }
-        for number in 1..=400 {
-            assert_eq!(find(&table, &slots, number), known.get(&number).copied());
+        for number in 0..400 {
+            let known = slots[usize::from(number)].map(u32::from);
+            assert_eq!(find(&table, &slots, number), known);
         }
     }
 

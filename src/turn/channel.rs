@@ -76,6 +76,12 @@ impl Channels {
         self.by_number.len()
     }
 
+    /// Each binding and when it expires, by number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ChannelNumber, SocketAddr, Instant)> {
+        let all = self.by_number.iter();
+        all.map(|channel| (channel.number, channel.peer, channel.expires))
+    }
+
     /// Unbinds what has expired; says how many.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.by_number.len();

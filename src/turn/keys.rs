@@ -55,6 +55,16 @@ impl StoredKey {
         Some(Self { algorithm, bytes })
     }
 
+    /// The key whose bytes these are: 16 of MD5, 32 of SHA-256; none for any other number.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let algorithm = match bytes.len() {
+            16 => PasswordAlgorithm::Md5,
+            32 => PasswordAlgorithm::Sha256,
+            _ => return None,
+        };
+        Some(Self::new(algorithm, bytes))
+    }
+
     /// Lower-case hexadecimal digits, as [`from_hex`](Self::from_hex) reads them.
     pub fn to_hex(&self) -> String {
         self.as_bytes()

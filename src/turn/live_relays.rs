@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::allocation_key::AllocationKey;
+use super::elsewhere::Elsewhere;
 use super::place::Place;
 
 /// How many addresses can be told apart; relays on further ones cannot be peers of each other.
@@ -140,12 +141,15 @@ impl Face {
 /// The live relayed transport addresses of one process.
 pub(super) struct LiveRelays {
     faces: [OnceLock<Box<Face>>; MAX_FACES],
+    /// Those of the process beside this one.
+    elsewhere: Elsewhere,
 }
 
 impl Default for LiveRelays {
     fn default() -> Self {
         Self {
             faces: [const { OnceLock::new() }; MAX_FACES],
+            elsewhere: Elsewhere::default(),
         }
     }
 }
@@ -168,6 +172,52 @@ impl LiveRelays {
         }
     }
 
+    /// The relay is another process's from now on.
+    pub(super) fn depart(&self, public: SocketAddr, local: IpAddr) {
+        self.elsewhere.add(public, local);
+        self.remove(public, local);
+    }
+
+    /// From now on `relays`, and no others, are alive in the process beside this one.
+    pub(super) fn set_elsewhere(&self, relays: &[(SocketAddr, IpAddr)]) {
+        for (public, local) in relays {
+            self.know(public.ip(), *local);
+        }
+        self.elsewhere.replace(relays);
+    }
+
+    /// Whether the port of `public` is taken by a relay of the process beside this one.
+    pub(super) fn is_elsewhere(&self, public: SocketAddr) -> bool {
+        self.elsewhere.local_of(public).is_some()
+    }
+
+    /// Makes `public` the address of relays.
+    pub(super) fn know(&self, public: IpAddr, local: IpAddr) {
+        let _ = self.face_for(public, local);
+    }
+
+    /// The public and the local addresses of relays, now or earlier.
+    pub(super) fn face_addresses(&self) -> Vec<(IpAddr, IpAddr)> {
+        let faces = self.faces();
+        faces.map(|face| (face.public, face.local)).collect()
+    }
+
+    /// The relays of this process.
+    pub(super) fn own(&self) -> Vec<(SocketAddr, IpAddr)> {
+        let of_face = |face: &Face| {
+            let relay = |port| (SocketAddr::new(face.public, port), face.local);
+            let ports = (0..=u16::MAX).filter(|port| face.find(*port).is_some());
+            ports.map(relay).collect::<Vec<_>>()
+        };
+        self.faces().flat_map(of_face).collect()
+    }
+
+    /// Whether `public` is a relay of this process.
+    pub(super) fn is_own(&self, public: SocketAddr) -> bool {
+        let mut faces = self.faces().filter(|face| face.public == public.ip());
+        faces.any(|face| face.find(public.port()).is_some())
+    }
+
     /// Whether `ip` is the public address of relays, now or earlier.
     pub(super) fn is_relay_address(&self, ip: IpAddr) -> bool {
         self.faces().any(|face| face.public == ip)
@@ -176,14 +226,20 @@ impl LiveRelays {
     /// The live relay whose relayed address is `public`.
     pub(super) fn find(&self, public: SocketAddr) -> Option<LiveRelay> {
         let mut faces = self.faces().filter(|face| face.public == public.ip());
-        faces.find_map(|face| face.find(public.port()))
+        let own = faces.find_map(|face| face.find(public.port()));
+        own.or_else(|| {
+            // Between the processes there is no short way.
+            let local = self.elsewhere.local_of(public)?;
+            Some(LiveRelay { local, place: None })
+        })
     }
 
     /// The public face of the live relay that is bound at `local`.
     pub(super) fn public_of(&self, local: SocketAddr) -> Option<SocketAddr> {
         let mut faces = self.faces().filter(|face| face.local == local.ip());
-        let face = faces.find(|face| face.find(local.port()).is_some())?;
-        Some(SocketAddr::new(face.public, local.port()))
+        let face = faces.find(|face| face.find(local.port()).is_some());
+        let public = face.map(|face| SocketAddr::new(face.public, local.port()));
+        public.or_else(|| self.elsewhere.public_of(local))
     }
 
     fn faces(&self) -> impl Iterator<Item = &Face> {
@@ -235,6 +291,27 @@ mod tests {
         live.remove(public, local.ip());
         assert_eq!((live.find(public), live.public_of(local)), (None, None));
         assert!(live.is_relay_address(public.ip()));
+    }
+
+    #[test]
+    fn those_of_another_process_are_alive_as_long_as_they_are_told() {
+        let live = LiveRelays::default();
+        let relay = |port| SocketAddr::from(([203, 0, 113, 5], port));
+        let local: IpAddr = "192.0.2.1".parse().unwrap();
+        live.insert(relay(50_000), local, None);
+        live.insert(relay(50_001), local, Some(place(0, 1, 2)));
+        live.depart(relay(50_000), local);
+        assert_eq!(live.own(), [(relay(50_001), local)]);
+        let alive = |port| live.find(relay(port)).is_some();
+        assert!(alive(50_000) && alive(50_001) && live.is_elsewhere(relay(50_000)));
+        assert!(live.is_own(relay(50_001)) && !live.is_own(relay(50_000)));
+        live.set_elsewhere(&[(relay(50_002), local)]);
+        assert!(!alive(50_000) && alive(50_001) && alive(50_002));
+        assert!(!live.is_elsewhere(relay(50_000)) && !live.is_elsewhere(relay(50_001)));
+        live.set_elsewhere(&[]);
+        assert!(!alive(50_002) && live.own().len() == 1);
+        live.set_elsewhere(&[("198.51.100.9:7".parse().unwrap(), local)]);
+        assert!(live.is_relay_address("198.51.100.9".parse().unwrap()));
     }
 
     #[test]

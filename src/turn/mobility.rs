@@ -37,6 +37,14 @@ struct Entry {
     next: Option<FiveTuple>,
 }
 
+/// The tickets that a mobile allocation has, and what comes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tickets {
+    pub(super) ticket: Ticket,
+    pub(super) offered: Option<Ticket>,
+    pub(super) next: Option<FiveTuple>,
+}
+
 /// A Refresh with a ticket that passed every check.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
@@ -82,6 +90,50 @@ impl Mobility {
         };
         table.entries.insert(id, entry);
         Some(id)
+    }
+
+    /// Adds an allocation that another process knows by `id`; false when the id or a ticket is taken.
+    pub(super) fn adopt(&self, id: MobileId, mobile: Mobile, tickets: &Tickets) -> bool {
+        let mut table = self.lock();
+        let all = [Some(tickets.ticket), tickets.offered];
+        let is_taken = |ticket| table.by_ticket.contains_key(ticket);
+        if table.entries.contains_key(&id) || all.iter().flatten().any(is_taken) {
+            return false;
+        }
+        for ticket in all.into_iter().flatten() {
+            table.by_ticket.insert(ticket, id);
+        }
+        let entry = Entry {
+            mobile,
+            ticket: tickets.ticket,
+            offered: tickets.offered,
+            next: tickets.next,
+        };
+        table.entries.insert(id, entry);
+        true
+    }
+
+    /// The id that the next allocation gets.
+    pub(super) fn next_id(&self) -> u64 {
+        self.lock().ids
+    }
+
+    /// Gives no id below `id` from now on: another process has given them.
+    pub(super) fn go_on_from(&self, id: u64) {
+        let mut table = self.lock();
+        table.ids = table.ids.max(id);
+    }
+
+    /// What is known of an allocation, and its tickets; none when it was deleted.
+    pub(super) fn get(&self, id: MobileId) -> Option<(Mobile, Tickets)> {
+        let table = self.lock();
+        let entry = table.entries.get(&id)?;
+        let tickets = Tickets {
+            ticket: entry.ticket,
+            offered: entry.offered,
+            next: entry.next,
+        };
+        Some((entry.mobile.clone(), tickets))
     }
 
     /// The allocation that `ticket` is good for at `now`.

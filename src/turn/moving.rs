@@ -257,7 +257,7 @@ impl Server {
 
     /// Lets all shards know where the relays of an allocation are; without a place, that packets for them
     /// are to wait in their sockets.
-    fn announce(&self, allocation: &Allocation, place: Option<Place>) {
+    pub(super) fn announce(&self, allocation: &Allocation, place: Option<Place>) {
         let live = self.shared.live_relays(allocation.is_tcp());
         for relay in allocation.relays.iter() {
             live.insert(relay.public, relay.local, place);
@@ -321,12 +321,12 @@ impl Server {
 
 /// Which way an allocation passes the gauges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     In,
     Out,
 }
 
-fn count_all(stats: &mut Stats, allocation: &Allocation, way: Way) {
+pub(super) fn count_all(stats: &mut Stats, allocation: &Allocation, way: Way) {
     count_relays(stats, allocation, allocation.client.transport, way);
     let ports = allocation.relays.iter().count();
     count(stats, Counter::RelayPorts, ports, way);

@@ -15,6 +15,8 @@ use crate::time::Instant;
 /// Milliseconds in five bytes last 34 years.
 const STAMP: usize = 5;
 const HASH: usize = 13;
+/// What the bytes of a stamp can hold.
+const STAMPS: u64 = (1 << (8 * STAMP)) - 1;
 
 /// Characters of a nonce.
 const LENGTH: usize = COOKIE_LENGTH + (STAMP + HASH) / 3 * 4;
@@ -22,6 +24,11 @@ const LENGTH: usize = COOKIE_LENGTH + (STAMP + HASH) / 3 * 4;
 /// Makes nonces and recognises its own.
 pub(super) struct Nonces {
     key: Hmac<Sha256>,
+    /// The bytes that the key was made of.
+    secret: [u8; 32],
+    /// What is added to the time in milliseconds, so that the stamps of a process whose place this one took
+    /// are of the same clock.
+    ahead: u64,
 }
 
 impl std::fmt::Debug for Nonces {
@@ -32,8 +39,24 @@ impl std::fmt::Debug for Nonces {
 
 impl Nonces {
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        let key = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
-        Self { key }
+        Self {
+            key: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
+            secret: *key,
+            ahead: 0,
+        }
+    }
+
+    /// The key, and what the clock of the stamps shows at `now`: all that makes nonces good elsewhere.
+    pub(super) fn parts(&self, now: Instant) -> (&[u8; 32], u64) {
+        (&self.secret, self.clock(now))
+    }
+
+    /// Goes on from the nonces of another process, whose clock shows `clock` milliseconds at `now`.
+    pub(super) fn go_on(&mut self, key: &[u8; 32], clock: u64, now: Instant) {
+        *self = Self {
+            ahead: clock.wrapping_sub(millis(now)),
+            ..Self::new(key)
+        };
     }
 
     /// The nonce of `client` at `now`; no other address and port gets the same. It begins with `cookie`,
@@ -46,7 +69,7 @@ impl Nonces {
     ) -> [u8; LENGTH] {
         let mut raw = [0; STAMP + HASH];
         let (stamp, hash) = raw.split_at_mut(STAMP);
-        stamp.copy_from_slice(&encode(now));
+        stamp.copy_from_slice(&encode(self.clock(now)));
         hash.copy_from_slice(&self.hash(&cookie, stamp, client));
         let mut text = [0; LENGTH];
         text[..COOKIE_LENGTH].copy_from_slice(&cookie);
@@ -70,9 +93,14 @@ impl Nonces {
             return false;
         }
         let (stamp, hash) = raw.split_at(STAMP);
-        let age = millis(now).checked_sub(decode(stamp));
-        let is_fresh = age.is_some_and(|age| u128::from(age) < lifetime.as_millis());
+        // One of the future is very old.
+        let age = self.clock(now).wrapping_sub(decode(stamp)) & STAMPS;
+        let is_fresh = u128::from(age) < lifetime.as_millis();
         is_fresh && bool::from(self.hash(cookie, stamp, client).ct_eq(hash))
+    }
+
+    fn clock(&self, now: Instant) -> u64 {
+        millis(now).wrapping_add(self.ahead) & STAMPS
     }
 
     fn hash(&self, cookie: &[u8], stamp: &[u8], client: SocketAddr) -> [u8; HASH] {
@@ -95,8 +123,8 @@ fn millis(now: Instant) -> u64 {
     now.as_nanos() / 1_000_000
 }
 
-fn encode(now: Instant) -> [u8; STAMP] {
-    let [_, _, _, stamp @ ..] = millis(now).to_be_bytes();
+fn encode(millis: u64) -> [u8; STAMP] {
+    let [_, _, _, stamp @ ..] = millis.to_be_bytes();
     stamp
 }
 
@@ -128,6 +156,25 @@ mod tests {
         assert!(!valid("192.0.2.2:4000".parse().unwrap(), start));
         assert!(!Nonces::new(&[2; 32]).is_valid(&nonce, client, start, lifetime));
         assert!(!nonces.is_valid(b"", client, start, lifetime));
+    }
+
+    #[test]
+    fn nonces_go_on_in_another_process() {
+        let mut nonces = Nonces::new(&[1; 32]);
+        let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        let client: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+        let mut now = Instant::ZERO + 1000 * second;
+        let nonce = nonces.make(client, now, COOKIE);
+        for zero in [5, 7000] {
+            let (key, clock) = nonces.parts(now);
+            let mut next = Nonces::new(&[2; 32]);
+            let there = Instant::ZERO + zero * second;
+            next.go_on(key, clock, there);
+            assert!(next.is_valid(&nonce, client, there, minute));
+            (nonces, now) = (next, there + 20 * second);
+        }
+        assert!(nonces.is_valid(&nonce, client, now, minute));
+        assert!(!nonces.is_valid(&nonce, client, now + 20 * second, minute));
     }
 
     #[test]

@@ -21,14 +21,16 @@ impl Server {
         if allocation.is_live() {
             return;
         }
-        let is_arriving = allocation.state == State::Arriving;
+        let state = allocation.state;
         if let Some(relay) = allocation.relays.get_mut(family) {
             relay.socket = Socket::Open;
         }
-        if !is_arriving {
-            self.begin(now, key);
-        } else if allocation.relays.are_open() {
-            self.land(key);
+        let are_open = allocation.relays.are_open();
+        match state {
+            State::Opening => self.begin(now, key),
+            State::Arriving if are_open => self.land(key),
+            State::HandedOver if are_open => self.take_over(key),
+            State::Arriving | State::HandedOver | State::Live => {}
         }
     }
 
@@ -76,8 +78,10 @@ impl Server {
         let Some(allocation) = self.allocations.get(key) else {
             return;
         };
-        if allocation.state == State::Arriving {
-            return self.lose(key);
+        match allocation.state {
+            State::Opening => {}
+            State::Arriving => return self.lose(key),
+            State::HandedOver | State::Live => return self.lose_family(key, family),
         }
         let neighbour = allocation.origin.neighbour;
         let Some(failed) = allocation.relays.get(family).copied() else {

@@ -52,6 +52,13 @@ impl Permissions {
         }
     }
 
+    /// Each address and when its permission expires, by address.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, Instant)> {
+        self.0
+            .iter()
+            .map(|permission| (permission.ip, permission.expires))
+    }
+
     /// Removes what has expired; says how many.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.0.len();

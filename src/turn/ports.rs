@@ -1,7 +1,7 @@
 //! The relay ports of one shard (RFC 8656 §7.2, RFC 6056).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::random::Random;
@@ -66,13 +66,7 @@ impl Ports {
         parity: Parity,
         random: &mut Random,
     ) -> Option<u16> {
-        if !self.free.contains_key(&address) {
-            if self.free.len() >= MAX_POOLS {
-                return None;
-            }
-            self.free.insert(address, self.share());
-        }
-        let free = self.free.get_mut(&address)?;
+        let free = self.pool(address)?;
         if free.is_empty() {
             return None;
         }
@@ -90,12 +84,41 @@ impl Ports {
         Some(free.swap_remove(place))
     }
 
-    /// Gives back a port that [`take`](Self::take) returned.
+    /// Takes ports that were drawn in another process. Those outside of the range are not ours.
+    pub(super) fn claim(&mut self, taken: &[SocketAddr]) {
+        let mut by_address: BTreeMap<IpAddr, Vec<u16>> = BTreeMap::new();
+        for public in taken {
+            let ports = by_address.entry(public.ip()).or_default();
+            ports.push(public.port());
+        }
+        for (address, ports) in by_address {
+            let ports = PortSet::of(&ports);
+            if let Some(free) = self.pool(address) {
+                free.retain(|port| !ports.contains(*port));
+            }
+        }
+    }
+
+    /// Gives back a port that [`take`](Self::take) returned, or [`claim`](Self::claim) took.
     pub(super) fn give_back(&mut self, address: IpAddr, port: u16) {
+        if !self.range.contains(&port) {
+            return;
+        }
         if let Some(free) = self.free.get_mut(&address) {
             debug_assert!(!free.contains(&port));
             free.push(port);
         }
+    }
+
+    /// The free ports of `address`; none when there are too many addresses.
+    fn pool(&mut self, address: IpAddr) -> Option<&mut Vec<u16>> {
+        if !self.free.contains_key(&address) {
+            if self.free.len() >= MAX_POOLS {
+                return None;
+            }
+            self.free.insert(address, self.share());
+        }
+        self.free.get_mut(&address)
     }
 
     fn share(&self) -> Vec<u16> {

@@ -53,6 +53,17 @@ impl Quota {
         Ok(())
     }
 
+    /// Counts one more, whatever the limit: it is there already.
+    pub(super) fn charge(&self, account: &Account) {
+        let mut counts = self.lock();
+        counts.total += 1;
+        *counts.people.entry(account.person.clone()).or_default() += 1;
+        *counts
+            .sources
+            .entry(source_prefix(account.source))
+            .or_default() += 1;
+    }
+
     /// Counts one less.
     pub(super) fn give_back(&self, person: &Person, source: IpAddr) {
         let mut counts = self.lock();

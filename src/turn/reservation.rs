@@ -77,7 +77,8 @@ impl Reservations {
     }
 }
 
-/// Ports that were given back by another shard than the one they belong to.
+/// Ports of which another shard than the one they belong to has to tell: that they were given back, or
+/// that they are taken.
 #[derive(Debug, Default)]
 pub(super) struct Strays(Mutex<Vec<SocketAddr>>);
 

@@ -41,6 +41,8 @@ pub struct Shared {
     pub(super) quota: Quota,
     pub(super) reservations: Reservations,
     pub(super) strays: Strays,
+    /// Ports that are taken by what another process handed over to a shard that they do not belong to.
+    pub(super) claims: Strays,
     pub(super) mobility: Mobility,
     pub(super) meters: SharedMeters,
 }

@@ -94,6 +94,8 @@ pub enum AllocationEnd {
     ClientGone,
     /// It was to move to another shard, which could not take its sockets.
     Lost,
+    /// Another process took its place here (upgrade).
+    HandedOver,
 }
 
 /// One counter or gauge: a family and its labels.
@@ -124,6 +126,8 @@ pub enum Counter {
     RefusedPeers(PeerRefusal),
     /// Allocations ever made, by client transport and relay family.
     AllocationsCreated(Transport, Family),
+    /// Allocations taken over from another process, which had made them; each relay of one counts.
+    AllocationsTakenOver,
     /// Allocations alive, a gauge.
     Allocations(Transport, Family),
     /// Allocations ended.
@@ -234,6 +238,7 @@ labels! {
         Deleted => "deleted",
         ClientGone => "client_gone",
         Lost => "lost",
+        HandedOver => "handed_over",
     }
     HandshakeFailure {
         NotTls => "not_tls",
@@ -291,7 +296,8 @@ const ALLOCATIONS_CREATED: usize = REFUSED_PEERS + PeerRefusal::ALL.len();
 const ALLOCATIONS: usize = ALLOCATIONS_CREATED + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_ENDED: usize = ALLOCATIONS + Transport::ALL.len() * Family::ALL.len();
 const ALLOCATIONS_MOVED: usize = ALLOCATIONS_ENDED + AllocationEnd::ALL.len();
-const PERMISSIONS: usize = ALLOCATIONS_MOVED + 1;
+const ALLOCATIONS_TAKEN_OVER: usize = ALLOCATIONS_MOVED + 1;
+const PERMISSIONS: usize = ALLOCATIONS_TAKEN_OVER + 1;
 const CHANNELS: usize = PERMISSIONS + 1;
 const RELAY_PORTS: usize = CHANNELS + 1;
 const RELAY_FAILURES: usize = RELAY_PORTS + 1;
@@ -342,6 +348,7 @@ impl Counter {
             }
             Self::AllocationsEnded(end) => ALLOCATIONS_ENDED + end as usize,
             Self::AllocationsMoved => ALLOCATIONS_MOVED,
+            Self::AllocationsTakenOver => ALLOCATIONS_TAKEN_OVER,
             Self::Permissions => PERMISSIONS,
             Self::Channels => CHANNELS,
             Self::RelayPorts => RELAY_PORTS,

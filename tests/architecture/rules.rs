@@ -64,9 +64,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
     ("seccompiler", &["net"]),
+    ("serde", &["turn"]),
     (
         "serde_json",
-        &["config", "credentials", "control", "load", "cli"],
+        &["turn", "config", "credentials", "control", "load", "cli"],
     ),
     ("sha1", &["stun", "turn"]),
     ("sha2", &["stun", "turn"]),

@@ -13,6 +13,7 @@ mod peers;
 mod policy;
 pub mod random;
 mod response;
+mod takeover;
 pub mod token;
 mod world;
 

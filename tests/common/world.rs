@@ -32,13 +32,19 @@ pub struct World {
     pub refused: Option<Family>,
     /// No socket that was held can be taken in.
     pub refuses_held: bool,
+    /// No socket of this family that was held can be taken in.
+    pub refused_held: Option<Family>,
+    /// Sockets are held that nobody has brought.
+    pub any_socket: bool,
     /// Listeners and connections of TCP allocations.
     pub peers: Peers,
     /// Responses that came behind the one that was returned.
     pub later: Vec<(FiveTuple, Response)>,
     /// Packets between two allocations take the short way, instead of the one by the relay sockets.
     pub hops: bool,
-    transactions: u64,
+    pub(super) transactions: u64,
+    /// What its random choices come from.
+    pub(super) seed: u8,
     /// Letters to other shards that are not delivered yet.
     letters: VecDeque<(u16, Letter)>,
     /// What came out of packets that had been parked.
@@ -87,13 +93,16 @@ impl World {
             Server::new(Setup {
                 shard,
                 shards,
-                seed: [seed + number; 32],
+                seed: [seed.wrapping_add(number); 32],
                 nonce_key: [seed; 32],
                 policy: Arc::clone(&policy),
                 shared: Arc::clone(&shared),
             })
         };
-        let world = |shard| Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held));
+        let world = |shard| Self {
+            seed,
+            ..Self::around(server(shard), Arc::clone(&shared), Arc::clone(&held))
+        };
         (0..shards).map(world).collect()
     }
 
@@ -112,10 +121,13 @@ impl World {
             bind: Ok(()),
             refused: None,
             refuses_held: false,
+            refused_held: None,
+            any_socket: false,
             peers: Peers::default(),
             later: Vec::new(),
             hops: false,
             transactions: 0,
+            seed: 0,
             letters: VecDeque::new(),
             late: Vec::new(),
         }
@@ -251,8 +263,10 @@ impl World {
                     }
                 }
                 Action::OpenReserved { key, local } => {
-                    assert!(self.held().remove(&local), "{local} is not held");
-                    let bind = if self.refuses_held {
+                    let is_held = self.held().remove(&local);
+                    assert!(is_held || self.any_socket, "{local} is not held");
+                    let family = Family::of(local.ip());
+                    let bind = if self.refuses_held || self.refused_held == Some(family) {
                         Err(false)
                     } else {
                         Ok(())
@@ -261,7 +275,8 @@ impl World {
                     self.server.handle_event(self.now, Event::RelayRead { key });
                 }
                 Action::DropReserved { local } => {
-                    assert!(self.held().remove(&local), "{local} is not held");
+                    let is_held = self.held().remove(&local);
+                    assert!(is_held || self.any_socket, "{local} is not held");
                 }
                 Action::HoldRelay { key, local } => {
                     assert_eq!(self.relays.remove(&local), Some(key), "not open");

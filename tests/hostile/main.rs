@@ -11,6 +11,8 @@ mod channel_data;
 mod common;
 #[path = "../fuzz/dtls.rs"]
 mod dtls;
+#[path = "../fuzz/handover.rs"]
+mod handover;
 #[path = "../fuzz/message.rs"]
 mod message;
 #[path = "../fuzz/proxy_header.rs"]
@@ -31,6 +33,8 @@ const ACCESS_TOKENS: usize = 30_000;
 const PACKETS: usize = 500_000;
 /// Each of these is several datagrams and, when a cookie is good, a signature.
 const DTLS: usize = 10_000;
+/// Each of these is a server that begins and ends.
+const HANDOVERS: usize = 3_000;
 
 #[test]
 fn no_bytes_hurt_the_message_view() {
@@ -83,6 +87,15 @@ fn no_bytes_hurt_access_tokens() {
     let mut random = Random(4);
     for _ in 0..ACCESS_TOKENS {
         access_token::target(&mutate(&seeds, &mut random));
+    }
+}
+
+#[test]
+fn no_bytes_hurt_who_takes_over() {
+    let seeds = seeds_in(&["handover"]);
+    let mut random = Random(7);
+    for _ in 0..HANDOVERS {
+        handover::target(&mutate(&seeds, &mut random));
     }
 }
 

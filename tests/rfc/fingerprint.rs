@@ -7,7 +7,7 @@ use crate::common::{Login, Out, requested_transport, send_indication};
 use crate::dialogue::{allocated, assert_dropped, binding, client, peer, raw, world};
 
 /// Appends a right FINGERPRINT to an unsigned message.
-fn with_fingerprint(message: &[u8]) -> Vec<u8> {
+pub(crate) fn with_fingerprint(message: &[u8]) -> Vec<u8> {
     let mut message = message.to_vec();
     message[3] += 8;
     let crc = crc32fast::hash(&message) ^ 0x5354_554E;

@@ -341,3 +341,24 @@ fn relays_of_several_addresses_are_told_apart() {
         Out::Nothing
     );
 }
+
+/// The process that takes the place of another goes on with the short way; to what stayed there is none.
+#[test]
+fn the_short_way_goes_on_in_the_next_process() {
+    let (mut old, [near, far]) = pair();
+    let stays = old.allocate(tcp("203.0.113.9:4000"));
+    assert_eq!(old.permit(client(), stays).code(), None);
+    let mut new = old.succeed(policy(), 0);
+    new.hops = true;
+    let (hop, payload) = hop(new.send(client(), &channel_data(0x4000, b"across")));
+    assert_eq!(hop.to.key, new.relays[&far]);
+    let heard = new.receives(&hop, &payload);
+    assert!(matches!(heard, Some(Out::ToClient { to, .. }) if to == other()));
+    let out = new.send(client(), &send_indication(stays, b"over"));
+    let to_peer = Out::ToPeer {
+        from: near,
+        peer: stays,
+        payload: b"over".to_vec(),
+    };
+    assert_eq!(out, to_peer);
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use turnstone::stun::Method;
-use turnstone::turn::{AllocationEnd, Counter, FiveTuple};
+use turnstone::turn::{AllocationEnd, Counter, FiveTuple, Policy};
 
 use crate::common::random::Random;
 use crate::common::{
@@ -17,26 +17,31 @@ use crate::mobility::{
 
 const SHARDS: u16 = 3;
 
-fn group() -> Vec<World> {
+/// Twelve ports.
+pub(crate) fn narrow() -> Policy {
     let mut policy = mobile();
     policy.relay.ports = 50_000..=50_011;
-    World::group(policy, SHARDS, 7)
+    policy
 }
 
-fn pass(group: &mut [World], duration: u64) {
+pub(crate) fn group() -> Vec<World> {
+    World::group(narrow(), SHARDS, 7)
+}
+
+pub(crate) fn pass(group: &mut [World], duration: u64) {
     for world in group.iter_mut() {
         world.pass(seconds(duration));
     }
     World::deliver(group);
 }
 
-fn sum(group: &[World], counter: Counter) -> u64 {
+pub(crate) fn sum(group: &[World], counter: Counter) -> u64 {
     let stats = group.iter().map(|world| world.server.stats());
     stats.map(|stats| stats.get(counter)).sum()
 }
 
 /// All lifetimes pass, and every port can be had again.
-fn assert_returned(group: &mut [World]) {
+pub(crate) fn assert_returned(group: &mut [World]) {
     pass(group, 3600);
     for world in group.iter() {
         assert!(world.relays.is_empty() && world.held().is_empty() && world.shared.is_idle());
@@ -108,7 +113,7 @@ fn an_allocation_moves_from_every_shard_to_every_shard() {
 }
 
 /// Departs at shard 0 and comes at shard 1; relayed address and tickets.
-fn awaited() -> (Vec<World>, SocketAddr, [Vec<u8>; 2]) {
+pub(crate) fn awaited() -> (Vec<World>, SocketAddr, [Vec<u8>; 2]) {
     let mut group = group();
     let (relayed, first) = depart(&mut group[0], client());
     let second = ticket_of(&come(&mut group[1], elsewhere(), &first));

@@ -42,6 +42,11 @@ impl Signer {
     }
 
     fn allocate(&self, world: &mut World) -> Response {
+        let request = self.request(world);
+        world.send(udp("203.0.113.7:4000"), &request).response()
+    }
+
+    fn request(&self, world: &mut World) -> Vec<u8> {
         let from = udp("203.0.113.7:4000");
         let nonce = world.nonce(from);
         let (kind, transport) = requested_transport(17);
@@ -61,7 +66,7 @@ impl Signer {
             builder.attribute(AttributeType::PASSWORD_ALGORITHM, choice);
         }
         builder.integrity(self.integrity, self.key.as_bytes());
-        world.send(from, &request).response()
+        request
     }
 
     /// The same with so many bytes of the hash, signed by hand: the length field counts in the hash.
@@ -108,16 +113,29 @@ impl Signer {
 
 /// Offers both algorithms and USERHASH; alice alone may allocate.
 fn world() -> World {
+    World::new(offering_both())
+}
+
+pub(crate) fn offering_both() -> Policy {
     let algorithms = [PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
     let mut credentials = Credentials::new(REALM);
     for algorithm in algorithms {
         credentials.add_user(USER, StoredKey::derive(algorithm, USER, REALM, PASSWORD));
     }
-    World::new(Policy {
+    Policy {
         credentials,
         security: Security::new(&algorithms, true),
         ..policy()
-    })
+    }
+}
+
+/// A world in which the usual client has an allocation by SHA-256, its request and the answer.
+pub(crate) fn allocated_with_sha256() -> (World, Vec<u8>, Response) {
+    let mut world = world();
+    let request = Signer::sha256().request(&mut world);
+    let answer = world.send(udp("203.0.113.7:4000"), &request).response();
+    assert_eq!(answer.code(), None);
+    (world, request, answer)
 }
 
 fn challenge(world: &mut World) -> Response {

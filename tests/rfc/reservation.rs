@@ -15,7 +15,7 @@ use crate::dialogue::{client, peer, seconds, world, world_with};
 const UDP: u8 = 17;
 
 /// Reserves; the reserved address and its token.
-fn reserve(world: &mut World, from: FiveTuple) -> (SocketAddr, Vec<u8>) {
+pub(crate) fn reserve(world: &mut World, from: FiveTuple) -> (SocketAddr, Vec<u8>) {
     let attributes = [requested_transport(UDP), even_port(true)];
     let answer = world.ask(&Login::alice(), from, Method::ALLOCATE, &attributes);
     let relayed = answer
@@ -27,7 +27,7 @@ fn reserve(world: &mut World, from: FiveTuple) -> (SocketAddr, Vec<u8>) {
 }
 
 /// Redeems `token`; the relayed address or the error code.
-fn redeem(
+pub(crate) fn redeem(
     world: &mut World,
     login: &Login,
     from: FiveTuple,

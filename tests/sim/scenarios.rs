@@ -49,9 +49,10 @@ fn a_chaos() -> Vec<Counter> {
         Reason::SocketFull,
     ];
     all.extend(reasons.map(Counter::Dropped));
-    // Clients that move are tested elsewhere; theirs alone can be lost.
+    // Clients that move and processes that take over are tested elsewhere.
+    let elsewhere = [AllocationEnd::Lost, AllocationEnd::HandedOver];
     let ends = AllocationEnd::ALL.iter();
-    let ends = ends.filter(|end| **end != AllocationEnd::Lost);
+    let ends = ends.filter(|end| !elsewhere.contains(end));
     all.extend(ends.map(|end| Counter::AllocationsEnded(*end)));
     all.push(Counter::RelayFailures);
     all.extend(HopWay::ALL.iter().map(|way| Counter::RelayHops(*way)));

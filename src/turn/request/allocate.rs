@@ -24,6 +24,9 @@ use crate::turn::reply::{Missing, Refusal};
 use crate::turn::reservation::{Account, Token};
 use crate::turn::server::Server;
 
+/// So many drawn ports may be taken by the process beside this one before one is tried all the same.
+const MOST_ELSEWHERE: usize = 64;
+
 /// What an allocation gets: its relays, still to be bound, and what belongs to them.
 struct Grant {
     relays: Relays,
@@ -241,12 +244,33 @@ impl Server {
 
     /// Takes a free port of the public face of `local`, a pair of them when one is asked for.
     pub(in crate::turn) fn take_port(&mut self, local: IpAddr, parity: Parity) -> Option<Relay> {
-        for stray in self.shared.strays.take(|port| self.ports.owns(port)) {
-            self.ports.give_back(stray.ip(), stray.port());
-        }
+        self.settle_ports();
         let public = self.policy.relay.public(local);
-        let port = self.ports.take(public, parity, &mut self.random)?;
-        Some(Relay::new(local, SocketAddr::new(public, port)))
+        let mut elsewhere = Vec::new();
+        let port = loop {
+            let port = self.ports.take(public, parity, &mut self.random);
+            let is_taken = |port: &u16| self.shared.is_elsewhere(public, *port, parity);
+            match port.filter(is_taken) {
+                Some(port) if elsewhere.len() < MOST_ELSEWHERE => elsewhere.push(port),
+                _ => break port,
+            }
+        };
+        for port in elsewhere {
+            self.ports.give_back(public, port);
+            if parity == Parity::Pair {
+                self.ports.give_back(public, port | 1);
+            }
+        }
+        Some(Relay::new(local, SocketAddr::new(public, port?)))
+    }
+
+    /// Learns what became of this shard's ports at other shards.
+    fn settle_ports(&mut self) {
+        let (ports, shared) = (&mut self.ports, &self.shared);
+        ports.claim(&shared.claims.take(|port| ports.owns(port)));
+        for stray in shared.strays.take(|port| ports.owns(port)) {
+            ports.give_back(stray.ip(), stray.port());
+        }
     }
 
     /// Gives a port back to the shard that it belongs to.

@@ -5,6 +5,7 @@ mod allocate;
 mod extra;
 mod request;
 mod signing;
+mod succession;
 mod table;
 
 use std::cell::RefCell;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use turnstone::stun::{HEADER_LENGTH, Method, PasswordAlgorithm};
 use turnstone::time::Instant;
 use turnstone::turn::{
-    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Security, Transport,
+    Counter, Family, FiveTuple, Lifetimes, Limits, Policy, RequestMethod, Security, Stats,
+    Transport,
 };
 
 use crate::common::{
@@ -32,7 +34,7 @@ use table::{Answer, Table};
 const PORTS: u16 = 4;
 const NONCE: Duration = Duration::from_secs(12);
 /// Ways to sign and things to get, each of which must succeed in some run.
-const SUCCESSES: usize = 9;
+const SUCCESSES: usize = 10;
 
 #[test]
 fn every_answer_is_the_one_that_the_table_predicts() {
@@ -45,6 +47,7 @@ fn every_answer_is_the_one_that_the_table_predicts() {
         }
         run.end();
         coverage.add(run.world.server.stats());
+        run.retired.iter().for_each(|stats| coverage.add(stats));
         seen.borrow_mut().extend(run.seen);
     });
     if runs >= 400 {
@@ -68,6 +71,14 @@ fn a_request_finds_nothing_that_has_expired_however_late_the_shard_wakes() {
     assert_eq!(world.bind_channel(client, 0x4000, peer).code(), None);
     world.now.instant = world.now.instant + Duration::from_secs(7);
     assert_eq!(world.bind_channel(client, 0x4001, peer).code(), None);
+}
+
+/// Allocations made, by transport and family.
+fn created() -> impl Iterator<Item = Counter> {
+    let transports = Transport::ALL.into_iter();
+    transports.flat_map(|transport| {
+        Family::ALL.map(|family| Counter::AllocationsCreated(transport, family))
+    })
 }
 
 fn every_answer() -> Vec<Counter> {
@@ -96,6 +107,8 @@ struct Run {
     allocated: Vec<(FiveTuple, Vec<u8>, Response, Instant)>,
     /// What succeeded.
     seen: BTreeSet<&'static str>,
+    /// The counters of the processes whose place others took.
+    retired: Vec<Stats>,
 }
 
 impl Run {
@@ -107,22 +120,25 @@ impl Run {
             nonces: BTreeMap::new(),
             allocated: Vec::new(),
             seen: BTreeSet::new(),
+            retired: Vec::new(),
         }
     }
 
     fn step(&mut self, rng: &mut Rng) {
         match rng.below(10) {
             0 | 1 => self.pass(rng.millis(1..5_000)),
-            2 if rng.chance(30) => {
-                let client = rng.pick(&clients());
-                self.world.client_gone(client);
-                self.table.remove(&client);
-                self.allocated.retain(|(from, ..)| *from != client);
-            }
+            2 if rng.chance(30) => self.client_gone(rng.pick(&clients())),
+            2 if rng.chance(20) => self.succeed(),
             3 => self.retransmit(rng),
             _ => self.request(rng),
         }
         self.check_gauges();
+    }
+
+    fn client_gone(&mut self, client: FiveTuple) {
+        self.world.client_gone(client);
+        self.table.remove(&client);
+        self.allocated.retain(|(from, ..)| *from != client);
     }
 
     /// Milliseconds are what nonces count.
