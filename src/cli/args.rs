@@ -52,6 +52,7 @@ pub(super) enum Command {
     ///
     /// When something is wrong with it, all problems are printed and nothing changes.
     Reload(SocketArgs),
+    Upgrade(Box<UpgradeArgs>),
 }
 
 /// What a server is started with.
@@ -129,6 +130,38 @@ pub(super) struct CheckArgs {
     /// The control socket of that server. Default: that of the file, or /run/turnstone/control.sock.
     #[arg(long, value_name = "PATH", requires = "running")]
     pub(super) socket: Option<PathBuf>,
+}
+
+/// Put this program in the place of a running server without a lost call.
+///
+/// Give it the flags that the server was started with. It takes over the listening sockets and the
+/// allocations of clients over UDP; the old process stays for its TCP, TLS and DTLS clients until they
+/// have left, or [drain] upgrade_limit has passed. When anything is wrong, the old one goes on as it was.
+#[derive(Args)]
+pub(super) struct UpgradeArgs {
+    #[command(flatten)]
+    pub(super) flags: RunFlags,
+
+    /// The control socket of the running server. Default: that of the file, or
+    /// /run/turnstone/control.sock.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// Be the new server, in place of starting it and returning when it serves.
+    #[arg(long)]
+    pub(super) foreground: bool,
+
+    /// Only have the running server read its configuration anew if it was started from this very file.
+    #[arg(long)]
+    pub(super) or_reload: bool,
+
+    /// Start the server and end.
+    #[arg(long, hide = true)]
+    pub(super) detach: bool,
+
+    /// Be the server that this process started, and tell whoever is at the other end of standard input.
+    #[arg(long, hide = true, value_name = "PID", requires = "foreground")]
+    pub(super) detached_by: Option<u32>,
 }
 
 /// How to reach a running server: by its control socket.

@@ -12,6 +12,7 @@ mod output;
 mod remote;
 mod run;
 mod server_address;
+mod upgrade;
 mod utc;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Some(Command::Key(args)) => key::key(&args),
         Some(Command::Nat(args)) => nat::nat(&args),
         Some(Command::Reload(args)) => remote::tell(&args, control::Command::Reload),
+        Some(Command::Upgrade(args)) => return upgrade::upgrade(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

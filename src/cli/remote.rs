@@ -13,7 +13,7 @@ use crate::config::{Config, Overrides};
 use crate::control::Command;
 
 /// Where systemd has the socket of `turnstone.service`.
-const DEFAULT_SOCKET: &str = "/run/turnstone/control.sock";
+pub(super) const DEFAULT_SOCKET: &str = "/run/turnstone/control.sock";
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,7 @@ fn socket(args: &SocketArgs) -> Result<PathBuf, Failure> {
     Ok(config.control.unwrap_or_else(|| DEFAULT_SOCKET.into()))
 }
 
-fn ask(path: &Path, command: Command) -> io::Result<String> {
+pub(super) fn ask(path: &Path, command: Command) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(command.word().as_bytes())?;

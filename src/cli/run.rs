@@ -11,19 +11,25 @@ use crate::credentials::{random_password, random_username};
 
 /// Runs the server; returns when it has ended.
 pub(super) fn run(flags: RunFlags) -> ExitCode {
-    match settle(flags) {
+    match settle_with_user(flags) {
         Ok((config, origin)) => control::run(config, origin),
         Err(failure) => fail(&failure),
     }
 }
 
-/// The configuration that the file and `flags` mean, with a user if they name none.
-fn settle(flags: RunFlags) -> Result<(Config, Origin), Failure> {
+/// The configuration that the file and `flags` mean.
+pub(super) fn settle(flags: RunFlags) -> Result<(Config, Origin), Failure> {
     let origin = Origin {
         path: flags.config.clone(),
         overrides: overrides(flags)?,
     };
-    let mut config = origin.load().map_err(|report| report.to_string())?;
+    let config = origin.load().map_err(|report| report.to_string())?;
+    Ok((config, origin))
+}
+
+/// The same, with a user if there is none.
+fn settle_with_user(flags: RunFlags) -> Result<(Config, Origin), Failure> {
+    let (mut config, origin) = settle(flags)?;
     if config.needs_user() {
         config.add_zero_config_user(PlainUser {
             name: random_username().map_err(no_random)?,
@@ -74,7 +80,7 @@ mod tests {
     use super::*;
 
     fn settled(flags: RunFlags) -> Config {
-        settle(flags).unwrap().0
+        settle_with_user(flags).unwrap().0
     }
 
     fn with_user(user: &str) -> RunFlags {
@@ -111,7 +117,7 @@ mod tests {
             user: vec!["alice".to_owned(), "bob".to_owned()],
             ..RunFlags::default()
         };
-        assert!(settle(flags).is_err_and(|why| why.contains("--user: only one")));
+        assert!(settle_with_user(flags).is_err_and(|why| why.contains("--user: only one")));
     }
 
     #[test]

@@ -129,7 +129,12 @@ const VALUES: &[Value] = &[
         "redirect.tls_servers",
         "redirect.domain"
     ),
-    live!(drain, "drain.limit", "drain.stop_limit"),
+    live!(
+        drain,
+        "drain.limit",
+        "drain.stop_limit",
+        "drain.upgrade_limit"
+    ),
     live!(streams.connections, "streams.connections"),
     live!(
         streams.connections_per_source,

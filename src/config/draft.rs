@@ -62,6 +62,7 @@ pub(super) struct Draft {
     pub(super) limits: DraftLimits,
     pub(super) drain_limit: Key<Duration>,
     pub(super) stop_limit: Key<Duration>,
+    pub(super) upgrade_limit: Key<Duration>,
     pub(super) control: Key<String>,
     pub(super) process: DraftProcess,
     /// Every file that was read, or tried.

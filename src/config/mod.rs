@@ -172,6 +172,8 @@ pub struct Drain {
     pub limit: Duration,
     /// When it is told to stop.
     pub stop_limit: Duration,
+    /// When another process has taken over all but its TCP, TLS and DTLS clients.
+    pub upgrade_limit: Duration,
 }
 
 impl Default for Drain {
@@ -179,6 +181,7 @@ impl Default for Drain {
         Self {
             limit: Duration::from_secs(3600),
             stop_limit: Duration::from_secs(5),
+            upgrade_limit: Duration::from_secs(3600),
         }
     }
 }
@@ -303,6 +306,18 @@ impl Config {
             login: Login::Password(user.password.clone()),
         });
         self.zero_config_user = Some(user);
+    }
+
+    /// Goes on with the user that an earlier process made up, in place of one that was made up here.
+    pub fn keep_zero_config_user(&mut self, user: PlainUser) {
+        let made_up = self.zero_config_user.as_ref();
+        let is_same = made_up.is_some_and(|own| own.name == user.name);
+        if is_same {
+            self.users.retain(|own| own.name != user.name);
+        }
+        if is_same || self.needs_user() {
+            self.add_zero_config_user(user);
+        }
     }
 }
 

@@ -92,6 +92,7 @@ fn drain(draft: &Draft) -> Drain {
     Drain {
         limit: or(&draft.drain_limit, default.limit),
         stop_limit: or(&draft.stop_limit, default.stop_limit),
+        upgrade_limit: or(&draft.upgrade_limit, default.upgrade_limit),
     }
 }
 

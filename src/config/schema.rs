@@ -103,7 +103,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("mobility", &["enabled"]),
     ("redirect", &["servers", "tls_servers", "domain"]),
     ("compatibility", &["rfc3489", "rfc5766_channels"]),
-    ("drain", &["limit", "stop_limit"]),
+    ("drain", &["limit", "stop_limit", "upgrade_limit"]),
     ("process", &["user", "landlock", "seccomp"]),
     ("control", &["socket"]),
     ("metrics", &["listen"]),
@@ -337,6 +337,7 @@ fn read_rest(root: &Section<'_>, draft: &mut Draft, report: &mut Report) {
     let drain = open(root, "drain", report);
     draft.drain_limit = drain.duration("limit", 0..=7 * DAY, report);
     draft.stop_limit = drain.duration("stop_limit", 0..=HOUR, report);
+    draft.upgrade_limit = drain.duration("upgrade_limit", 0..=7 * DAY, report);
     draft.process = read_process(&open(root, "process", report), report);
     draft.control = open(root, "control", report).string("socket", report);
     draft.metrics = open(root, "metrics", report).parsed("listen", parse_metrics, report);

@@ -19,15 +19,31 @@ pub(super) struct Listening {
     pub(super) metrics: Option<SocketAddr>,
 }
 
+impl Listening {
+    /// Where clients are served.
+    pub(super) fn clients(&self) -> Vec<SocketAddr> {
+        [&self.listen[..], &self.tls].concat()
+    }
+
+    /// The same, and where metrics are.
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        let mut all = self.clients();
+        all.extend(self.metrics);
+        all
+    }
+}
+
 /// Says that the server is ready: with what to paste into an application when a user was made up for
-/// it, otherwise as one line in the log.
-pub(super) fn announce(config: &Config, facts: &HostFacts, listening: &Listening) {
-    let Some(user) = &config.zero_config_user else {
-        let shards = config.workers.get();
-        let metrics = listening.metrics;
-        let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
-        info!(shards, %metrics, "ready on {}", places(config, listening));
-        return;
+/// it, unless an earlier process has said that; otherwise as one line in the log.
+pub(super) fn announce(
+    config: &Config,
+    facts: &HostFacts,
+    listening: &Listening,
+    is_successor: bool,
+) {
+    let user = config.zero_config_user.as_ref();
+    let Some(user) = user.filter(|_| !is_successor) else {
+        return log(config, listening);
     };
     let text = banner(config, user, facts, listening);
     // Nobody may be reading, which is no reason not to serve.
@@ -35,6 +51,14 @@ pub(super) fn announce(config: &Config, facts: &HostFacts, listening: &Listening
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+}
+
+/// Says in the log that the server is ready.
+fn log(config: &Config, listening: &Listening) {
+    let shards = config.workers.get();
+    let metrics = listening.metrics;
+    let metrics = metrics.map_or("off".to_owned(), |address| address.to_string());
+    info!(shards, %metrics, "ready on {}", places(config, listening));
 }
 
 fn banner(config: &Config, user: &PlainUser, facts: &HostFacts, listening: &Listening) -> String {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use landlock::RulesetError;
 
 use super::facts::TooFewDescriptors;
+use super::upgrade::TakeOverError;
 use crate::metrics;
 use crate::net::{BindError, RelayError};
 
@@ -51,6 +52,8 @@ pub(super) enum StartError {
     SystemCalls(io::Error),
     /// There are no random bytes for the keys of TLS session tickets.
     Tickets,
+    /// The running server has not handed over.
+    TakeOver(TakeOverError),
     /// A shard's thread or poller could not be made.
     Shard(u16, io::Error),
 }
@@ -114,6 +117,7 @@ impl StartError {
                 f,
                 "system calls cannot be put out of reach: {error}; set [process] seccomp = false"
             ),
+            Self::TakeOver(error) => write!(f, "{error}"),
             Self::Tickets => f.write_str("the system gives no random bytes for TLS"),
             Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
             // The others are written above.

@@ -77,7 +77,11 @@ pub(super) async fn serve(listener: TcpListener, shown: Shown) {
 
 /// Binds `address` for [`serve`]. Needs the control thread's runtime.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = net::TcpListener::bind(address)?;
+    adopt(net::TcpListener::bind(address)?)
+}
+
+/// Goes on with `listener` for [`serve`]. Needs the control thread's runtime.
+pub(super) fn adopt(listener: net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

@@ -3,16 +3,18 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 
 use tracing::debug;
 
 /// The socket that the service manager listens on, if one started us.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Notify {
-    manager: Option<UnixDatagram>,
+    manager: Option<Arc<UnixDatagram>>,
 }
 
 impl Notify {
@@ -23,7 +25,36 @@ impl Notify {
                 .inspect_err(|error| debug!("NOTIFY_SOCKET cannot be used: {error}"))
                 .ok()
         });
-        Self { manager }
+        Self {
+            manager: manager.map(Arc::new),
+        }
+    }
+
+    /// The socket that another process of the service was given.
+    pub(super) fn inherited(manager: UnixDatagram) -> Self {
+        Self {
+            manager: Some(Arc::new(manager)),
+        }
+    }
+
+    /// No service manager.
+    pub(super) const fn unheard() -> Self {
+        Self { manager: None }
+    }
+
+    /// Whether there is a service manager.
+    pub(super) fn is_heard(&self) -> bool {
+        self.manager.is_some()
+    }
+
+    /// The way to the service manager, for another process of the service.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.manager.as_ref().map(|manager| manager.as_fd())
+    }
+
+    /// The service is that of another process from now on.
+    pub(super) fn main_process(&self, pid: i32) {
+        self.send(&format!("MAINPID={pid}"));
     }
 
     /// The server serves clients.
@@ -69,7 +100,7 @@ mod tests {
     #[track_caller]
     fn check(manager: &UnixDatagram, name: &OsStr) {
         let notify = Notify {
-            manager: Some(connect(name).expect("connect")),
+            manager: Some(Arc::new(connect(name).expect("connect"))),
         };
         notify.ready();
         notify.stopping();

@@ -1,5 +1,7 @@
 //! The shards' threads: what each starts with, and how its end is noticed.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,7 +12,8 @@ use crate::config::{Config, Upstream};
 use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
-    self, DtlsSetup, HeldSockets, Mail, Mailbox, ShardHandle, ShardSetup, StreamLimits,
+    self, Bequest, DtlsSetup, Freezer, HeldSockets, Inheritance, Mail, Mailbox, ShardHandle,
+    ShardSetup, StreamLimits,
 };
 use crate::transport::Sources;
 use crate::turn::{Policy, Setup, Shared, Stats};
@@ -24,6 +27,7 @@ pub(super) struct Shards<'c> {
     sources: Arc<Sources>,
     dtls_sources: Arc<Sources>,
     nonce_key: [u8; 32],
+    cookie_key: [u8; 32],
     clock: Clock,
     /// TCP connections of all shards.
     connections: u32,
@@ -34,12 +38,14 @@ pub(super) struct Shards<'c> {
 
 impl<'c> Shards<'c> {
     /// Shards of a server as `config` and `policy` describe it, with room for so many TCP `connections`
-    /// in all; TLS and DTLS sessions start from `secured`; `ended` hears the index of each whose thread ends.
+    /// in all; TLS and DTLS sessions start from `secured`, cookies of DTLS from `cookie_key` or a new key;
+    /// `ended` hears the index of each whose thread ends.
     pub(super) fn new(
         config: &'c Config,
         policy: Policy,
         connections: u32,
         secured: Option<Secured>,
+        cookie_key: Option<[u8; 32]>,
         ended: UnboundedSender<u16>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -50,6 +56,7 @@ impl<'c> Shards<'c> {
             sources: Arc::default(),
             dtls_sources: Arc::default(),
             nonce_key: random_bytes()?,
+            cookie_key: cookie_key.map_or_else(random_bytes, Ok)?,
             clock: Clock::start(),
             connections,
             upstreams: config.upstreams.clone().into(),
@@ -58,23 +65,58 @@ impl<'c> Shards<'c> {
         })
     }
 
-    /// Starts one shard for each of `sockets`, which publishes to the page in the same place. When one
+    /// How many there are.
+    pub(super) fn count(&self) -> u16 {
+        self.config.workers.get()
+    }
+
+    /// What their cores share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The sockets that they hold for each other.
+    pub(super) fn held(&self) -> &HeldSockets {
+        &self.held
+    }
+
+    /// Keys the cookies of DTLS.
+    pub(super) fn cookie_key(&self) -> [u8; 32] {
+        self.cookie_key
+    }
+
+    /// Starts one shard for each of `sockets`, which publishes to the page in the same place. If they
+    /// `inherit`, it waits for that, and passes on records to what stands in the same place there. When one
     /// cannot be started, none goes on.
     pub(super) fn spawn(
         &self,
         sockets: Vec<ListenerSockets>,
         pages: &[Arc<Page>],
-    ) -> Result<Vec<ShardHandle>, StartError> {
-        let mut spawned = Vec::with_capacity(sockets.len());
+        inherit: Option<Vec<Option<OwnedFd>>>,
+    ) -> Result<Spawned, StartError> {
+        let mut inherit = inherit.map(VecDeque::from);
         let (mail, boxes) =
             Mail::open(sockets.len()).map_err(|error| StartError::Shard(0, error))?;
+        let mut spawned = Spawned {
+            handles: Vec::with_capacity(sockets.len()),
+            bequests: Vec::new(),
+            freezer: Freezer::new(Arc::clone(&mail)),
+        };
         let starts = sockets.into_iter().zip(boxes).zip(pages);
         for (index, ((sockets, mailbox), page)) in (0..).zip(starts) {
             let post = (Arc::clone(&mail), mailbox);
-            match self.spawn_one(index, sockets, post, Arc::clone(page)) {
-                Ok(handle) => spawned.push(handle),
+            let records = inherit
+                .as_mut()
+                .map(|records| records.pop_front().flatten());
+            let inheritance = records.map(|records| {
+                let (bequest, inheritance) = Inheritance::expect(records);
+                spawned.bequests.push(bequest);
+                inheritance
+            });
+            match self.spawn_one(index, sockets, post, Arc::clone(page), inheritance) {
+                Ok(handle) => spawned.handles.push(handle),
                 Err(error) => {
-                    stop(spawned);
+                    spawned.stop();
                     return Err(error);
                 }
             }
@@ -88,6 +130,7 @@ impl<'c> Shards<'c> {
         sockets: ListenerSockets,
         (mail, mailbox): (Arc<Mail>, Mailbox),
         page: Arc<Page>,
+        inheritance: Option<Inheritance>,
     ) -> Result<ShardHandle, StartError> {
         let publisher = Publisher {
             index,
@@ -107,9 +150,10 @@ impl<'c> Shards<'c> {
             held: Arc::clone(&self.held),
             mail,
             mailbox,
-            dtls: self.dtls()?,
+            dtls: self.dtls(),
             publish: Box::new(move |stats| publisher.publish(stats)),
             clock: self.clock,
+            inheritance,
         };
         shard::spawn(setup).map_err(|error| StartError::Shard(index, error))
     }
@@ -126,16 +170,32 @@ impl<'c> Shards<'c> {
     }
 
     /// None when DTLS is off.
-    fn dtls(&self) -> Result<Option<DtlsSetup>, StartError> {
+    fn dtls(&self) -> Option<DtlsSetup> {
         let identity = self.secured.as_ref().and_then(|of| of.dtls.clone());
-        let setup = |identity| {
-            Ok(DtlsSetup {
-                identity: Some(identity),
-                cookie_key: random_bytes()?,
-                sources: Arc::clone(&self.dtls_sources),
-            })
-        };
-        identity.map(setup).transpose()
+        identity.map(|identity| DtlsSetup {
+            identity: Some(identity),
+            cookie_key: self.cookie_key,
+            sources: Arc::clone(&self.dtls_sources),
+        })
+    }
+}
+
+/// Shards that run, or wait for their inheritance.
+pub(super) struct Spawned {
+    pub(super) handles: Vec<ShardHandle>,
+    /// What gives each of them its inheritance; none when they wait for nothing.
+    pub(super) bequests: Vec<Bequest>,
+    pub(super) freezer: Freezer,
+}
+
+impl Spawned {
+    fn stop(self) {
+        self.handles.iter().for_each(ShardHandle::stop);
+        drop(self.bequests);
+        for shard in self.handles {
+            // The start has failed already, and that is what the operator is told.
+            let _ = shard.join();
+        }
     }
 }
 
@@ -174,14 +234,6 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         // Nobody listens any more when the whole server has failed to start.
         let _ = self.ended.send(self.index);
-    }
-}
-
-fn stop(shards: Vec<ShardHandle>) {
-    shards.iter().for_each(ShardHandle::stop);
-    for shard in shards {
-        // The start has failed already, and that is what the operator is told.
-        let _ = shard.join();
     }
 }
 

@@ -4,9 +4,12 @@
 
 use std::fs::{Permissions, remove_file, set_permissions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream as Probe;
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+
+use super::upgrade::TAKE_OVER;
 
 /// The longest command in bytes, its line end included.
 const LONGEST: usize = 32;
@@ -29,6 +34,8 @@ pub enum Command {
     Reload,
     /// Make no new allocations, and end with the last one.
     Drain,
+    /// Say which file the server was started from.
+    Binary,
 }
 
 impl Command {
@@ -38,11 +45,12 @@ impl Command {
             Self::Preview => "preview",
             Self::Reload => "reload",
             Self::Drain => "drain",
+            Self::Binary => "binary",
         }
     }
 
     fn of(word: &str) -> Option<Self> {
-        let all = [Self::Preview, Self::Reload, Self::Drain];
+        let all = [Self::Preview, Self::Reload, Self::Drain, Self::Binary];
         all.into_iter().find(|command| command.word() == word)
     }
 }
@@ -50,18 +58,45 @@ impl Command {
 /// What came of a command, in words.
 pub(super) type Answer = Result<String, String>;
 
-/// A command, and whom to answer.
+/// What somebody wants of the server.
 #[derive(Debug)]
-pub(super) struct Order {
-    pub(super) command: Command,
-    pub(super) answer: oneshot::Sender<Answer>,
+pub(super) enum Order {
+    /// A command, and whom to answer.
+    Command(Command, oneshot::Sender<Answer>),
+    /// Another process wants to take over, and waits to be answered on this.
+    TakeOver(UnixStream),
 }
 
-/// The socket in the file system; it goes with this.
+/// The socket in the file system; the file goes with this, unless it is another process's.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     path: PathBuf,
     listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Whether the file of a socket is ours.
+#[derive(Clone, Debug)]
+pub(super) struct SocketFile(Arc<AtomicBool>);
+
+impl SocketFile {
+    fn new(ours: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(ours)))
+    }
+
+    /// Makes it ours.
+    pub(super) fn acquire(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Leaves it to another process.
+    pub(super) fn leave(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn is_ours(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl ControlSocket {
@@ -79,7 +114,24 @@ impl ControlSocket {
         Ok(Self {
             path: path.to_owned(),
             listener,
+            file: SocketFile::new(true),
         })
+    }
+
+    /// Goes on with the `listener` at `path` of another process, which keeps the file until it is
+    /// [acquired](SocketFile::acquire). Needs the control thread's runtime.
+    pub(super) fn adopt(path: &Path, listener: net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            path: path.to_owned(),
+            listener: UnixListener::from_std(listener)?,
+            file: SocketFile::new(false),
+        })
+    }
+
+    /// Whose file it is.
+    pub(super) fn file(&self) -> SocketFile {
+        self.file.clone()
     }
 
     /// Passes on what it is told, for ever.
@@ -98,23 +150,36 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Whoever removed it before us has done what we want.
-        let _ = remove_file(&self.path);
+        if self.file.is_ours() {
+            // Whoever removed it before us has done what we want.
+            let _ = remove_file(&self.path);
+        }
+    }
+}
+
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
 /// Whether nobody listens on the socket at `path`.
 fn is_dead(path: &Path) -> bool {
-    Probe::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 async fn converse(mut stream: UnixStream, orders: mpsc::Sender<Order>) {
     let Ok(Ok(command)) = timeout(PATIENCE, read_command(&mut stream)).await else {
         return debug!("a connection for control said nothing");
     };
+    if command == TAKE_OVER {
+        // The server is ending if nobody wants it.
+        return drop(orders.send(Order::TakeOver(stream)).await);
+    }
     let answer = match Command::of(&command) {
         Some(command) => carry_out(command, &orders).await,
-        None => Err("unknown command; there are preview, reload and drain\n".to_owned()),
+        None => Err("unknown command; there are preview, reload, drain and binary\n".to_owned()),
     };
     let text = match answer {
         Ok(text) => format!("ok\n{text}"),
@@ -127,7 +192,7 @@ async fn converse(mut stream: UnixStream, orders: mpsc::Sender<Order>) {
 async fn carry_out(command: Command, orders: &mpsc::Sender<Order>) -> Answer {
     let ending = || "the server is ending\n".to_owned();
     let (answer, answered) = oneshot::channel();
-    let order = Order { command, answer };
+    let order = Order::Command(command, answer);
     orders.send(order).await.map_err(|_| ending())?;
     answered.await.unwrap_or_else(|_| Err(ending()))
 }
@@ -167,11 +232,14 @@ mod tests {
         let server = tokio::spawn(socket.serve(sender));
         let answering = tokio::spawn(async move {
             while let Some(order) = orders.recv().await {
-                let answer = match order.command {
+                let Order::Command(command, answer) = order else {
+                    panic!("a command");
+                };
+                let said = match command {
                     Command::Reload => Err("1: bad\n".to_owned()),
                     other => Ok(format!("{}\n", other.word())),
                 };
-                order.answer.send(answer).expect("somebody waits");
+                answer.send(said).expect("somebody waits");
             }
         });
         assert_eq!(say(&path, "preview\n").await, "ok\npreview\n");

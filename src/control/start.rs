@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
-use tracing::{info, warn};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
+use tokio::task::AbortHandle;
+use tracing::info;
 
 use super::banner::Listening;
 use super::certificates::Certificates;
@@ -17,18 +19,19 @@ use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
 };
 use super::http::{self, Readiness, Shown};
+use super::listeners::{bind_clients, warn_of_shortfalls};
 use super::logging::LogGuard;
 use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
-use super::shards::Shards;
-use super::socket::{ControlSocket, Order};
+use super::socket::{ControlSocket, Order, SocketFile};
+use super::upgrade::{Doors, Estate, Predecessor, Taken};
+use super::workforce::Workforce;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
 use crate::metrics::{Metrics, Page};
-use crate::net::{
-    self, BindCause, BindError, BindOptions, BoundGroup, BufferShortfall, ListenerSockets,
-};
+use crate::net::{self, Inherited, ListenerSockets};
 use crate::shard::ShardHandle;
+use crate::turn::Policy;
 
 /// A server that serves.
 pub(super) struct Running {
@@ -42,235 +45,201 @@ pub(super) struct Running {
     pub(super) pages: Vec<Arc<Page>>,
     /// What the server is told on its control socket.
     pub(super) orders: Receiver<Order>,
+    /// What another process can take over.
+    pub(super) estate: Arc<Estate>,
+    pub(super) fronts: Fronts,
 }
 
-/// Opens and starts everything that `config` asks for. Needs the control thread's runtime.
-pub(super) fn start(config: Config, origin: Origin, log: &LogGuard) -> Result<Running, StartError> {
+/// What serves the operator.
+pub(super) struct Fronts {
+    http: Option<AbortHandle>,
+    control: Option<(AbortHandle, SocketFile)>,
+    doors: Doors,
+}
+
+impl Fronts {
+    /// Copies of what they listen on.
+    pub(super) fn doors(&self) -> io::Result<Doors> {
+        self.doors.copy()
+    }
+
+    /// Another process serves the operator from now on.
+    pub(super) fn give_away(&mut self) {
+        self.doors = Doors::default();
+        if let Some(http) = self.http.take() {
+            http.abort();
+        }
+        if let Some((control, file)) = self.control.take() {
+            file.leave();
+            control.abort();
+        }
+    }
+}
+
+/// Opens and starts everything that `config` asks for, and takes over from the `predecessor` if there is
+/// one; tells what was taken over. Needs the control thread's runtime.
+pub(super) fn start(
+    config: Config,
+    origin: Origin,
+    log: &LogGuard,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<(Running, Taken), StartError> {
     let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
-    let http = config.metrics.map(bind_http).transpose()?;
-    let socket = config.control.as_deref().map(bind_control).transpose()?;
-    let bound = bind_clients(&config).map_err(StartError::Bind)?;
-    try_relay_addresses(&config)?;
-    let clients = [&bound.listen[..], &bound.tls].concat();
-    let facts = facts(&clients, http.as_ref()).map_err(StartError::Interfaces)?;
+    let opened = open(&config, predecessor.as_deref_mut())?;
+    let listening = opened.listening;
+    let facts = host_facts(listening.all()).map_err(StartError::Interfaces)?;
     let policy = config.policy(&facts);
-    let pages: Vec<Arc<Page>> = bound.sockets.iter().map(|_| Arc::default()).collect();
-    let metrics = Metrics::new(pages.clone(), VERSION).map_err(StartError::Metrics)?;
-    let metrics = Arc::new(metrics);
-    metrics.set_relay_ports_limit(relay_ports(&policy, &facts, &clients));
+    let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
+    let metrics = metrics(&pages, &policy, &facts, &listening)?;
     let confinement = confine(&config, log)?;
     warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
-
-    let (sender, ended) = unbounded_channel();
-    let connections = connections(&config, descriptors);
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
-    let tls = certificates.as_ref().map(Certificates::server);
-    let shards = Shards::new(&config, policy, connections, tls, sender)?;
-    let shards = shards.spawn(bound.sockets, &pages)?;
-    let readiness = Readiness::default();
-    readiness.set(true);
-    let listening = Listening {
-        listen: bound.listen,
-        tls: bound.tls,
-        metrics: http.and_then(|listener| serve_http(listener, &metrics, readiness.clone())),
+    let doors = doors(opened.http.as_ref(), opened.control.as_ref());
+    let doors = doors.map_err(StartError::Runtime)?;
+    let is_successor = predecessor.is_some();
+    let workforce = Workforce {
+        config: &config,
+        policy,
+        connections: connections(&config, descriptors),
+        secured: certificates.as_ref().map(Certificates::server),
+        sockets: opened.sockets,
+        pages: &pages,
     };
+    let started = workforce.start(predecessor)?;
+    // Nothing fails from here on: the predecessor has let go.
+    let (fronts, orders, readiness) = serve(opened.http, opened.control, doors, &metrics);
     warn_of_descriptor_limit(&config, descriptors);
-    banner::announce(&config, &facts, &listening);
+    banner::announce(&config, &facts, &listening, is_successor);
     let configuration = Configuration {
         config,
         origin,
         listeners: facts.listeners,
-        clients,
+        clients: listening.clients(),
         interfaces: facts.interfaces,
         descriptors,
         metrics,
         draining: false,
         confinement,
     };
-    Ok(Running {
-        shards,
-        ended,
+    let running = Running {
+        shards: started.shards,
+        ended: started.ended,
         readiness,
         certificates,
         configuration,
         pages,
-        orders: serve_control(socket),
-    })
-}
-
-fn bind_control(path: &Path) -> Result<ControlSocket, StartError> {
-    ControlSocket::bind(path).map_err(|error| StartError::Control(path.to_owned(), error))
-}
-
-/// Passes on what the server is told on `socket`.
-fn serve_control(socket: Option<ControlSocket>) -> Receiver<Order> {
-    let (sender, orders) = channel(1);
-    if let Some(socket) = socket {
-        tokio::spawn(socket.serve(sender));
-    }
-    orders
-}
-
-fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
-    http::bind(address).map_err(|error| StartError::Http(address, error))
-}
-
-/// Serves `metrics` and returns where.
-fn serve_http(
-    listener: TcpListener,
-    metrics: &Arc<Metrics>,
-    readiness: Readiness,
-) -> Option<SocketAddr> {
-    let address = listener.local_addr().ok()?;
-    let shown = Shown {
-        metrics: Arc::clone(metrics),
-        readiness,
+        orders,
+        estate: Arc::new(started.estate),
+        fronts,
     };
-    tokio::spawn(http::serve(listener, shown));
-    Some(address)
+    Ok((running, started.taken))
 }
 
-/// What is bound for clients.
-struct Bound {
-    listen: Vec<SocketAddr>,
-    tls: Vec<SocketAddr>,
+fn metrics(
+    pages: &[Arc<Page>],
+    policy: &Policy,
+    facts: &HostFacts,
+    listening: &Listening,
+) -> Result<Arc<Metrics>, StartError> {
+    let metrics = Metrics::new(pages.to_vec(), VERSION).map_err(StartError::Metrics)?;
+    metrics.set_relay_ports_limit(relay_ports(policy, facts, &listening.clients()));
+    Ok(Arc::new(metrics))
+}
+
+/// Everything that listens.
+struct Opened {
+    http: Option<TcpListener>,
+    control: Option<ControlSocket>,
     /// Of each shard.
     sockets: Vec<ListenerSockets>,
+    listening: Listening,
 }
 
-fn bind_clients(config: &Config) -> Result<Bound, BindError> {
-    let plain = BindOptions {
-        udp: config.udp,
-        tcp: config.tcp,
-        receive_buffer: config.buffers.listener,
-        send_buffer: config.buffers.listener,
-    };
-    let over_tls = BindOptions {
-        udp: false,
-        tcp: true,
-        ..plain
-    };
-    let shards = config.workers.get().into();
-    let mut group = bind(config.endpoints(), shards, &plain)?;
-    let is_shared = |address: &SocketAddr| config.tcp && group.addresses.contains(address);
-    let (shared, apart): (Vec<_>, Vec<_>) = config.tls.listen.iter().copied().partition(is_shared);
-    let mut tls = bind(apart, shards, &over_tls)?;
-    for (sockets, of_tls) in group.shards.iter_mut().zip(tls.shards) {
-        sockets.tls = of_tls.tcp;
-        sockets.share(&shared);
+/// Opens what `config` asks for, as far as the predecessor does not hand it over.
+fn open(config: &Config, mut predecessor: Option<&mut Predecessor>) -> Result<Opened, StartError> {
+    let http = config.metrics;
+    let http = http.map(|address| open_http(address, predecessor.as_deref_mut()));
+    let http = http.transpose()?;
+    let control = config.control.as_deref();
+    let control = control.map(|path| open_control(path, predecessor.as_deref_mut()));
+    let control = control.transpose()?;
+    let mut nothing = Inherited::default();
+    let inherited = predecessor.map_or(&mut nothing, |old| &mut old.clients);
+    let bound = bind_clients(config, inherited).map_err(StartError::Bind)?;
+    for (protocol, address) in inherited.left() {
+        info!("no longer listening on {address} ({protocol})");
     }
-    tls.addresses.extend(shared);
-    if config.tls.dtls {
-        let over_dtls = BindOptions {
-            udp: true,
-            tcp: false,
-            ..plain
-        };
-        let listen = beside(&tls.addresses, &group.addresses, config.udp);
-        let dtls = bind(listen, shards, &over_dtls)?;
-        for (sockets, of_dtls) in group.shards.iter_mut().zip(dtls.shards) {
-            sockets.dtls = of_dtls.udp;
-        }
-    }
-    Ok(Bound {
-        listen: group.addresses,
-        tls: tls.addresses,
-        sockets: group.shards,
+    try_relay_addresses(config)?;
+    let metrics = http.as_ref().and_then(|http| http.local_addr().ok());
+    Ok(Opened {
+        http,
+        control,
+        sockets: bound.sockets,
+        listening: Listening {
+            listen: bound.listen,
+            tls: bound.tls,
+            metrics,
+        },
     })
 }
 
-/// Where DTLS needs sockets of its own: not where there are those of plain UDP, which serve it too.
-fn beside(listen: &[SocketAddr], plain: &[SocketAddr], udp: bool) -> Vec<SocketAddr> {
-    let covers = |plain: &SocketAddr, one: &SocketAddr| {
-        let any = SocketAddr::new(plain.ip(), one.port());
-        plain == one
-            || plain == &any && plain.ip().is_unspecified() && plain.is_ipv4() == one.is_ipv4()
+fn open_control(
+    path: &Path,
+    predecessor: Option<&mut Predecessor>,
+) -> Result<ControlSocket, StartError> {
+    let socket = match predecessor.and_then(|old| old.take_control(path)) {
+        Some(listener) => ControlSocket::adopt(path, listener),
+        None => ControlSocket::bind(path),
     };
-    let is_served = |one: &SocketAddr| udp && plain.iter().any(|plain| covers(plain, one));
-    let alone = listen.iter().filter(|one| !is_served(one));
-    alone.copied().collect()
+    socket.map_err(|error| StartError::Control(path.to_owned(), error))
 }
 
-/// Binds `listen` for so many shards. All IPv6 addresses are none on a host without IPv6.
-fn bind(
-    mut listen: Vec<SocketAddr>,
-    shards: usize,
-    options: &BindOptions,
-) -> Result<BoundGroup, BindError> {
-    loop {
-        match net::bind_group(&listen, shards, options) {
-            Err(error) if is_dispensable(&error, &listen) => {
-                info!("this host has no IPv6: not listening on {}", error.address);
-                listen.retain(|address| *address != error.address);
-            }
-            bound => return bound.inspect(|group| warn_of_shortfalls(&group.warnings)),
-        }
-    }
+fn open_http(
+    address: SocketAddr,
+    predecessor: Option<&mut Predecessor>,
+) -> Result<TcpListener, StartError> {
+    let listener = match predecessor.and_then(|old| old.take_metrics(address)) {
+        Some(listener) => http::adopt(listener),
+        None => http::bind(address),
+    };
+    listener.map_err(|error| StartError::Http(address, error))
 }
 
-fn is_dispensable(error: &BindError, listen: &[SocketAddr]) -> bool {
-    matches!(error.cause, BindCause::NoFamily)
-        && error.address.ip().is_unspecified()
-        && listen.contains(&error.address)
-        && listen.iter().any(|address| *address != error.address)
+/// Copies of what listens for the operator.
+fn doors(http: Option<&TcpListener>, control: Option<&ControlSocket>) -> io::Result<Doors> {
+    let copy = |listener: BorrowedFd<'_>| listener.try_clone_to_owned();
+    Ok(Doors {
+        metrics: http.map(|http| copy(http.as_fd())).transpose()?,
+        control: control.map(|control| copy(control.as_fd())).transpose()?,
+    })
 }
 
-fn warn_of_shortfalls(shortfalls: &[BufferShortfall]) {
-    for shortfall in shortfalls {
-        warn!("{shortfall}");
-    }
-}
-
-fn facts(clients: &[SocketAddr], http: Option<&TcpListener>) -> io::Result<HostFacts> {
-    let mut listeners = clients.to_vec();
-    if let Some(listener) = http {
-        listeners.push(listener.local_addr()?);
-    }
-    host_facts(listeners)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::Protocol;
-
-    #[test]
-    fn dtls_has_no_second_socket_where_plain_udp_is_served() {
-        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
-            let parse = |text: &&str| text.parse().expect("address");
-            texts.iter().map(parse).collect()
+/// Serves whoever wants to see how the server is, and passes on what it is told.
+fn serve(
+    http: Option<TcpListener>,
+    control: Option<ControlSocket>,
+    doors: Doors,
+    metrics: &Arc<Metrics>,
+) -> (Fronts, Receiver<Order>, Readiness) {
+    let readiness = Readiness::default();
+    readiness.set(true);
+    let (sender, orders) = channel(1);
+    let serve_http = |listener| {
+        let shown = Shown {
+            metrics: Arc::clone(metrics),
+            readiness: readiness.clone(),
         };
-        let listen = addresses(&["0.0.0.0:5349", "127.0.0.1:3478", "[::1]:3478", "[::]:443"]);
-        let plain = addresses(&["0.0.0.0:3478", "[::]:443", "127.0.0.1:5349"]);
-        assert_eq!(beside(&listen, &plain, false), listen);
-        let left = addresses(&["0.0.0.0:5349", "[::1]:3478"]);
-        assert_eq!(beside(&listen, &plain, true), left);
-    }
-
-    #[test]
-    fn only_all_ipv6_addresses_are_dispensable() {
-        let listen = ["0.0.0.0:3478", "[::]:3478", "[::1]:3478"];
-        let listen = listen.map(|text| text.parse().expect("address"));
-        let error = |address, cause| BindError {
-            address,
-            protocol: Protocol::Udp,
-            cause,
-        };
-        assert!(is_dispensable(
-            &error(listen[1], BindCause::NoFamily),
-            &listen
-        ));
-        assert!(!is_dispensable(
-            &error(listen[1], BindCause::NoFamily),
-            &listen[1..2]
-        ));
-        assert!(!is_dispensable(
-            &error(listen[2], BindCause::NoFamily),
-            &listen
-        ));
-        assert!(!is_dispensable(
-            &error(listen[1], BindCause::InUse),
-            &listen
-        ));
-    }
+        tokio::spawn(http::serve(listener, shown)).abort_handle()
+    };
+    let serve_control = |control: ControlSocket| {
+        let file = control.file();
+        file.acquire();
+        (tokio::spawn(control.serve(sender)).abort_handle(), file)
+    };
+    let fronts = Fronts {
+        http: http.map(serve_http),
+        control: control.map(serve_control),
+        doors,
+    };
+    (fronts, orders, readiness)
 }

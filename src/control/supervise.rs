@@ -1,11 +1,10 @@
 //! Stays with a running server: signals, a shard that dies, the end.
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
@@ -13,14 +12,18 @@ use tracing::{error, info, warn};
 use super::certificates::{Certificates, Secured};
 use super::logging::LogGuard;
 use super::notify::Notify;
+use super::signals::{Signals, Wish};
 use super::socket::{Answer, Command, Order};
 use super::start::Running;
+use super::totals::Totals;
+use super::upgrade::{Giving, Outcome};
+use crate::metrics::Page;
 use crate::shard::ShardHandle;
-use crate::turn::{Counter, Direction, Family, Stats, Transport};
+use crate::turn::Stats;
 
 /// How long the shards may take to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a server that drains looks whether an allocation is left.
+/// How often a server that drains looks whether anybody is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How often the server looks whether its host has other addresses than before.
@@ -28,80 +31,54 @@ const HOST_GLANCE: Duration = Duration::from_secs(5);
 /// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
 
-/// The signals that a server heeds; from here on none of them ends the process by itself.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    user_1: Signal,
-}
-
-/// What a signal asks for.
-enum Wish {
-    /// To end now.
-    End(&'static str),
-    /// To end soon.
-    Stop,
-    Drain,
-    Reload,
-}
-
-impl Signals {
-    /// Heeds them from now on. Needs the control thread's runtime.
-    pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            user_1: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        select! {
-            _ = self.terminate.recv() => Wish::Stop,
-            _ = self.interrupt.recv() => Wish::End("SIGINT"),
-            _ = self.hang_up.recv() => Wish::Reload,
-            _ = self.user_1.recv() => Wish::Drain,
-        }
-    }
-
-    /// The next signal that asks to end.
-    async fn end(&mut self) -> &'static str {
-        loop {
-            match self.next().await {
-                Wish::End(name) => return name,
-                Wish::Stop => return "SIGTERM",
-                Wish::Drain | Wish::Reload => {}
-            }
-        }
-    }
-}
-
-/// A server that makes no new allocations.
+/// A server that ends when it is empty.
 #[derive(Clone, Copy)]
-struct Drain {
+pub(super) struct Drain {
     since: Instant,
-    /// When it ends whatever is left.
+    /// When it ends even if somebody is left.
     ends: Instant,
-    /// Since when no allocation is seen, nor a connection that goes on to a web server. One that moves between shards may be unseen for a moment.
+    /// Who must have left.
+    of: Leaving,
+    /// Since when nobody is seen, nor a connection that goes on to a web server. An allocation that moves
+    /// between shards may be unseen for a moment.
     empty: Option<Instant>,
 }
 
-/// A server that serves, until it shall not.
-struct Supervisor<'l> {
-    running: Running,
-    notify: Notify,
-    log: &'l LogGuard,
-    drain: Option<Drain>,
-    /// It was told to stop.
-    stopping: bool,
+/// Who must have left before a server ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// The allocations: it makes no new ones.
+    Allocations,
+    /// Every client of a stream, and the process from which this one took over and which it connects with
+    /// the one that took over from it: no new ones come.
+    Clients,
 }
 
+/// A server that serves, until it shall not.
+pub(super) struct Supervisor<'l> {
+    pub(super) running: Running,
+    pub(super) notify: Notify,
+    log: &'l LogGuard,
+    pub(super) drain: Option<Drain>,
+    /// It was told to stop.
+    stopping: bool,
+    /// The conversation with a process that takes over.
+    pub(super) giving: Option<Giving>,
+    /// How that goes.
+    pub(super) outcome: Outcomes,
+}
+
+/// How a take-over goes: where that is said, and where it is heard.
+pub(super) type Outcomes = (UnboundedSender<Outcome>, UnboundedReceiver<Outcome>);
+
 /// Stays until the server ends: 0 when it was told to stop and stopped, otherwise 1.
-pub(super) async fn supervise(running: Running, mut signals: Signals, log: &LogGuard) -> ExitCode {
+pub(super) async fn supervise(
+    running: Running,
+    notify: Notify,
+    mut signals: Signals,
+    log: &LogGuard,
+) -> ExitCode {
     let started = Instant::now();
-    let notify = Notify::from_environment();
     notify.ready();
     let mut supervisor = Supervisor {
         running,
@@ -109,6 +86,8 @@ pub(super) async fn supervise(running: Running, mut signals: Signals, log: &LogG
         log,
         drain: None,
         stopping: false,
+        giving: None,
+        outcome: unbounded_channel(),
     };
     let told = supervisor.serve(&mut signals).await;
     let Supervisor {
@@ -142,6 +121,7 @@ impl Supervisor<'_> {
                 wish = signals.next() => if self.grant(wish) { return true; },
                 Some(order) = self.running.orders.recv() => self.obey(order),
                 renewed = changed(self.running.certificates.as_mut()) => self.renew(renewed),
+                Some(outcome) = self.outcome.1.recv() => self.note(outcome),
                 Some(index) = self.running.ended.recv() => {
                     error!("worker {index} has died: stopping");
                     return false;
@@ -186,9 +166,24 @@ impl Supervisor<'_> {
     }
 
     fn obey(&mut self, order: Order) {
-        let answer = match order.command {
+        match order {
+            Order::Command(command, answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.carry_out(command));
+            }
+            Order::TakeOver(stream) => self.hand_over(stream),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Answer {
+        match command {
             Command::Preview => self.running.configuration.preview(),
             Command::Reload => self.reload(),
+            Command::Binary => {
+                let binary = self.running.estate.binary.as_ref();
+                let binary = binary.map(ToString::to_string);
+                binary.map_or_else(|| Err("not known\n".into()), |file| Ok(format!("{file}\n")))
+            }
             Command::Drain => {
                 let limit = self.running.configuration.config.drain.limit;
                 self.drain("drain", limit);
@@ -197,9 +192,7 @@ impl Supervisor<'_> {
                     "{left} allocations are left; the server ends with the last one\n"
                 ))
             }
-        };
-        // Whoever asked may have gone.
-        let _ = order.answer.send(answer);
+        }
     }
 
     fn reload(&mut self) -> Answer {
@@ -241,14 +234,9 @@ impl Supervisor<'_> {
 
     /// Makes no new allocations from now on, and has the server end when none is left, or after `limit`.
     fn drain(&mut self, why: &str, limit: Duration) {
-        let since = Instant::now();
-        let ends = since + limit;
-        let earlier = self.drain.map_or(ends, |drain| drain.ends);
-        self.drain = Some(Drain {
-            since,
-            ends: ends.min(earlier),
-            empty: None,
-        });
+        // Nobody takes over from a server that ends.
+        self.giving = None;
+        self.end_without(Leaving::Allocations, limit);
         let left = self.allocations();
         info!(
             allocations = left,
@@ -264,29 +252,66 @@ impl Supervisor<'_> {
         configuration.drain(shards);
     }
 
+    /// Has the server end when `of` have left, or after `limit`.
+    pub(super) fn end_without(&mut self, of: Leaving, limit: Duration) {
+        let since = Instant::now();
+        let ends = since + limit;
+        let earlier = self.drain.map_or(ends, |drain| drain.ends);
+        self.drain = Some(Drain {
+            since,
+            ends: ends.min(earlier),
+            of,
+            empty: None,
+        });
+    }
+
     fn has_drained(&mut self) -> bool {
-        let (now, left, passing) = (Instant::now(), self.allocations(), self.passing());
+        let (now, left) = (Instant::now(), self.left());
         let Some(drain) = &mut self.drain else {
             return false;
         };
-        drain.empty = (left + passing == 0).then(|| drain.empty.unwrap_or(now));
+        drain.empty = (left == 0).then(|| drain.empty.unwrap_or(now));
         let settled = |empty: Instant| now >= empty.max(drain.since) + SETTLED;
         if now < drain.ends && !drain.empty.is_some_and(settled) {
             return false;
         }
-        info!(allocations = left, passed_on = passing, "drained: stopping");
+        match drain.of {
+            Leaving::Allocations => {
+                info!(
+                    allocations = self.allocations(),
+                    passed_on = self.passing(),
+                    "drained: stopping"
+                );
+            }
+            Leaving::Clients => info!(
+                clients = left,
+                "the clients that stayed have left: stopping"
+            ),
+        }
         true
+    }
+
+    /// How many are left of those that must leave.
+    fn left(&self) -> u64 {
+        match self.drain.map(|drain| drain.of) {
+            Some(Leaving::Clients) => self.sum(Page::clients) + self.running.estate.kin.older(),
+            _ => self.allocations() + self.passing(),
+        }
     }
 
     /// Allocations that live, as the shards last told.
     fn allocations(&self) -> u64 {
+        self.sum(Page::allocations)
+    }
+
+    fn sum(&self, of: fn(&Page) -> u64) -> u64 {
         let pages = self.running.pages.iter();
-        pages.map(|page| page.allocations()).sum()
+        pages.map(|page| of(page)).sum()
     }
 
     /// Connections that go on to a web server, as the shards last told.
     fn passing(&self) -> u64 {
-        self.running.pages.iter().map(|page| page.passing()).sum()
+        self.sum(Page::passing)
     }
 }
 
@@ -317,64 +342,4 @@ fn join(shard: ShardHandle) -> Option<Stats> {
         .join()
         .inspect_err(|failure| error!("worker {index}: {failure}"))
         .ok()
-}
-
-/// What the server did in its life.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Totals {
-    allocations: u64,
-    relayed_packets: u64,
-    relayed_bytes: u64,
-}
-
-impl Totals {
-    fn of<'s>(shards: impl Iterator<Item = &'s Stats>) -> Self {
-        let mut totals = Self::default();
-        for stats in shards {
-            totals.add(stats);
-        }
-        totals
-    }
-
-    fn add(&mut self, stats: &Stats) {
-        for transport in Transport::ALL {
-            for family in Family::ALL {
-                self.allocations += stats.get(Counter::AllocationsCreated(transport, family));
-            }
-        }
-        for direction in Direction::ALL {
-            self.relayed_packets += stats.get(Counter::RelayedPackets(*direction));
-            self.relayed_bytes += stats.get(Counter::RelayedBytes(*direction));
-        }
-    }
-
-    fn log(&self, uptime: Duration) {
-        info!(
-            uptime_seconds = uptime.as_secs(),
-            allocations = self.allocations,
-            relayed_packets = self.relayed_packets,
-            relayed_bytes = self.relayed_bytes,
-            "stopped"
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_are_of_all_shards() {
-        let mut stats = Stats::default();
-        stats.increment(Counter::AllocationsCreated(Transport::Tcp, Family::V6));
-        stats.increment(Counter::AllocationsCreated(Transport::Udp, Family::V4));
-        stats.increment(Counter::RelayedPackets(Direction::ToPeer));
-        stats.add(Counter::RelayedBytes(Direction::ToClient), 10);
-        let totals = Totals {
-            allocations: 4,
-            relayed_packets: 2,
-            relayed_bytes: 20,
-        };
-        assert_eq!(Totals::of([&stats, &stats].into_iter()), totals);
-    }
 }

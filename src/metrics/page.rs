@@ -72,6 +72,17 @@ impl Page {
         counters.map(|counter| slots[counter.slot()]).sum()
     }
 
+    /// How many clients are connected by a stream or a DTLS session, or have an allocation; who has both
+    /// counts twice.
+    pub fn clients(&self) -> u64 {
+        let slots = self.snapshot();
+        let connections = [Transport::Tcp, Transport::Tls].map(Counter::Connections);
+        let sessions = [Counter::DtlsSessions, Counter::DtlsHandshaking];
+        let counters = connections.into_iter().chain(sessions);
+        let connected: u64 = counters.map(|counter| slots[counter.slot()]).sum();
+        connected + self.allocations()
+    }
+
     /// How many connections go on to an upstream.
     pub fn passing(&self) -> u64 {
         self.snapshot()[Counter::Passing.slot()]

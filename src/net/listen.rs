@@ -8,11 +8,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::buffer_sizes::{grow_buffers, shortfalls};
-use super::error::{BindCause, BindError, BufferShortfall, Protocol};
+use super::error::{BindError, BufferShortfall, Protocol};
+use super::inherited::Inherited;
 use super::linux::{self, Outgoing, ReceiveBatch, SendBatch};
+use super::vacancy::{new_socket, probe};
 use crate::turn::Family;
 
 /// Connections that the kernel completes before they are accepted.
@@ -20,8 +22,6 @@ const ACCEPT_BACKLOG: i32 = 1024;
 /// Bytes that the kernel holds unsent of a connection; what is beyond waits with us, where old media
 /// can be dropped. At 1 Mbit/s they are an eighth of a second.
 const UNSENT_IN_KERNEL: u32 = 16 * 1024;
-/// How often a port is drawn that UDP and TCP can share.
-const PORT_DRAWS: usize = 64;
 
 /// What to bind.
 #[derive(Clone, Copy, Debug)]
@@ -104,9 +104,24 @@ pub fn bind_group(
     shards: usize,
     options: &BindOptions,
 ) -> Result<BoundGroup, BindError> {
+    bind_group_beside(listen, shards, options, &mut Inherited::default())
+}
+
+/// As [`bind_group`], but takes what another process hands over instead of binding it.
+///
+/// # Errors
+/// The first address that cannot be bound.
+pub fn bind_group_beside(
+    listen: &[SocketAddr],
+    shards: usize,
+    options: &BindOptions,
+    inherited: &mut Inherited,
+) -> Result<BoundGroup, BindError> {
+    let protocols: Vec<Protocol> = options.protocols().collect();
     let mut addresses = Vec::new();
     for wanted in listen {
-        let address = probe(*wanted, options)?;
+        let ours = |protocol, address| inherited.has(protocol, address);
+        let address = probe(*wanted, &protocols, ours)?;
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -121,7 +136,7 @@ pub fn bind_group(
         let mut sockets = ListenerSockets::default();
         for address in &group.addresses {
             let warnings = (shard == 0).then_some(&mut group.warnings);
-            bind_member(*address, shared, options, &mut sockets, warnings)?;
+            bind_member(*address, shared, options, inherited, &mut sockets, warnings)?;
         }
         group.shards.push(sockets);
     }
@@ -141,6 +156,7 @@ fn bind_member(
     address: SocketAddr,
     shared: bool,
     options: &BindOptions,
+    inherited: &mut Inherited,
     sockets: &mut ListenerSockets,
     warnings: Option<&mut Vec<BufferShortfall>>,
 ) -> Result<(), BindError> {
@@ -152,86 +168,24 @@ fn bind_member(
         }
     };
     if options.udp {
-        let listener = UdpListener::bind(address, shared, options).map_err(fail(Protocol::Udp))?;
+        let listener = match inherited.take(Protocol::Udp, address) {
+            Some(socket) => UdpListener::adopt(socket, address, options),
+            None => UdpListener::bind(address, shared, options),
+        };
+        let listener = listener.map_err(fail(Protocol::Udp))?;
         if let Some(warnings) = warnings {
             warnings.extend(listener.shortfalls(options));
         }
         sockets.udp.push(listener);
     }
     if options.tcp {
-        let listener = TcpListener::bind(address, shared).map_err(fail(Protocol::Tcp))?;
-        sockets.tcp.push(listener);
+        let listener = match inherited.take(Protocol::Tcp, address) {
+            Some(socket) => Ok(TcpListener::adopt(socket, address)),
+            None => TcpListener::bind(address, shared),
+        };
+        sockets.tcp.push(listener.map_err(fail(Protocol::Tcp))?);
     }
     Ok(())
-}
-
-/// Binds `address` plainly and lets go again: with SO_REUSEPORT alone a second process of the same
-/// user would join the group silently. Returns the address with a port.
-fn probe(address: SocketAddr, options: &BindOptions) -> Result<SocketAddr, BindError> {
-    if address.port() != 0 {
-        return probe_port(address, options).map(|()| address);
-    }
-    for _ in 0..PORT_DRAWS {
-        let drawn = draw_port(address, options)?;
-        match probe_port(drawn, options) {
-            Ok(()) => return Ok(drawn),
-            Err(BindError {
-                cause: BindCause::InUse,
-                ..
-            }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(BindError {
-        address,
-        protocol: Protocol::Tcp,
-        cause: BindCause::NoCommonPort,
-    })
-}
-
-fn probe_port(address: SocketAddr, options: &BindOptions) -> Result<(), BindError> {
-    for protocol in options.protocols() {
-        plain_socket(address, protocol).map_err(|error| BindError {
-            address,
-            protocol,
-            cause: error.into(),
-        })?;
-    }
-    Ok(())
-}
-
-fn draw_port(address: SocketAddr, options: &BindOptions) -> Result<SocketAddr, BindError> {
-    let protocol = options.protocols().next().unwrap_or(Protocol::Udp);
-    let bound = plain_socket(address, protocol).and_then(|socket| socket.local_addr());
-    let port = bound.map(|local| local.as_socket().map_or(0, |local| local.port()));
-    port.map(|port| SocketAddr::new(address.ip(), port))
-        .map_err(|error| BindError {
-            address,
-            protocol,
-            cause: error.into(),
-        })
-}
-
-fn plain_socket(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
-    let socket = new_socket(address, protocol)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn new_socket(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
-    let kind = match protocol {
-        Protocol::Udp => Type::DGRAM,
-        Protocol::Tcp => Type::STREAM,
-    };
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if protocol == Protocol::Tcp {
-        // Connections of an earlier process in TIME_WAIT must not keep us from the port.
-        socket.set_reuse_address(true)?;
-    }
-    Ok(socket)
 }
 
 /// One shard's UDP socket on one listening address.
@@ -257,6 +211,15 @@ impl UdpListener {
             tracing::debug!(%error, "this kernel has no UDP_GRO");
         }
         socket.bind(&address.into())?;
+        Ok(Self {
+            socket: socket.into(),
+            address,
+        })
+    }
+
+    /// Goes on with a socket that is bound to `address`, with the buffers of `options`.
+    fn adopt(socket: Socket, address: SocketAddr, options: &BindOptions) -> io::Result<Self> {
+        grow_buffers(&socket, options.receive_buffer, options.send_buffer)?;
         Ok(Self {
             socket: socket.into(),
             address,
@@ -347,6 +310,14 @@ impl TcpListener {
             socket: socket.into(),
             address,
         })
+    }
+
+    /// Goes on with a socket that listens at `address`.
+    fn adopt(socket: Socket, address: SocketAddr) -> Self {
+        Self {
+            socket: socket.into(),
+            address,
+        }
     }
 
     /// The address that it listens on; unspecified when it listens on all of the host's.

@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod error;
 mod fault;
+mod inherited;
 mod linux;
 mod listen;
 mod refusals;
@@ -13,6 +14,7 @@ mod relay;
 mod route;
 mod tcp_relay;
 mod upstream;
+mod vacancy;
 
 pub use buffer_sizes::relay_shortfalls;
 pub use buffers::{Buffers, SLOTS, Span};
@@ -20,15 +22,16 @@ pub use client::{connect_stream, open_datagrams};
 pub use clock::Clock;
 pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
 pub use fault::Fault;
+pub use inherited::Inherited;
 pub use linux::{
-    Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, Outgoing, Readiness,
-    ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit, interfaces,
-    next_icmp_error, raise_descriptor_limit, restrict_system_calls, send_segments, take_in_trains,
-    takes_in_trains,
+    Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, MOST_DESCRIPTORS, Outgoing,
+    Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit,
+    interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
+    restrict_system_calls, send_descriptors, send_segments, take_in_trains, takes_in_trains,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
-    prepare_connection,
+    bind_group_beside, prepare_connection,
 };
 pub use relay::{RelayError, open_relay, send_unfragmented};
 pub use route::default_source;

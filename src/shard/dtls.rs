@@ -66,7 +66,8 @@ impl Shard {
         let Some(dtls) = &mut self.dtls else {
             return;
         };
-        if dtls.receive(self.now.instant, from, packet) == Heard::Nothing {
+        let heard = dtls.receive(self.now.instant, from, packet);
+        if heard == Heard::Nothing && !self.pass_back(&from, datagram) {
             self.count_dropped(length, Reason::BadRecord);
         }
         self.drain_dtls();

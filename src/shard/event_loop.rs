@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
+use super::former::RecordWay;
+use super::freeze::Frozen;
 use super::held::HeldSockets;
 use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
@@ -51,6 +53,8 @@ pub(super) struct Shard {
     /// Counts passes.
     pub(super) pass: u32,
     pub(super) intakes: Vec<Intake>,
+    /// How many of them it reads: all, or none when another process does.
+    pub(super) listening: usize,
     pub(super) acceptors: Acceptors,
     /// What TLS sessions start from.
     pub(super) tls: Option<TlsServers>,
@@ -83,7 +87,13 @@ pub(super) struct Shard {
     pub(super) upstream_warnings: Throttle,
     publisher: Publisher,
     pub(super) mailbox: Mailbox,
-    clock: Clock,
+    pub(super) clock: Clock,
+    /// While another process takes over.
+    pub(super) frozen: Option<Frozen>,
+    /// The process that took over passes on the records of DTLS sessions that stay here.
+    pub(super) successor: Option<RecordWay>,
+    /// Where to pass on those that stay in the process from which this one took over.
+    pub(super) former: Option<RecordWay>,
     stopping: bool,
 }
 
@@ -104,13 +114,15 @@ impl Shard {
         let over_dtls = std::mem::take(&mut sockets.dtls)
             .into_iter()
             .map(intake(false));
+        let intakes: Vec<Intake> = plain.chain(over_dtls).collect();
         Self {
             index: setup.index,
             poller,
             server: Server::new(setup.server),
             now: setup.clock.now(),
             pass: 0,
-            intakes: plain.chain(over_dtls).collect(),
+            listening: intakes.len(),
+            intakes,
             acceptors: Acceptors::new(sockets),
             tls: setup.tls.map(TlsServers::new),
             upstreams: Upstreams::new(setup.upstreams),
@@ -140,6 +152,9 @@ impl Shard {
             publisher: Publisher::new(setup.publish),
             mailbox: setup.mailbox,
             clock: setup.clock,
+            frozen: None,
+            successor: None,
+            former: None,
             stopping: false,
         }
     }
@@ -148,6 +163,10 @@ impl Shard {
     pub(super) fn run(mut self) -> io::Result<Stats> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopping {
+            if self.frozen.is_some() {
+                self.rest();
+                continue;
+            }
             let patience = self.lie_down();
             self.poller.wait(&mut events, patience)?;
             self.mailbox.bell.get_up();
@@ -167,7 +186,7 @@ impl Shard {
                 self.serve(ready);
             }
             if i % TURN == TURN - 1 {
-                (0..self.intakes.len()).for_each(|intake| self.receive_from_clients(intake));
+                (0..self.listening).for_each(|intake| self.receive_from_clients(intake));
                 self.receive_hops();
             }
         }
@@ -189,40 +208,50 @@ impl Shard {
             Token::Far(id) => self.serve_far(id, ready),
             Token::Tcp(number) => self.serve_tcp_relay(number),
             Token::Acceptor(i) => self.accept_connections(i),
+            Token::Successor => self.receive_passed(),
             Token::Mailbox => self.read_mailbox(),
         }
     }
 
     fn read_mailbox(&mut self) {
         self.mailbox.bell.waker.clear();
-        while let Some(message) = self.mailbox.next() {
-            match message {
-                Message::SetPolicy(policy) => {
-                    self.server.handle_event(self.now, Event::Policy(policy));
-                    self.drain();
-                }
-                Message::SetDtlsIdentity(identity) => {
-                    if let Some(dtls) = &mut self.dtls {
-                        dtls.set_identity(identity);
-                    }
-                }
-                Message::Letter(letter) => {
-                    // An allocation that goes to another shard hears first what has come for it here.
-                    self.receive_all_hops();
-                    self.server.handle_event(self.now, Event::Letter(letter));
-                    self.drain();
-                }
-                Message::Ring(reader) => self.rings.add(reader),
-                Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
-                Message::ClosePeer(id) => self.close_peer_here(id),
-                Message::SetStreams(limits) => {
-                    self.connections.set_limits(limits);
-                    if let Some(dtls) = &mut self.dtls {
-                        dtls.set_limits(limits.dtls());
-                    }
-                }
-                Message::Stop => self.stopping = true,
+        // What comes behind the word that freezes the shard is read by `rest`.
+        while self.frozen.is_none()
+            && let Some(message) = self.mailbox.next()
+        {
+            self.read_letter(message);
+        }
+    }
+
+    /// Does what a letter says.
+    pub(super) fn read_letter(&mut self, message: Message) {
+        match message {
+            Message::SetPolicy(policy) => {
+                self.server.handle_event(self.now, Event::Policy(policy));
+                self.drain();
             }
+            Message::SetDtlsIdentity(identity) => {
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.set_identity(identity);
+                }
+            }
+            Message::Letter(letter) => {
+                // An allocation that goes to another shard hears first what has come for it here.
+                self.receive_all_hops();
+                self.server.handle_event(self.now, Event::Letter(letter));
+                self.drain();
+            }
+            Message::Ring(reader) => self.rings.add(reader),
+            Message::SetTls(tls) => self.tls = Some(TlsServers::new(tls)),
+            Message::ClosePeer(id) => self.close_peer_here(id),
+            Message::SetStreams(limits) => {
+                self.connections.set_limits(limits);
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.set_limits(limits.dtls());
+                }
+            }
+            Message::Freeze(word) => self.heed(word),
+            Message::Stop => self.stopping = true,
         }
     }
 

@@ -58,7 +58,11 @@ impl Shard {
                         doomed.push((id, end));
                     }
                 }
-                Token::Acceptor(_) | Token::Far(_) | Token::Tcp(_) | Token::Mailbox => {}
+                Token::Acceptor(_)
+                | Token::Far(_)
+                | Token::Tcp(_)
+                | Token::Successor
+                | Token::Mailbox => {}
             }
         }
         outbox.clear();

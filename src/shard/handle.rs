@@ -58,12 +58,23 @@ pub fn spawn(setup: ShardSetup) -> io::Result<ShardHandle> {
     watch_listeners(&poller, &setup)?;
     let thread = thread::Builder::new()
         .name(format!("shard-{index}"))
-        .spawn(move || Shard::new(setup, poller).run())?;
+        .spawn(move || run(setup, poller))?;
     Ok(ShardHandle {
         index,
         mail,
         thread,
     })
+}
+
+fn run(mut setup: ShardSetup, poller: Epoll) -> io::Result<Stats> {
+    let inheritance = setup.inheritance.take();
+    let mut shard = Shard::new(setup, poller);
+    if let Some(inheritance) = inheritance
+        && !shard.inherit(inheritance)
+    {
+        return Ok(Stats::default());
+    }
+    shard.run()
 }
 
 fn watch_listeners(poller: &Epoll, setup: &ShardSetup) -> io::Result<()> {

@@ -2,7 +2,9 @@
 //! addresses, and the peers of data connections that no client has bound yet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::turn::PeerConnectionId;
@@ -16,8 +18,16 @@ pub struct HeldSockets {
 }
 
 impl HeldSockets {
-    pub(super) fn hold(&self, local: SocketAddr, socket: UdpSocket) {
+    /// Holds `socket`, which is bound to `local`.
+    pub fn hold(&self, local: SocketAddr, socket: UdpSocket) {
         lock(&self.reserved).insert(local, socket);
+    }
+
+    /// A copy of the socket that is held at `local`.
+    pub(super) fn copy(&self, local: SocketAddr) -> io::Result<OwnedFd> {
+        let reserved = lock(&self.reserved);
+        let socket = reserved.get(&local).ok_or(io::ErrorKind::NotFound)?;
+        socket.as_fd().try_clone_to_owned()
     }
 
     pub(super) fn take(&self, local: SocketAddr) -> Option<UdpSocket> {

@@ -51,9 +51,9 @@ impl Shard {
         self.take_in((PACKETS / rings).max(SHARE))
     }
 
-    /// Takes in all that other shards have given up to now.
-    pub(super) fn receive_all_hops(&mut self) {
-        self.take_in(usize::MAX);
+    /// Takes in all that other shards have given up to now; tells whether there was anything.
+    pub(super) fn receive_all_hops(&mut self) -> bool {
+        self.take_in(usize::MAX)
     }
 
     fn take_in(&mut self, most: usize) -> bool {

@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use super::StreamLimits;
 use super::bell::Bell;
+use super::freeze::Word;
 use super::rings::Reader;
 use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Letter, PeerConnectionId, Policy};
@@ -23,7 +25,15 @@ pub(super) enum Message {
     SetTls(TlsServer),
     /// An allocation that this shard has a data connection of has ended.
     ClosePeer(PeerConnectionId),
+    /// Another process takes over.
+    Freeze(Word),
     Stop,
+}
+
+impl Message {
+    pub(super) const fn is_freeze(&self) -> bool {
+        matches!(self, Self::Freeze(_))
+    }
 }
 
 /// The ways to the mailboxes of all shards of a process.
@@ -63,6 +73,11 @@ impl Mail {
         Ok((Arc::new(Self(ways)), boxes))
     }
 
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.0.len()
+    }
+
     /// Gives `message` to a shard. One that has ended, or that there never was, hears nothing.
     pub(super) fn send(&self, shard: usize, message: Message) {
         if let Some(way) = self.0.get(shard) {
@@ -84,5 +99,10 @@ impl Mailbox {
     /// The next letter, if there is one.
     pub(super) fn next(&self) -> Option<Message> {
         self.receiver.try_recv().ok()
+    }
+
+    /// The next letter, if there is one within `patience`.
+    pub(super) fn wait(&self, patience: Duration) -> Option<Message> {
+        self.receiver.recv_timeout(patience).ok()
     }
 }

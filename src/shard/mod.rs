@@ -16,11 +16,15 @@ mod dtls;
 mod event_loop;
 mod failure;
 mod flush;
+mod former;
+mod freeze;
+mod frozen;
 mod greet;
 mod greeting;
 mod handle;
 mod held;
 mod hop;
+mod inheritance;
 mod joined;
 mod mailbox;
 mod outbox;
@@ -41,8 +45,10 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use freeze::{Freezer, Give, Lent};
 pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
+pub use inheritance::{Bequest, Inheritance};
 pub use mailbox::{Mail, Mailbox};
 
 use crate::config::Upstream;
@@ -149,6 +155,8 @@ pub struct ShardSetup {
     pub publish: Publish,
     /// The clock that all shards share.
     pub clock: net::Clock,
+    /// What it waits for before it serves, when it takes the place of a shard in another process.
+    pub inheritance: Option<Inheritance>,
 }
 
 impl std::fmt::Debug for ShardSetup {

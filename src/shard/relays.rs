@@ -180,6 +180,12 @@ impl Relays {
         slot.as_mut().filter(|relay| relay.key == key)
     }
 
+    /// The socket to look at, if it is open.
+    pub(super) fn peek(&self, key: AllocationKey, family: Family) -> Option<&Relay> {
+        let slot = self.families[family as usize].get(index(key))?;
+        slot.as_ref().filter(|relay| relay.key == key)
+    }
+
     /// Takes the socket out, if it is open.
     pub(super) fn take(&mut self, key: AllocationKey, family: Family) -> Option<UdpSocket> {
         self.get(key, family)?;

@@ -24,6 +24,8 @@ pub(super) enum Token {
     Far(ConnectionId),
     /// A listener for peers, or a connection to one that is being opened.
     Tcp(u64),
+    /// Where records come from that arrive in the process that took over.
+    Successor,
     Mailbox,
 }
 
@@ -37,6 +39,7 @@ const ACCEPTOR: u64 = OTHER | 1 << KIND_SHIFT;
 const CONNECTION: u64 = OTHER | 2 << KIND_SHIFT;
 const FAR: u64 = OTHER | 3 << KIND_SHIFT;
 const TCP: u64 = OTHER | 4 << KIND_SHIFT;
+const SUCCESSOR: u64 = OTHER | 5 << KIND_SHIFT;
 const KINDS: u64 = OTHER | 7 << KIND_SHIFT;
 const MAILBOX: u64 = KINDS;
 
@@ -66,6 +69,7 @@ impl Token {
             Self::Connection(id) => CONNECTION | id.to_bits(),
             Self::Far(id) => FAR | id.to_bits(),
             Self::Tcp(number) => TCP | number & NUMBER | number >> KIND_SHIFT << 32,
+            Self::Successor => SUCCESSOR,
             Self::Mailbox => MAILBOX,
         }
     }
@@ -86,6 +90,7 @@ impl Token {
             CONNECTION => Self::Connection(ConnectionId::from_bits(bits)),
             FAR => Self::Far(ConnectionId::from_bits(bits)),
             TCP => Self::Tcp(number | bits >> 32 << KIND_SHIFT),
+            SUCCESSOR => Self::Successor,
             _ => Self::Mailbox,
         }
     }
@@ -113,6 +118,7 @@ mod tests {
             Token::Far(id),
             Token::Tcp(0),
             Token::Tcp((1 << 60) - 1),
+            Token::Successor,
             Token::Mailbox,
         ];
         for token in relays.chain(others) {

@@ -64,7 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["transport", "load"]),
     ("rustls_pki_types", &["transport"]),
     ("seccompiler", &["net"]),
-    ("serde", &["turn"]),
+    ("serde", &["turn", "control"]),
     (
         "serde_json",
         &["turn", "config", "credentials", "control", "load", "cli"],

@@ -330,6 +330,11 @@ const CASES: &[(&str, &str, Check)] = &[
         c.drain.stop_limit == secs(0)
     }),
     (
+        "drain.upgrade_limit",
+        "[drain]\nupgrade_limit = \"2d\"",
+        |c| c.drain.upgrade_limit == secs(172_800),
+    ),
+    (
         "control.socket",
         "[control]\nsocket = \"/run/x.sock\"",
         |c| c.control.as_deref() == Some(std::path::Path::new("/run/x.sock")),

@@ -24,6 +24,7 @@ use turn::proto::relayaddr::RelayedAddress;
 use turn::proto::reqfamily::RequestedAddressFamily;
 use turn::proto::reqtrans::RequestedTransport;
 
+use super::dtls_link::{DtlsLink, Version};
 use super::server::{PASSWORD, USER};
 
 const ACCESS_TOKEN: AttrType = AttrType(0x001B);
@@ -53,6 +54,7 @@ pub(crate) struct Bearer {
 enum Transport {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Dtls(Box<DtlsLink>),
 }
 
 impl Dialogue {
@@ -76,6 +78,12 @@ impl Dialogue {
         Self::over(Transport::Tcp(stream))
     }
 
+    /// A client over DTLS.
+    pub(crate) fn dtls(server: SocketAddr) -> Self {
+        let link = DtlsLink::connect(server, Version::Dtls12);
+        Self::over(Transport::Dtls(Box::new(link)))
+    }
+
     fn over(transport: Transport) -> Self {
         Self {
             transport,
@@ -85,11 +93,18 @@ impl Dialogue {
         }
     }
 
+    /// Takes leave, over DTLS.
+    pub(crate) fn close(&mut self) {
+        if let Transport::Dtls(link) = &mut self.transport {
+            link.close();
+        }
+    }
+
     /// The socket of a client over UDP.
     pub(crate) fn datagrams(&self) -> Option<&UdpSocket> {
         match &self.transport {
             Transport::Udp(socket) => Some(socket),
-            Transport::Tcp(_) => None,
+            Transport::Tcp(_) | Transport::Dtls(_) => None,
         }
     }
 
@@ -98,6 +113,7 @@ impl Dialogue {
         match &self.transport {
             Transport::Udp(socket) => socket.peer_addr(),
             Transport::Tcp(stream) => stream.peer_addr(),
+            Transport::Dtls(link) => link.socket.peer_addr(),
         }
         .unwrap()
     }
@@ -117,6 +133,10 @@ impl Dialogue {
         match &mut self.transport {
             Transport::Udp(socket) => socket.send(bytes).map(|_| ()),
             Transport::Tcp(stream) => stream.write_all(bytes),
+            Transport::Dtls(link) => {
+                link.send(bytes);
+                Ok(())
+            }
         }
     }
 
@@ -126,6 +146,7 @@ impl Dialogue {
         let length = match &mut self.transport {
             Transport::Udp(socket) => socket.recv(&mut buffer)?,
             Transport::Tcp(stream) => receive_frame(stream, &mut buffer)?,
+            Transport::Dtls(link) => return link.receive().ok_or(ErrorKind::TimedOut.into()),
         };
         buffer.truncate(length);
         Ok(buffer)

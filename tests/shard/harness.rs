@@ -154,6 +154,7 @@ pub fn start(options: &Options) -> Shards {
                 published.times += 1;
             }),
             clock,
+            inheritance: None,
         };
         shards.handles.push(spawn(setup).expect("a thread"));
     }

@@ -6,6 +6,7 @@
 mod account;
 mod address;
 mod control;
+mod descriptors;
 mod epoll;
 mod error_queue;
 mod host;
@@ -19,6 +20,7 @@ mod system_calls;
 mod waker;
 
 pub use account::Account;
+pub use descriptors::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use epoll::{Epoll, Events, Interest, Readiness};
 pub(super) use error_queue::keep_icmp_errors;
 pub use error_queue::{IcmpError, next_icmp_error};

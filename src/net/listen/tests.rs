@@ -1,6 +1,7 @@
 //! Tests of the listening sockets.
 
 use super::*;
+use crate::net::error::BindCause;
 
 fn group(listen: &[&str], shards: usize) -> Result<BoundGroup, BindError> {
     let listen: Vec<SocketAddr> = listen.iter().map(|text| text.parse().unwrap()).collect();

@@ -35,6 +35,12 @@ impl RelaySet {
         serde_json::from_slice(bytes).map_err(|_| HandoverError::Head)
     }
 
+    /// Adds the relays of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.udp.extend(&other.udp);
+        self.tcp.extend(&other.tcp);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.udp.len() + self.tcp.len()

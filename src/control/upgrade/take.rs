@@ -1,0 +1,350 @@
+//! The new process's part: it learns what there is, prepares everything that can fail, and takes over.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::TAKE_OVER;
+use super::bond;
+use super::kin::{Kin, Side};
+use super::line::{Frame, Kind, Line, LineError};
+use super::words::{Farewell, Hello, Offer, Offered, PROTOCOL, Service, read, write};
+use crate::config::{Config, Origin, PlainUser};
+use crate::control::VERSION;
+use crate::net::Inherited;
+use crate::shard::{Bequest, HeldSockets};
+use crate::turn::{Handed, Handover, RelaySet};
+
+/// How long a word may take that needs no work.
+const PROMPT: Duration = Duration::from_secs(5);
+/// How long the state of a shard, or the word after it, may take.
+const STATE: Duration = Duration::from_secs(20);
+
+/// Why nothing was taken over.
+#[derive(Debug)]
+pub(in crate::control) enum TakeOverError {
+    /// Nobody can be reached at the control socket.
+    Unreachable(PathBuf, io::Error),
+    /// The running server does not do it, or the conversation broke.
+    Line(LineError),
+    /// What it handed over is of no use here.
+    Unusable(String),
+}
+
+impl From<LineError> for TakeOverError {
+    fn from(error: LineError) -> Self {
+        Self::Line(error)
+    }
+}
+
+impl fmt::Display for TakeOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(path, error) => {
+                let path = path.display();
+                match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
+                        f,
+                        "no server listens at {path}, from which to take over; start it without \
+                         `upgrade`, or name its socket with --socket"
+                    ),
+                    io::ErrorKind::PermissionDenied => write!(
+                        f,
+                        "{path} is another user's; run this as the user of the server, or as root"
+                    ),
+                    _ => write!(f, "{path}: {error}"),
+                }
+            }
+            Self::Line(error) => write!(f, "the running server goes on: {error}"),
+            Self::Unusable(why) => write!(f, "the running server goes on: {why}"),
+        }
+    }
+}
+
+/// The process from which this one takes over.
+pub(in crate::control) struct Predecessor {
+    line: Line,
+    /// Where it was reached.
+    path: PathBuf,
+    offer: Offer,
+    /// Its listening sockets.
+    pub(in crate::control) clients: Inherited,
+    /// Where the records of DTLS sessions go that stay with it.
+    records: Vec<OwnedFd>,
+    metrics: Option<TcpListener>,
+    control: Option<UnixListener>,
+    manager: Option<UnixDatagram>,
+}
+
+/// The state of the shards, as far as it has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::control) struct Taken {
+    /// Allocations that moved.
+    pub(in crate::control) moved: usize,
+    /// Allocations that stay with the old process.
+    pub(in crate::control) stay: usize,
+}
+
+impl Predecessor {
+    /// Meets the server that listens for commands at `path`; nothing has changed there yet.
+    pub(in crate::control) fn meet(path: &Path) -> Result<Self, TakeOverError> {
+        let unreachable = |error| TakeOverError::Unreachable(path.to_owned(), error);
+        let mut stream = UnixStream::connect(path).map_err(unreachable)?;
+        ask(&mut stream)?;
+        let mut line = Line::new(stream).map_err(LineError::Io)?;
+        let hello = Hello {
+            protocol: PROTOCOL,
+            version: VERSION.into(),
+        };
+        line.say(Kind::Hello, &write(&hello), &[], PROMPT)?;
+        let Frame {
+            body, descriptors, ..
+        } = line.expect(Kind::Offer, PROMPT)?;
+        let offer: Offer = read(&body)?;
+        let mut predecessor = Self {
+            line,
+            path: path.to_owned(),
+            clients: Inherited::default(),
+            records: Vec::new(),
+            metrics: None,
+            control: None,
+            manager: None,
+            offer,
+        };
+        for (what, descriptor) in predecessor
+            .offer
+            .descriptors
+            .clone()
+            .into_iter()
+            .zip(descriptors)
+        {
+            predecessor.keep(what, descriptor)?;
+        }
+        if !predecessor.clients.is_whole(predecessor.shards().into()) {
+            return Err(LineError::Confused.into());
+        }
+        Ok(predecessor)
+    }
+
+    fn keep(&mut self, what: Offered, descriptor: OwnedFd) -> Result<(), LineError> {
+        match what {
+            Offered::Clients => self.clients.add(descriptor)?,
+            Offered::Records => self.records.push(descriptor),
+            Offered::Metrics => self.metrics = Some(descriptor.into()),
+            Offered::Control => self.control = Some(descriptor.into()),
+            Offered::Manager => self.manager = Some(descriptor.into()),
+        }
+        Ok(())
+    }
+
+    /// `config` as this process must have it in the place of the old one. `origin` is made to say the same.
+    pub(in crate::control) fn shape(
+        &self,
+        mut config: Config,
+        origin: &mut Origin,
+    ) -> Result<Config, TakeOverError> {
+        let old = self
+            .offer
+            .service
+            .as_ref()
+            .filter(|_| self.manager.is_some());
+        if let (Some(old), Some(own)) = (old, Service::own())
+            && !old.has(&own)
+        {
+            let why = "it is a service, and this process would not be: have the service manager start it \
+                       (`systemctl reload turnstone`)";
+            return Err(TakeOverError::Unusable(why.into()));
+        }
+        self.keep_user(&mut config, origin)?;
+        if config.workers.get() != self.shards() {
+            warn!(
+                "server.workers: the {} of the running server stay until a restart",
+                self.shards()
+            );
+        }
+        config.workers = NonZeroU16::new(self.shards()).unwrap_or(NonZeroU16::MIN);
+        Ok(config)
+    }
+
+    /// Goes on with the user whose password the old process made up.
+    fn keep_user(&self, config: &mut Config, origin: &mut Origin) -> Result<(), TakeOverError> {
+        let Some(user) = self.user() else {
+            return match config.needs_user() {
+                true => Err(TakeOverError::Unusable(
+                    "it has users or secrets, and this configuration has none: give it the same \
+                     --config or flags"
+                        .into(),
+                )),
+                false => Ok(()),
+            };
+        };
+        let flags = origin.overrides.users.iter_mut();
+        flags
+            .filter(|flag| flag.generated && flag.name == user.name)
+            .for_each(|flag| flag.password.clone_from(&user.password));
+        config.keep_zero_config_user(user);
+        Ok(())
+    }
+
+    /// How many shards it has, and this process must have.
+    pub(in crate::control) fn shards(&self) -> u16 {
+        self.offer.shards
+    }
+
+    pub(in crate::control) fn pid(&self) -> u32 {
+        self.offer.pid
+    }
+
+    /// Its version.
+    pub(in crate::control) fn version(&self) -> &str {
+        &self.offer.version
+    }
+
+    /// Keys the cookies of DTLS.
+    pub(in crate::control) fn cookie_key(&self) -> [u8; 32] {
+        self.offer.cookie_key
+    }
+
+    fn user(&self) -> Option<PlainUser> {
+        let user = self.offer.user.clone();
+        user.map(|user| PlainUser {
+            name: user.name,
+            password: user.password,
+        })
+    }
+
+    /// Where each shard passes on the records of DTLS sessions that stay with the old process.
+    pub(in crate::control) fn take_records(&mut self) -> Vec<Option<OwnedFd>> {
+        let mut records: Vec<_> = self.records.drain(..).map(Some).collect();
+        records.resize_with(self.offer.shards.into(), || None);
+        records
+    }
+
+    /// What listens for metrics at `address`, if it has that.
+    pub(in crate::control) fn take_metrics(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let is_there = |listener: &mut TcpListener| listener.local_addr().ok() == Some(address);
+        self.metrics.take_if(is_there)
+    }
+
+    /// What listens for commands at `path`, if that is where it was reached.
+    pub(in crate::control) fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
+        self.control.take_if(|_| self.path == path)
+    }
+
+    /// The way to its service manager.
+    pub(in crate::control) fn take_manager(&mut self) -> Option<UnixDatagram> {
+        self.manager.take()
+    }
+
+    /// Takes over: the shards behind `bequests` get the state and serve. The sockets that go with it are held
+    /// in `held`.
+    pub(in crate::control) fn take_over(
+        &mut self,
+        bequests: &[Bequest],
+        held: &HeldSockets,
+        kin: &Kin,
+    ) -> Result<Taken, TakeOverError> {
+        self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
+        let relays = self.line.expect(Kind::Relays, STATE)?;
+        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
+        kin.note(Side::Older, relays);
+        for bequest in bequests {
+            let state = self.line.expect(Kind::State, STATE)?;
+            bequest.give(unpack(state, held)?);
+        }
+        let moved = imported(bequests)?;
+        self.line.say(Kind::Ready, &[], &[], PROMPT)?;
+        self.line.expect(Kind::Go, STATE)?;
+        bequests.iter().for_each(Bequest::serve);
+        self.line.say(Kind::Serving, &[], &[], PROMPT)?;
+        Ok(Taken {
+            moved,
+            stay: self.farewell()?,
+        })
+    }
+
+    /// How many allocations stay with the old process. When it has died in this moment, nobody else serves.
+    fn farewell(&mut self) -> Result<usize, TakeOverError> {
+        match self.line.expect(Kind::Released, STATE) {
+            Ok(frame) => Ok(read::<Farewell>(&frame.body)?.stay),
+            Err(refused @ LineError::Refused(_)) => Err(refused.into()),
+            Err(error) => {
+                warn!("the old process has not said that it let go: {error}");
+                Ok(0)
+            }
+        }
+    }
+
+    /// Goes on telling the old process which relays live here, until it ends.
+    pub(in crate::control) fn keep_in_touch(self, kin: &Arc<Kin>) {
+        // Sockets that found no use here close with the rest.
+        let Self { mut line, .. } = self;
+        let kin_there = Arc::clone(kin);
+        kin.meet_older();
+        let hold = move || bond::hold(&mut line, &kin_there, Side::Older);
+        if let Err(error) = thread::Builder::new().name("upgrade".into()).spawn(hold) {
+            warn!("the clients of the old process can be no peers of ours: {error}");
+            kin.forget(Side::Older);
+        }
+    }
+}
+
+/// Asks for the take-over in the language of the control socket.
+fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
+    let mut asked = || -> io::Result<String> {
+        stream.set_read_timeout(Some(PROMPT))?;
+        stream.write_all(format!("{TAKE_OVER}\n").as_bytes())?;
+        let mut answer = [0; 3];
+        stream.read_exact(&mut answer)?;
+        if answer == *b"ok\n" {
+            return Ok(String::new());
+        }
+        let mut rest = String::new();
+        stream.take(4096).read_to_string(&mut rest)?;
+        Ok(rest)
+    };
+    let answer = asked().map_err(LineError::from)?;
+    match answer.split_once('\n') {
+        None => Ok(()),
+        Some((_, why)) => Err(LineError::Refused(why.trim_end().to_owned()).into()),
+    }
+}
+
+/// The state of a shard, whose sockets are held then.
+fn unpack(state: Frame, held: &HeldSockets) -> Result<Handover, TakeOverError> {
+    let handover = Handover::from_bytes(&state.body);
+    let handover = handover.map_err(|error| TakeOverError::Unusable(error.to_string()))?;
+    let mut sockets = state.descriptors.into_iter().map(UdpSocket::from);
+    for handed in handover.sockets() {
+        let (Handed::Relay { local, .. } | Handed::Reserved { local }) = handed;
+        let socket = sockets.next().ok_or(LineError::Confused)?;
+        if socket.local_addr().map_err(LineError::Io)? != local {
+            return Err(LineError::Confused.into());
+        }
+        held.hold(local, socket);
+    }
+    Ok(handover)
+}
+
+/// Waits until all shards have taken in their states; tells how many allocations there are.
+fn imported(bequests: &[Bequest]) -> Result<usize, TakeOverError> {
+    let mut moved = 0;
+    for (index, bequest) in bequests.iter().enumerate() {
+        let imported = bequest.imported();
+        let imported = imported.map_err(|error| TakeOverError::Unusable(error.to_string()))?;
+        moved += imported.allocations;
+        for problem in &imported.problems {
+            warn!(shard = index, ?problem, "a part of the state was left out");
+        }
+    }
+    Ok(moved)
+}

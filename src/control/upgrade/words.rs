@@ -1,0 +1,110 @@
+//! What the two processes tell each other about themselves.
+
+use std::fmt;
+use std::fs::{metadata, read_to_string};
+use std::os::unix::fs::MetadataExt as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::line::LineError;
+
+/// The version of the conversation. Changes with its words and with what the sockets are set to.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// The first word of the new process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) protocol: u32,
+    /// The version of the program.
+    pub(super) version: String,
+}
+
+/// What the old process is, and the descriptors that come with it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Offer {
+    pub(super) version: String,
+    pub(super) pid: u32,
+    pub(super) service: Option<Service>,
+    pub(super) shards: u16,
+    /// What each descriptor is, in their order.
+    pub(super) descriptors: Vec<Offered>,
+    /// A user whose password lives in the process only.
+    pub(super) user: Option<OfferedUser>,
+    /// Keys the cookies of DTLS.
+    pub(super) cookie_key: [u8; 32],
+}
+
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Offered {
+    /// Listens for clients; those of one address come in the order of the shards.
+    Clients,
+    /// Takes the records of DTLS sessions that stay; one for each shard in their order, or none.
+    Records,
+    /// Listens for metrics.
+    Metrics,
+    /// Listens for commands.
+    Control,
+    /// Tells the service manager.
+    Manager,
+}
+
+/// A user whose password was made up.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct OfferedUser {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+/// How the old process ended its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Farewell {
+    /// Allocations that moved.
+    pub(super) moved: usize,
+    /// Allocations that stay.
+    pub(super) stay: usize,
+}
+
+/// Which file a program is: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Binary(u64, u64);
+
+impl fmt::Display for Binary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
+impl Binary {
+    /// That of this process.
+    pub(in crate::control) fn own() -> Option<Self> {
+        let file = metadata("/proc/self/exe").ok()?;
+        Some(Self(file.dev(), file.ino()))
+    }
+}
+
+/// Which service a process belongs to: its control groups, as the kernel lists them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::control) struct Service(String);
+
+impl Service {
+    /// That of this process.
+    pub(in crate::control) fn own() -> Option<Self> {
+        read_to_string("/proc/self/cgroup").ok().map(Self)
+    }
+
+    /// Whether a process of `other` belongs to this service, or to a part of it.
+    pub(super) fn has(&self, other: &Self) -> bool {
+        let mut lines = self.0.lines().zip(other.0.lines());
+        lines.all(|(one, other)| other.starts_with(one))
+    }
+}
+
+pub(super) fn write(words: &impl Serialize) -> Vec<u8> {
+    // Numbers, strings and lists cannot fail to be written to memory.
+    serde_json::to_vec(words).unwrap_or_default()
+}
+
+pub(super) fn read<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, LineError> {
+    serde_json::from_slice(bytes).map_err(|_| LineError::Confused)
+}

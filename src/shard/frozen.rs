@@ -1,0 +1,168 @@
+//! A shard that another process takes over from: frozen, and then as before or with what is left.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use super::event_loop::Shard;
+use super::former::RecordWay;
+use super::freeze::{Give, Lent, Word};
+use crate::turn::{Counter, Family, Handed, Handover, Transport};
+
+impl Shard {
+    /// Does what it is told in the course of a take-over.
+    pub(super) fn heed(&mut self, word: Word) {
+        // Whoever asked may have given up.
+        match word {
+            Word::Lend(answer) => drop(answer.send(self.lend())),
+            Word::Settle(answer) => {
+                self.frozen.get_or_insert_default().asked = Some(answer);
+            }
+            Word::Export(give, answer) => drop(answer.send(self.export(give))),
+            Word::Resume => self.frozen = None,
+            Word::Bereave => self.close_listeners(),
+            Word::Release(answer) => {
+                self.release();
+                let _ = answer.send(self.allocations());
+            }
+        }
+    }
+
+    /// Waits for letters, and for nothing else.
+    pub(super) fn rest(&mut self) {
+        self.tell_what_was_heard();
+        let Some(frozen) = &mut self.frozen else {
+            return;
+        };
+        let left = frozen.until.saturating_duration_since(Instant::now());
+        let Some(message) = self.mailbox.wait(left) else {
+            tracing::warn!(
+                shard = self.index,
+                "the process that took over has gone silent: going on without it"
+            );
+            self.frozen = None;
+            return;
+        };
+        frozen.heard += usize::from(!message.is_freeze());
+        self.now = self.clock.now();
+        self.read_letter(message);
+        self.finish_pass();
+    }
+
+    /// Answers who wants to know, with what other shards have given counted as a letter.
+    fn tell_what_was_heard(&mut self) {
+        let asked = self.frozen.as_mut().and_then(|frozen| frozen.asked.take());
+        let Some(asked) = asked else {
+            return;
+        };
+        let hopped = self.receive_all_hops();
+        self.finish_pass();
+        if let Some(frozen) = &mut self.frozen {
+            let heard = std::mem::take(&mut frozen.heard) + usize::from(hopped);
+            // Whoever asked may have given up.
+            let _ = asked.send(heard);
+        }
+    }
+
+    fn lend(&mut self) -> io::Result<Lent> {
+        let mut records = None;
+        if self.dtls.is_some() {
+            let (theirs, own) = RecordWay::pair()?;
+            (records, self.successor) = (Some(theirs), Some(own));
+        }
+        let intakes = self.intakes.iter().map(|intake| intake.listener.as_fd());
+        let acceptors = self.acceptors.listeners.iter();
+        let acceptors = acceptors.map(|acceptor| acceptor.listener.as_fd());
+        let all = intakes.chain(acceptors);
+        let copies = all.map(|listener| listener.try_clone_to_owned());
+        Ok(Lent {
+            listeners: copies.collect::<io::Result<_>>()?,
+            records,
+        })
+    }
+
+    fn export(&mut self, give: Give) -> io::Result<usize> {
+        if self.frozen.is_none() {
+            return Err(io::Error::other("the worker is not frozen"));
+        }
+        let handover = self.server.export(self.now);
+        let copies = self.copies_of_reserved(&handover)?;
+        self.give(&handover, &copies, give)?;
+        let allocations = handover.allocations();
+        if let Some(frozen) = &mut self.frozen {
+            frozen.given = Some(handover);
+        }
+        Ok(allocations)
+    }
+
+    /// Of the sockets that all shards share.
+    fn copies_of_reserved(&self, handover: &Handover) -> io::Result<Vec<OwnedFd>> {
+        let reserved = handover.sockets().filter_map(|handed| match handed {
+            Handed::Reserved { local } => Some(local),
+            Handed::Relay { .. } => None,
+        });
+        reserved.map(|local| self.held.copy(local)).collect()
+    }
+
+    fn give(&self, handover: &Handover, reserved: &[OwnedFd], give: Give) -> io::Result<()> {
+        let mut reserved = reserved.iter();
+        let descriptors: Option<Vec<BorrowedFd<'_>>> = handover
+            .sockets()
+            .map(|handed| match handed {
+                Handed::Relay { key, local } => {
+                    let relay = self.relays.peek(key, Family::of(local.ip()));
+                    relay.map(|relay| relay.as_fd())
+                }
+                Handed::Reserved { .. } => reserved.next().map(OwnedFd::as_fd),
+            })
+            .collect();
+        let missing = || io::Error::other("an allocation has no socket");
+        give(handover, &descriptors.ok_or_else(missing)?)
+    }
+
+    /// Goes on with what was not given away, and takes no further clients.
+    fn release(&mut self) {
+        let given = self.frozen.take().and_then(|frozen| frozen.given);
+        if let Some(handover) = given {
+            self.server.release(&handover);
+            self.drain();
+        }
+        self.let_go_of_listeners();
+        self.watch_successor();
+        if self.successor.is_none() {
+            self.close_listeners();
+        }
+    }
+
+    /// Nobody reads them for us: clients over DTLS are told, while that is possible.
+    fn close_listeners(&mut self) {
+        self.close_dtls();
+        self.finish_pass();
+        self.intakes.clear();
+    }
+
+    fn allocations(&self) -> usize {
+        let families =
+            |transport| Family::ALL.map(|family| Counter::Allocations(transport, family));
+        let counters = Transport::ALL.into_iter().flat_map(families);
+        let all: u64 = counters
+            .map(|counter| self.server.stats().get(counter))
+            .sum();
+        usize::try_from(all).unwrap_or(usize::MAX)
+    }
+
+    /// The sockets live on elsewhere, so that closing them alone does not take them from the poller.
+    fn let_go_of_listeners(&mut self) {
+        self.listening = 0;
+        for intake in &self.intakes {
+            if let Err(error) = self.poller.remove(&intake.listener) {
+                tracing::debug!(shard = self.index, %error, "cannot let go of a listener");
+            }
+        }
+        for acceptor in self.acceptors.listeners.drain(..) {
+            if let Err(error) = self.poller.remove(&acceptor.listener) {
+                tracing::debug!(shard = self.index, %error, "cannot let go of a listener");
+            }
+        }
+    }
+}
