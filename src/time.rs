@@ -1,7 +1,11 @@
 //! Time as a value: the pure rooms are told what time it is and never ask.
 
+mod throttle;
+
 use std::ops::{Add, Sub};
 use std::time::Duration;
+
+pub use throttle::Throttle;
 
 /// A point on a monotonic clock, in nanoseconds since an origin that its owner chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use client::Client;
 use harness::{Options, peer, start};
+use turnstone::turn::{Counter, HopWay};
 
 thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(false) };
@@ -59,6 +60,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_relayed_packet_allocates_nothing() {
     let options = Options {
+        shards: 2,
         on_start: || COUNTED.with(|counted| counted.set(true)),
         ..Options::default()
     };
@@ -95,5 +97,43 @@ fn a_relayed_packet_allocates_nothing() {
     relay(200);
     let after = ALLOCATIONS.load(Ordering::Relaxed);
     assert_eq!(after - before, 0, "allocations for 8000 packets");
+    hops_allocate_nothing(&shards);
     shards.stop();
+}
+
+/// Between clients, in one shard and from shard to shard.
+fn hops_allocate_nothing(shards: &harness::Shards) {
+    let mut pairs: Vec<[Client; 2]> = (0..16)
+        .map(|_| [Client::udp(shards.v4()), Client::udp(shards.v4())])
+        .collect();
+    for [a, b] in &mut pairs {
+        let (near, far) = (a.allocate(), b.allocate());
+        a.bind(0x4000, far);
+        b.bind(0x4000, near);
+    }
+    let mut relay = |rounds: usize| {
+        for _ in 0..rounds {
+            for [a, b] in &mut pairs {
+                for _ in 0..10 {
+                    a.send_data(0x4000, &[7; 1200]);
+                }
+                for _ in 0..10 {
+                    assert_eq!(b.receive_data(0x4000).len(), 1200);
+                }
+            }
+        }
+    };
+    relay(20);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    relay(20);
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    assert_eq!(after - before, 0, "allocations for 3200 hops");
+    for way in HopWay::ALL {
+        let hops = Counter::RelayHops(*way);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while shards.get(hops) == 0 {
+            assert!(std::time::Instant::now() < deadline, "no {way:?}");
+            std::thread::yield_now();
+        }
+    }
 }

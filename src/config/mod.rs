@@ -14,6 +14,7 @@ mod limits;
 mod nat_discovery;
 mod oauth;
 mod overrides;
+mod places;
 mod policy;
 mod process;
 mod reader;

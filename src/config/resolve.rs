@@ -1,100 +1,42 @@
 //! From what was written to what it means: defaults, and checks across keys.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::mem::take;
 use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::address::{every_address, overlap};
 use super::auth::{check_secrets, check_users};
-use super::distinct::distinct;
-use super::draft::DraftCertificate;
-use super::draft::{Draft, Key, List, Located, or, or_else};
-use super::dtls::check_dtls;
+use super::draft::{Draft, Key, Located, or, or_else};
 use super::limits::{check_bandwidth, check_lifetimes, check_limits};
-use super::nat_discovery::{DraftDiscovery, check_nat_discovery};
 use super::oauth::check_oauth;
+use super::places::resolve_places;
 use super::process::check_process;
-use super::redirect::check_redirect;
 use super::report::Report;
 use super::security::check_security;
-use super::tls::check_tls;
-use super::upstream::{Surroundings, check_upstreams};
-use super::{Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, Relay, Streams, Tls};
+use super::{
+    Buffers, Config, DEFAULT_REALM, Drain, Level, Log, LogFormat, PlainUser, Streams, Tls, User,
+};
 use crate::stun::ChannelRange;
-use crate::turn::{External, Family, NatDiscovery};
+use crate::turn::Security;
 
-/// The port of STUN and TURN (RFC 8656 §5).
-const DEFAULT_PORT: u16 = 3478;
-const DEFAULT_METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9641);
-const DEFAULT_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 const DEFAULT_SOFTWARE: &str = "turnstone";
 /// The longest SOFTWARE in characters (RFC 8489 §14.14).
 const MAX_SOFTWARE: usize = 127;
 /// The longest REALM in characters (RFC 8489 §14.9).
 const MAX_REALM: usize = 127;
-/// An allocation needs a port, and its retry another.
-const PORTS_PER_WORKER: u32 = 2;
 
 /// The configuration that `draft` means. If `report` has errors afterwards, it must not be used.
-pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
+pub(super) fn resolve(mut draft: Draft, report: &mut Report) -> Config {
     let workers = or_else(&draft.workers, available_cores);
-    let (udp, tcp) = check_transports(&draft, report);
     let (streams, buffers, log) = (streams(&draft), buffers(&draft), log(&draft));
     let drain = drain(&draft);
-    let listen = check_listen(draft.listen, report);
-    let discovery = DraftDiscovery {
-        address: draft.alternate_address,
-        port: draft.alternate_port,
-    };
-    let with_secrets = !draft.secrets.is_empty();
-    let relay = Relay {
-        addresses: distinct("relay.addresses", draft.relay_addresses, report),
-        ports: check_ports(draft.ports, workers, report),
-        ipv4: or(&draft.ipv4, true),
-        ipv6: or(&draft.ipv6, true),
-        tcp: or(&draft.relay_tcp, false),
-    };
-    check_families(&relay, &draft.ipv4, &draft.ipv6, report);
-    let discovers = discovery.address.is_some();
-    let external = check_external(draft.external, &relay, discovers, report);
-    let nat_discovery = check_nat_discovery(&discovery, &listen, udp, &external, report);
-    let mut endpoints = listen.clone();
-    endpoints.extend(nat_discovery.iter().flat_map(NatDiscovery::addresses));
-    let plain = if tcp { &endpoints[..] } else { &[] };
-    let first_key = draft.certificates.first().and_then(DraftCertificate::key);
-    let tls = check_tls(draft.tls_listen, draft.certificates, plain, report);
-    let tls = check_dtls(draft.dtls, first_key, tls, report);
-    let over_tcp = [plain, &tls.listen].concat();
-    let metrics = check_metrics(draft.metrics, &over_tcp, report);
-    let around = Surroundings {
-        listen: &over_tcp,
-        plain: tcp,
-        tls: !tls.listen.is_empty(),
-    };
-    let upstreams = check_upstreams(draft.upstreams, &around, report);
-    let proxy_protocol_from = distinct(
-        "streams.proxy_protocol_from",
-        draft.proxy_protocol_from,
-        report,
-    );
-    endpoints.extend(&tls.listen);
-    let alternates = check_redirect(draft.redirect, &endpoints, report);
-    let (users, zero_config_user) = check_users(draft.users, with_secrets, report);
-    let security = check_security(
-        draft.algorithms,
-        draft.userhash,
-        &users,
-        with_secrets,
-        report,
-    );
+    let places = resolve_places(&mut draft, workers, report);
+    let (users, zero_config_user, security) = resolve_users(&mut draft, report);
     Config {
-        listen,
-        udp,
-        tcp,
-        files: files(draft.files, &tls),
-        tls,
+        listen: places.listen,
+        udp: places.udp,
+        tcp: places.tcp,
+        files: files(draft.files, &places.tls),
+        tls: places.tls,
         workers: NonZeroU16::new(workers).unwrap_or(NonZeroU16::MIN),
         realm: check_realm(draft.realm, report),
         users,
@@ -104,27 +46,40 @@ pub(super) fn resolve(draft: Draft, report: &mut Report) -> Config {
         lifetimes: check_lifetimes(&draft.lifetimes, report),
         limits: check_limits(&draft.limits, report),
         bandwidth: check_bandwidth(&draft.bandwidth),
-        relay,
-        external,
+        relay: places.relay,
+        external: places.external,
         rules: draft.rules.into_iter().map(|rule| rule.value).collect(),
         drain,
         control: control(draft.control),
         process: check_process(draft.process, report),
-        metrics,
+        metrics: places.metrics,
         log,
         streams,
-        proxy_protocol_from,
-        upstreams,
+        proxy_protocol_from: places.proxy_protocol_from,
+        upstreams: places.upstreams,
         buffers,
         software: check_software(draft.software, report),
-        nat_discovery,
+        nat_discovery: places.nat_discovery,
         mobility: or(&draft.mobility, false),
         rfc3489: or(&draft.rfc3489, true),
         channels: channels(&draft.rfc5766_channels),
-        alternates,
+        alternates: places.alternates,
         zero_config_user,
         warnings: Vec::new(),
     }
+}
+
+/// The users, the one that there is when nothing is configured, and how passwords are used.
+fn resolve_users(
+    draft: &mut Draft,
+    report: &mut Report,
+) -> (Vec<User>, Option<PlainUser>, Security) {
+    let with_secrets = !draft.secrets.is_empty();
+    let (users, zero_config_user) = check_users(take(&mut draft.users), with_secrets, report);
+    let algorithms = draft.algorithms.take();
+    let userhash = draft.userhash.take();
+    let security = check_security(algorithms, userhash, &users, with_secrets, report);
+    (users, zero_config_user, security)
 }
 
 fn available_cores() -> u16 {
@@ -199,59 +154,6 @@ fn channels(rfc5766: &Key<bool>) -> ChannelRange {
     }
 }
 
-fn check_transports(draft: &Draft, report: &mut Report) -> (bool, bool) {
-    let (udp, tcp) = (or(&draft.udp, true), or(&draft.tcp, true));
-    let with_tls = !draft.certificates.is_empty();
-    if let (false, false, false, Some(written)) = (udp, tcp, with_tls, draft.udp.as_ref()) {
-        report.error(
-            &written.spot,
-            "neither UDP nor TCP is served; set udp or tcp to true",
-        );
-    }
-    (udp, tcp)
-}
-
-fn check_listen(listen: Option<List<SocketAddr>>, report: &mut Report) -> Vec<SocketAddr> {
-    let Some(listen) = listen else {
-        return every_address(DEFAULT_PORT);
-    };
-    let spot = listen.spot.clone();
-    let is_written_empty = listen.value.is_empty() && !report.speaks_of(&spot);
-    if is_written_empty {
-        report.error(
-            &spot,
-            "no address to listen on; leave the key out for port 3478 of all addresses",
-        );
-    }
-    distinct("server.listen", Some(listen), report)
-}
-
-fn check_metrics(
-    metrics: Key<Option<SocketAddr>>,
-    over_tcp: &[SocketAddr],
-    report: &mut Report,
-) -> Option<SocketAddr> {
-    let default = Some(SocketAddr::from(DEFAULT_METRICS));
-    let Some(Located { value, spot }) = metrics else {
-        return default;
-    };
-    let endpoint = value?;
-    if over_tcp.iter().any(|listen| overlap(*listen, endpoint)) {
-        report.error(
-            &spot,
-            format_args!("{endpoint} is where clients are served over TCP; take another port"),
-        );
-    } else if !endpoint.ip().is_loopback() {
-        report.warning(
-            &spot,
-            format_args!(
-                "whoever reaches {endpoint} can read the metrics; keep it inside your network"
-            ),
-        );
-    }
-    Some(endpoint)
-}
-
 fn check_realm(realm: Key<String>, report: &mut Report) -> String {
     let Some(Located { value, spot }) = realm else {
         return DEFAULT_REALM.to_owned();
@@ -285,87 +187,4 @@ fn check_software(software: Key<String>, report: &mut Report) -> Option<String> 
         );
     }
     (length > 0).then_some(value)
-}
-
-fn check_ports(
-    ports: Key<RangeInclusive<u16>>,
-    workers: u16,
-    report: &mut Report,
-) -> RangeInclusive<u16> {
-    let Some(Located { value, spot }) = ports else {
-        return DEFAULT_PORTS;
-    };
-    let count = u32::from(*value.end()) - u32::from(*value.start()) + 1;
-    let needed = PORTS_PER_WORKER * u32::from(workers);
-    if count < needed {
-        report.error(
-            &spot,
-            format_args!("{count} ports for {workers} workers; widen the range to {needed} or set fewer workers"),
-        );
-    }
-    value
-}
-
-/// At least one family must have relayed addresses.
-fn check_families(relay: &Relay, ipv4: &Key<bool>, ipv6: &Key<bool>, report: &mut Report) {
-    let Some(written) = ipv4.as_ref().or(ipv6.as_ref()) else {
-        return;
-    };
-    if !relay.ipv4 && !relay.ipv6 {
-        report.error(
-            &written.spot,
-            "neither IPv4 nor IPv6 is relayed; set ipv4 or ipv6 to true",
-        );
-    }
-    let offered = |address: &IpAddr| match address {
-        IpAddr::V4(_) => relay.ipv4,
-        IpAddr::V6(_) => relay.ipv6,
-    };
-    for address in relay.addresses.iter().filter(|address| !offered(address)) {
-        report.error(
-            &written.spot,
-            format_args!("switches off the family of {address} in relay.addresses; remove one"),
-        );
-    }
-}
-
-fn check_external(
-    external: Option<List<External>>,
-    relay: &Relay,
-    discovers: bool,
-    report: &mut Report,
-) -> Vec<External> {
-    let mut seen = HashSet::new();
-    let mut values = Vec::new();
-    for Located { value, spot } in external.map(|list| list.value).unwrap_or_default() {
-        let family = Family::of(value.public);
-        if !seen.insert((family, value.local)) {
-            let whose = value
-                .local
-                .map_or("every local address".to_owned(), |local| local.to_string());
-            report.error(
-                &spot,
-                format_args!("a second public address for {whose}; leave one"),
-            );
-        }
-        // NAT discovery names the public faces of addresses that nothing is relayed from.
-        let is_idle = |local: &IpAddr| !discovers && !can_relay_from(relay, *local);
-        if let Some(local) = value.local.filter(is_idle) {
-            report.warning(
-                &spot,
-                format_args!(
-                    "{local} is not in relay.addresses, so {} is never used",
-                    value.public
-                ),
-            );
-        }
-        values.push(value);
-    }
-    // The address that names its local one goes before the one that stands for all.
-    values.sort_by_key(|external| external.local.is_none());
-    values
-}
-
-fn can_relay_from(relay: &Relay, local: IpAddr) -> bool {
-    relay.addresses.is_empty() || relay.addresses.contains(&local)
 }

@@ -87,6 +87,15 @@ impl fmt::Display for StartError {
                 f.write_str("; choose another path with [control] socket, or \"off\"")
             }
             Self::Bind(error) => error.fmt(f),
+            _ => self.write_host(f),
+        }
+    }
+}
+
+impl StartError {
+    /// What of the host keeps the server from starting.
+    fn write_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Relay(address, error) => write!(f, "cannot relay from {address}: {error}"),
             Self::Interfaces(error) => write!(f, "the host's addresses cannot be read: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be set up: {error}"),
@@ -108,9 +117,11 @@ impl fmt::Display for StartError {
                 f,
                 "system calls cannot be put out of reach: {error}; set [process] seccomp = false"
             ),
-            Self::TakeOver(error) => error.fmt(f),
+            Self::TakeOver(error) => write!(f, "{error}"),
             Self::Tickets => f.write_str("the system gives no random bytes for TLS"),
             Self::Shard(index, error) => write!(f, "worker {index} cannot be started: {error}"),
+            // The others are written above.
+            _ => Ok(()),
         }
     }
 }

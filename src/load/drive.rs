@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::caller::Caller;
 use super::enrol::gone;
 use super::error::LoadError;
 use super::fleet::{End, Fleet, Flow, PEER};
-use super::inbox::{Inbox, PeerInbox};
+use super::inbox::{Inbox, PeerInbox, ROOM, receive_several};
 use super::link::Link;
 use super::outbound::{PeerBatch, Train, send_burst, shapes};
 use super::plan::Traffic;
@@ -24,12 +23,13 @@ use crate::net::{BATCH, Events, Interest, ReceiveBatch};
 const BURSTS_PER_PASS: usize = 32;
 /// With less time until the next burst the thread looks around instead of sleeping.
 const TOO_SHORT_TO_SLEEP: u64 = 2_000_000;
+/// How long after the end a sender that was held up may still send what was due before it.
+const GRACE: u64 = 500_000_000;
 /// After the end, packets are waited for until none has come for so long.
 const QUIET: u64 = 500_000_000;
 /// But not longer than this.
 const LONGEST_DRAIN: u64 = 2_000_000_000;
 const EVENTS: usize = 256;
-const ROOM: usize = 65_536;
 
 /// How hard a worker drives.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,7 @@ pub(super) fn drive(
         progress.packets(tally.due - shown.0, tally.received - shown.1);
         shown = (tally.due, tally.received);
     }
+    driver.finish(last.min(course.stretch.to))?;
     driver.drain(&mut events)?;
     Ok(driver.inbox.tally)
 }
@@ -155,6 +156,22 @@ impl<'d> Driver<'d> {
         }
         self.flush_peer();
         Ok(sent)
+    }
+
+    /// Sends the last that was due before `end`. What a schedule that could not be kept leaves behind
+    /// counts as due and not sent: a sender that is too slow must not look like a server that is fast.
+    fn finish(&mut self, end: u64) -> Result<(), LoadError> {
+        if self.schedule.is_none() {
+            return Ok(());
+        }
+        while self.send(end)? && self.origin.nanos() < end + GRACE {}
+        let rest = self.schedule.as_mut().map(|schedule| schedule.rest(end));
+        for (due, bursts) in rest.into_iter().flatten() {
+            let packets = bursts * self.traffic.burst;
+            self.inbox.tally.send(due, end, packets);
+            self.inbox.tally.unsent(due, packets);
+        }
+        Ok(())
     }
 
     /// When the next burst was due, if it is due at `now`.
@@ -365,28 +382,4 @@ impl<'d> Driver<'d> {
             }
         }
     }
-}
-
-/// Receives datagrams of a client while there are many at a time.
-fn receive_several(
-    caller: &Caller,
-    batch: &mut ReceiveBatch,
-    inbox: &mut Inbox,
-    flows: &mut [Flow],
-    (client, origin): (usize, Origin),
-    buffer: &mut [u8],
-) -> Result<(), LoadError> {
-    use std::os::fd::AsFd as _;
-    let count = match batch.receive(caller.link.as_fd(), buffer.chunks_exact_mut(ROOM), false) {
-        Ok(count) => count,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let now = origin.nanos();
-    for i in 0..count {
-        let length = batch.get(i).map_or(0, |received| received.length);
-        let frame = &buffer[i * ROOM..i * ROOM + length];
-        inbox.at_client(flows, client, frame, now);
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::caller::{Account, Caller, Pending};
 use super::error::LoadError;
 use super::link::Opener;
-use super::plan::{Target, Transport};
+use super::plan::Target;
 use super::stamp::Origin;
 use super::wire::{self, Answer, Step};
 use crate::net::{Epoll, Events, Interest};
@@ -149,7 +149,7 @@ impl Enrolment<'_> {
         pending.sent += 1;
         let due = self.origin.nanos() + AGAIN;
         errands.deadlines.push_back((due, client, pending.id));
-        let once = self.target.transport != Transport::Udp && pending.sent > 1;
+        let once = self.target.transport.is_stream() && pending.sent > 1;
         if once {
             return Ok(());
         }
@@ -212,7 +212,7 @@ impl Enrolment<'_> {
                 self.answered(errands, client, answer, script)?;
             }
             // One datagram is the rule; what else there is, the poller reports again.
-            if !more || self.target.transport == Transport::Udp {
+            if !more || !self.target.transport.is_stream() {
                 return Ok(());
             }
         }

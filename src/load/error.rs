@@ -16,8 +16,8 @@ pub enum LoadError {
     Closed(SocketAddr, Transport),
     /// The server ended a connection, or something in front of it did.
     HungUp(SocketAddr),
-    /// No TLS session came about, for this reason.
-    Handshake(SocketAddr, String),
+    /// No session of TLS or DTLS came about, for this reason.
+    Handshake(SocketAddr, Transport, String),
     /// The answer is no STUN message, or not one to the request.
     NotStun(SocketAddr),
     /// The server asks for credentials and there are none.
@@ -86,19 +86,26 @@ impl LoadError {
     /// What keeps the load tester from the server, or from its own sockets.
     fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(server, transport, seconds) => write!(
-                f,
-                "no answer from {server} over {transport} within {seconds} s: nothing listens there, or \
-                 packets are filtered on the way"
-            ),
+            Self::Silent(server, transport, seconds) => {
+                let or = match transport {
+                    Transport::Dtls => " it speaks no DTLS,",
+                    _ => "",
+                };
+                write!(
+                    f,
+                    "no answer from {server} over {transport} within {seconds} s: nothing listens \
+                     there,{or} or packets are filtered on the way"
+                )
+            }
             Self::Closed(server, transport) => write!(
                 f,
                 "nothing listens at {server} over {transport}; check address, port and --transport"
             ),
             Self::HungUp(server) => write!(f, "{server} closed the connection"),
-            Self::Handshake(server, why) => write!(
+            Self::Handshake(server, transport, why) => write!(
                 f,
-                "no TLS session with {server}: {why}; check the port and --transport"
+                "no {} session with {server}: {why}; check the port and --transport",
+                transport.to_string().to_uppercase()
             ),
             Self::NotStun(server) => {
                 write!(f, "what answers at {server} speaks no STUN; check the port")

@@ -5,11 +5,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hdrhistogram::Histogram;
+
 use super::caller::{Account, Caller};
+use super::datagrams::unspecified;
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
-use super::link::{Opener, unspecified};
-use super::plan::{Carrier, Plan, Traffic, Transport, Workload};
+use super::link::Opener;
+use super::plan::{Carrier, Plan, Traffic, Workload};
+use super::progress::Progress;
 use super::shape::Shape;
 use super::stamp::Origin;
 use super::wire::Step;
@@ -72,7 +76,13 @@ impl Flow {
 
 impl Fleet {
     /// Opens the sockets of `clients` clients and of their peer.
-    pub(super) fn open(plan: &Plan, clients: usize, origin: Origin) -> Result<Self, LoadError> {
+    pub(super) fn open(
+        plan: &Plan,
+        clients: usize,
+        origin: Origin,
+        stop: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<Self, LoadError> {
         let target = &plan.target;
         let poller = Epoll::new()?;
         let peer = match plan.workload {
@@ -82,14 +92,14 @@ impl Fleet {
         if let Some(peer) = &peer {
             poller.add(peer, PEER, Interest::Read)?;
         }
-        let mut opener = Opener {
-            target: target.clone(),
-            buffer: CLIENT_BUFFER,
-            opened: 0,
-        };
+        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER);
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
+            if stop.load(Ordering::Relaxed) {
+                return Err(LoadError::Interrupted);
+            }
             let link = opener.open()?;
+            progress.connected(target.transport);
             poller.add(&link, number as u64, Interest::Read)?;
             callers.push(Caller::new(link));
         }
@@ -207,6 +217,11 @@ impl Fleet {
         .perform(script)
     }
 
+    /// How long the handshakes took that there were since the last call, in nanoseconds.
+    pub(super) fn take_handshakes(&mut self) -> Option<Histogram<u64>> {
+        self.opener.handshakes.take()
+    }
+
     /// The peer's address.
     pub(super) fn peer_address(&self) -> Result<SocketAddr, LoadError> {
         let peer = self.peer.as_ref().ok_or(LoadError::Bug("no peer"))?;
@@ -249,7 +264,7 @@ impl Fleet {
     }
 
     fn framed(&self, traffic: &Traffic, peer: SocketAddr) -> Shape {
-        let in_stream = self.plan.target.transport != Transport::Udp;
+        let in_stream = self.plan.target.transport.is_stream();
         match traffic.carrier {
             Carrier::Channel => Shape::channel_data(traffic.size, in_stream),
             Carrier::Indication => Shape::indication(traffic.size, peer),

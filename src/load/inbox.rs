@@ -4,15 +4,17 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
+use super::caller::Caller;
+use super::error::LoadError;
 use super::fleet::{End, Flow};
 use super::shape;
-use super::stamp::Stamp;
+use super::stamp::{Origin, Stamp};
 use super::tally::Tally;
 use super::window::Window;
 use crate::net::{BATCH, ReceiveBatch};
 
 /// Bytes of a datagram that is received.
-const ROOM: usize = 65_536;
+pub(super) const ROOM: usize = 65_536;
 /// Most batches taken from the peer's socket at a time, so that sending goes on.
 const MOST_BATCHES: usize = 4;
 
@@ -113,6 +115,29 @@ impl PeerInbox {
         }
         Ok(())
     }
+}
+
+/// Receives datagrams of a client while there are many at a time.
+pub(super) fn receive_several(
+    caller: &Caller,
+    batch: &mut ReceiveBatch,
+    inbox: &mut Inbox,
+    flows: &mut [Flow],
+    (client, origin): (usize, Origin),
+    buffer: &mut [u8],
+) -> Result<(), LoadError> {
+    let count = match batch.receive(caller.link.as_fd(), buffer.chunks_exact_mut(ROOM), false) {
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let now = origin.nanos();
+    for i in 0..count {
+        let length = batch.get(i).map_or(0, |received| received.length);
+        let frame = &buffer[i * ROOM..i * ROOM + length];
+        inbox.at_client(flows, client, frame, now);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

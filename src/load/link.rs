@@ -1,47 +1,79 @@
 //! A client's way to the server: a socket, or a connection that frames are cut from.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
+use super::datagrams::{connected, send_train};
 use super::error::LoadError;
 use super::plan::{Target, Transport};
-use super::tls::Session;
-use crate::net::send_segments;
+use super::stamp::nanos;
+use super::tally::histogram;
+use super::{dtls, tls};
 use crate::transport::{Frame, Framer};
 
 /// Bytes that may wait for the server to take them; what is more is not sent.
 const MOST_WAITING: usize = 256 * 1024;
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, and a session of DTLS.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The most that the kernel cuts in one call.
-const MOST_SEGMENTS: usize = 64;
-const MOST_SEGMENTED: usize = 65_000;
 
 /// Opens links.
 pub(super) struct Opener {
-    pub(super) target: Target,
+    target: Target,
     /// Bytes of a socket's buffers.
-    pub(super) buffer: usize,
+    buffer: usize,
     /// How many were opened.
-    pub(super) opened: usize,
+    opened: usize,
+    /// How long handshakes took, in nanoseconds, when there were any.
+    pub(super) handshakes: Option<Histogram<u64>>,
 }
 
 impl Opener {
+    /// Opens links to `target` with buffers of `buffer` bytes.
+    pub(super) const fn new(target: Target, buffer: usize) -> Self {
+        Self {
+            target,
+            buffer,
+            opened: 0,
+            handshakes: None,
+        }
+    }
+
     /// A link from the source whose turn it is.
     pub(super) fn open(&mut self) -> Result<Link, LoadError> {
         let sources = &self.target.sources;
         let source = sources.get(self.opened % sources.len().max(1)).copied();
+        if self.opened == 0 {
+            self.prepare()?;
+        }
         self.opened += 1;
-        Link::open(&self.target, source, self.buffer)
+        let began = Instant::now();
+        let link = Link::open(&self.target, source, self.buffer)?;
+        if self.target.transport.is_secured() {
+            let times = self.handshakes.get_or_insert_with(|| histogram(3));
+            times.saturating_record(nanos(began.elapsed()));
+        }
+        Ok(link)
+    }
+
+    /// Does what is no part of a handshake but of the first of every thread.
+    fn prepare(&self) -> Result<(), LoadError> {
+        match self.target.transport {
+            Transport::Udp | Transport::Tcp => Ok(()),
+            Transport::Tls => tls::prepare(self.target.server),
+            Transport::Dtls => dtls::prepare(self.target.server),
+        }
     }
 }
 
-/// One of the two.
+/// One of the three.
 #[derive(Debug)]
 pub(super) enum Link {
     Udp(UdpSocket),
+    Dtls(Box<dtls::Session>),
     Stream(Connection),
 }
 
@@ -49,7 +81,7 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    tls: Option<Session>,
+    tls: Option<tls::Session>,
     framer: Framer,
     /// Bytes to be written, as they go over the wire.
     waiting: Vec<u8>,
@@ -60,13 +92,11 @@ pub(super) struct Connection {
 impl Link {
     fn open(target: &Target, source: Option<IpAddr>, buffer: usize) -> Result<Self, LoadError> {
         match target.transport {
-            Transport::Udp => {
-                let any = unspecified(target.server);
-                let local = source.unwrap_or(any.ip());
-                let socket = crate::net::open_datagrams(SocketAddr::new(local, 0), buffer);
-                let socket = socket.map_err(|error| LoadError::unbound(error, local))?;
-                socket.connect(target.server)?;
-                Ok(Self::Udp(socket))
+            Transport::Udp => connected(target, source, buffer).map(Self::Udp),
+            Transport::Dtls => {
+                let socket = connected(target, source, buffer)?;
+                let session = dtls::Session::begin(target.server, socket, CONNECT)?;
+                Ok(Self::Dtls(Box::new(session)))
             }
             Transport::Tcp | Transport::Tls => connect(target, source).map(Self::Stream),
         }
@@ -76,6 +106,7 @@ impl Link {
     pub(super) fn send(&mut self, bytes: &[u8], length: usize) -> io::Result<usize> {
         match self {
             Self::Udp(socket) => Ok(send_train(socket, None, bytes, length)),
+            Self::Dtls(session) => session.send(bytes, length),
             Self::Stream(connection) => Ok(if connection.send(bytes)? {
                 bytes.len() / length.max(1)
             } else {
@@ -87,7 +118,7 @@ impl Link {
     /// Whether bytes wait to be written.
     pub(super) fn is_blocked(&self) -> bool {
         match self {
-            Self::Udp(_) => false,
+            Self::Udp(_) | Self::Dtls(_) => false,
             Self::Stream(connection) => !connection.waiting.is_empty(),
         }
     }
@@ -95,7 +126,7 @@ impl Link {
     /// Writes what waits.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Udp(_) => Ok(()),
+            Self::Udp(_) | Self::Dtls(_) => Ok(()),
             Self::Stream(connection) => connection.flush(),
         }
     }
@@ -116,6 +147,7 @@ impl Link {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
                 Err(error) => Err(error),
             },
+            Self::Dtls(session) => session.receive(buffer, each),
             Self::Stream(connection) => connection.receive(buffer, each),
         }
     }
@@ -125,6 +157,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Udp(socket) => socket.as_fd(),
+            Self::Dtls(session) => session.as_fd(),
             Self::Stream(connection) => connection.stream.as_fd(),
         }
     }
@@ -197,7 +230,7 @@ fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connection, LoadEr
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(CONNECT))?;
     let tls = match target.transport {
-        Transport::Tls => Some(Session::begin(server, &mut stream)?),
+        Transport::Tls => Some(tls::Session::begin(server, &mut stream)?),
         _ => None,
     };
     stream.set_nonblocking(true)?;
@@ -208,44 +241,4 @@ fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connection, LoadEr
         waiting: Vec::new(),
         plain: Vec::new(),
     })
-}
-
-/// Sends datagrams of `length` bytes from one piece of memory; how many went. Where the kernel does
-/// not cut them, they go one by one.
-pub(super) fn send_train(
-    socket: &UdpSocket,
-    to: Option<SocketAddr>,
-    bytes: &[u8],
-    length: usize,
-) -> usize {
-    let segment = u16::try_from(length).unwrap_or(u16::MAX);
-    let together = (MOST_SEGMENTED / length.max(1)).clamp(1, MOST_SEGMENTS);
-    let mut sent = 0;
-    for train in bytes.chunks(together * length) {
-        let cut = train.len() > length && send_segments(socket, to, train, segment).is_ok();
-        sent += if cut {
-            train.len() / length
-        } else {
-            let one_by_one = train.chunks(length);
-            one_by_one.filter(|one| send_one(socket, to, one)).count()
-        };
-    }
-    sent
-}
-
-fn send_one(socket: &UdpSocket, to: Option<SocketAddr>, bytes: &[u8]) -> bool {
-    let send = || match to {
-        Some(to) => socket.send_to(bytes, to),
-        None => socket.send(bytes),
-    };
-    // The first call may only report what became of an earlier datagram.
-    send().or_else(|_| send()).is_ok()
-}
-
-/// Any address of the family of `like`, and any port.
-pub(super) fn unspecified(like: SocketAddr) -> SocketAddr {
-    match like {
-        SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
-        SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
-    }
 }

@@ -8,7 +8,9 @@
 //! not invisible.
 
 mod caller;
+mod datagrams;
 mod drive;
+mod dtls;
 mod enrol;
 mod error;
 mod fleet;
@@ -37,5 +39,5 @@ pub use plan::{Carrier, Login, Pace, Plan, Target, Traffic, Transport, Workload}
 pub use progress::{Progress, Stage};
 pub use report::{Report, Section, html};
 pub use run::run;
-pub use trial::{Latency, Moment, SetUp, Trial};
+pub use trial::{Handshakes, Latency, Moment, SetUp, Trial};
 pub use watch::Server;

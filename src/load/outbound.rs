@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use super::datagrams::send_train;
 use super::error::LoadError;
 use super::fleet::{End, Flow};
-use super::link::send_train;
 use super::shape::Shape;
 use super::stamp::{STAMP, Stamp};
 use crate::net::{BATCH, Outgoing, SendBatch};
@@ -93,6 +93,7 @@ impl PeerBatch {
         let messages = packets.zip(&self.to).map(|(bytes, to)| Outgoing {
             to: *to,
             source: None,
+            head: &[],
             bytes,
         });
         let due = &self.due;

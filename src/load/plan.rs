@@ -48,6 +48,20 @@ pub enum Transport {
     Tcp,
     /// TLS over such a connection; the server's certificate is not checked.
     Tls,
+    /// DTLS over datagrams; the server's certificate is not checked.
+    Dtls,
+}
+
+impl Transport {
+    /// Whether messages come out of a stream of bytes, complete and in order.
+    pub(super) const fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// Whether a session begins with a handshake.
+    pub(super) const fn is_secured(self) -> bool {
+        matches!(self, Self::Tls | Self::Dtls)
+    }
 }
 
 impl fmt::Display for Transport {
@@ -56,6 +70,7 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Dtls => "dtls",
         })
     }
 }

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::plan::Transport;
+
 /// What a run is at, for whoever watches it from another thread.
 #[derive(Debug, Default)]
 pub struct Progress {
+    connections: AtomicU64,
     pub(super) allocations: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -23,6 +26,11 @@ pub enum Stage {
 }
 
 impl Progress {
+    /// Connections and sessions so far, where clients need any before they can ask for something.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Allocations (or first Binding transactions) so far.
     pub fn allocations(&self) -> u64 {
         self.allocations.load(Ordering::Relaxed)
@@ -40,6 +48,12 @@ impl Progress {
             0 => Stage::SetUp,
             1 => Stage::Load,
             _ => Stage::Release,
+        }
+    }
+
+    pub(super) fn connected(&self, transport: Transport) {
+        if transport != Transport::Udp {
+            self.connections.fetch_add(1, Ordering::Relaxed);
         }
     }
 

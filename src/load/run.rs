@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::drive::{Course, Drive};
 use super::error::LoadError;
 use super::plan::{Pace, Plan, Traffic, Workload};
@@ -13,10 +15,10 @@ use super::report::Report;
 use super::search::Search;
 use super::shares::{head, shares};
 use super::stamp::Origin;
-use super::tally::{Stretch, Tally};
-use super::trial::{SetUp, Trial};
+use super::tally::{Stretch, Tally, join};
+use super::trial::{Handshakes, SetUp, Trial};
 use super::watch::Server;
-use super::worker::{Order, Reply, Worker};
+use super::worker::{Done, Order, Reply, Worker};
 use crate::net::raise_descriptor_limit;
 
 /// Files that a worker has open besides its clients' sockets.
@@ -67,6 +69,7 @@ pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Report
             replies: inbox,
             shares,
             trials: 0,
+            handshakes: None,
         };
         office.run()
     })
@@ -86,6 +89,8 @@ struct Office<'o> {
     replies: Receiver<Reply>,
     shares: Vec<usize>,
     trials: u8,
+    /// How long handshakes took, in nanoseconds.
+    handshakes: Option<Histogram<u64>>,
 }
 
 impl Office<'_> {
@@ -120,6 +125,7 @@ impl Office<'_> {
                 self.drive(&traffic, &mut report)?;
             }
         }
+        report.handshakes = self.handshakes.as_ref().and_then(Handshakes::of);
         report.interrupted = self.stop.load(Ordering::Relaxed);
         Ok(report)
     }
@@ -294,9 +300,9 @@ impl Office<'_> {
                 self.halt.store(true, Ordering::Relaxed);
             }
             match self.replies.recv_timeout(LOOK) {
-                Ok(Ok(tally)) => {
+                Ok(Ok(done)) => {
                     answered += 1;
-                    tallies.extend(tally);
+                    self.take(done, tallies);
                 }
                 Ok(Err(error)) => return self.give_up(error, answered + 1),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -306,6 +312,14 @@ impl Office<'_> {
             }
         }
         Ok(())
+    }
+
+    fn take(&mut self, done: Done, tallies: &mut Vec<Tally>) {
+        tallies.extend(done.tally);
+        match (&mut self.handshakes, done.handshakes) {
+            (Some(times), Some(more)) => join(times, &more),
+            (times, more) => *times = times.take().or(more),
+        }
     }
 
     /// Stops all workers because of `error`, waits for those who have not answered, and returns it.
@@ -318,7 +332,7 @@ impl Office<'_> {
     }
 
     /// Waits until `end`, for the user to stop, or for an error.
-    fn wait_until(&self, end: u64, tallies: &mut Vec<Tally>) -> Result<(), LoadError> {
+    fn wait_until(&mut self, end: u64, tallies: &mut Vec<Tally>) -> Result<(), LoadError> {
         loop {
             let left = Duration::from_nanos(end.saturating_sub(self.origin.nanos()));
             if self.stop.load(Ordering::Relaxed) {
@@ -329,7 +343,7 @@ impl Office<'_> {
                 return Ok(());
             }
             match self.replies.recv_timeout(left.min(LOOK)) {
-                Ok(Ok(tally)) => tallies.extend(tally),
+                Ok(Ok(done)) => self.take(done, tallies),
                 Ok(Err(error)) => return self.give_up(error, tallies.len() + 1),
                 Err(_) => {}
             }

@@ -1,5 +1,8 @@
 //! When packets are due at a fixed rate.
 
+/// The most moments that what is left at the end is told in.
+const MOMENTS: u64 = 10_000;
+
 /// Bursts at equal distances. What was due is due, however late it is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
@@ -34,6 +37,33 @@ impl Schedule {
         (due <= now).then(|| {
             self.next += 1;
             due
+        })
+    }
+
+    /// Takes all that is due at `now`: bursts of one moment each, when that was and how many.
+    pub(super) fn rest(&mut self, now: u64) -> impl Iterator<Item = (u64, usize)> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a day in nanoseconds is below 2^52"
+        )]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and a number that is out of range becomes the nearest"
+        )]
+        let due = (now.saturating_sub(self.begin) as f64 / self.distance) as u64 + 1;
+        let behind = if self.next_due() <= now {
+            due.saturating_sub(self.next)
+        } else {
+            0
+        };
+        let step = behind.div_ceil(MOMENTS).max(1);
+        let end = self.next + behind;
+        std::iter::from_fn(move || {
+            let count = step.min(end - self.next);
+            let due = self.next_due();
+            self.next += count;
+            (count > 0).then_some((due, usize::try_from(count).unwrap_or(usize::MAX)))
         })
     }
 
@@ -81,6 +111,20 @@ mod tests {
         let due = due_times(&mut schedule, 3_000_000_000);
         assert_eq!(due.len(), 10);
         assert_eq!(due[9], 3_000_000_000);
+    }
+
+    #[test]
+    fn what_is_left_is_all_that_is_due() {
+        for rate in [10.0, 1e6, 3e6, 1e13] {
+            let mut schedule = Schedule::new(1000, rate, 1, 0.0);
+            let early = due_times(&mut schedule, 2000).len();
+            let rest: Vec<_> = schedule.rest(1_000_000_999).collect();
+            let bursts: usize = rest.iter().map(|(_, count)| count).sum();
+            let all = (early + bursts) as f64;
+            assert!((all - rate).abs() <= 1.0 + rate / 1e9, "{all} at {rate}");
+            assert!(rest.len() <= 10_001 && rest.is_sorted());
+            assert_eq!(schedule.rest(1_000_000_999).count(), 0);
+        }
     }
 
     #[test]

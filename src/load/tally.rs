@@ -172,7 +172,7 @@ impl Tally {
 }
 
 /// Both have the same bounds, so nothing fails.
-fn join(into: &mut Histogram<u64>, from: &Histogram<u64>) {
+pub(super) fn join(into: &mut Histogram<u64>, from: &Histogram<u64>) {
     let _ = into.add(from);
 }
 

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::error::LoadError;
+use super::plan::Transport;
 
 /// A session on a connection.
 pub(super) struct Session(Box<ClientConnection>);
@@ -23,11 +24,8 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Makes a session with `server` over the blocking `stream`.
     pub(super) fn begin(server: SocketAddr, stream: &mut TcpStream) -> Result<Self, LoadError> {
-        let failed = |why: String| LoadError::Handshake(server, why);
-        let config = config().map_err(|error| failed(error.to_string()))?;
-        let name = ServerName::from(server.ip());
-        let session = ClientConnection::new(config, name);
-        let mut session = session.map_err(|error| failed(error.to_string()))?;
+        let failed = |why: String| LoadError::Handshake(server, Transport::Tls, why);
+        let mut session = client(server).map_err(|error| failed(error.to_string()))?;
         while session.is_handshaking() {
             let done = session.complete_io(stream);
             done.map_err(|error| failed(error.to_string()))?;
@@ -55,6 +53,18 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Begins a session for nothing: the first one of a thread seeds its random numbers, which takes a
+/// tenth of a second.
+pub(super) fn prepare(server: SocketAddr) -> Result<(), LoadError> {
+    let begun = client(server).map(drop);
+    begun.map_err(|error| LoadError::Handshake(server, Transport::Tls, error.to_string()))
+}
+
+/// A session that has said nothing yet.
+fn client(server: SocketAddr) -> Result<ClientConnection, Error> {
+    ClientConnection::new(config()?, ServerName::from(server.ip()))
 }
 
 /// The same for all sessions; the first of them is resumed by none.

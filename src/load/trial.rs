@@ -16,7 +16,23 @@ pub struct SetUp {
     pub bytes_each: Option<f64>,
 }
 
-/// Times from due to received, in nanoseconds.
+/// How sessions of TLS or DTLS came about, one after the other on each thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Handshakes {
+    /// How many there were.
+    pub count: u64,
+    /// From the first packet to the last, that of a connection included.
+    pub times: Latency,
+}
+
+impl Handshakes {
+    pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
+        let count = times.len();
+        Latency::of(times).map(|times| Self { count, times })
+    }
+}
+
+/// Times in nanoseconds; of packets, from due to received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latency {
     /// The median.

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
+use hdrhistogram::Histogram;
+
 use super::drive::{Course, drive};
 use super::error::LoadError;
 use super::fleet::{Fleet, after};
@@ -28,7 +30,15 @@ pub(super) enum Order {
 }
 
 /// What became of it.
-pub(super) type Reply = Result<Option<Tally>, LoadError>;
+pub(super) type Reply = Result<Done, LoadError>;
+
+/// What a worker has to tell after an order.
+pub(super) struct Done {
+    /// What it counted.
+    pub(super) tally: Option<Tally>,
+    /// How long its handshakes took, in nanoseconds, if there were any.
+    pub(super) handshakes: Option<Histogram<u64>>,
+}
 
 /// One worker's side of the talk.
 pub(super) struct Worker<'w> {
@@ -45,10 +55,19 @@ pub(super) struct Worker<'w> {
 impl Worker<'_> {
     /// Opens its sockets and does what it is told until nobody tells it anything any more.
     pub(super) fn work(self) {
-        let mut fleet = Fleet::open(self.plan, self.clients, self.origin);
+        let mut fleet = Fleet::open(
+            self.plan,
+            self.clients,
+            self.origin,
+            self.halt,
+            self.progress,
+        );
         while let Ok(order) = self.orders.recv() {
             let reply = match &mut fleet {
-                Ok(fleet) => self.obey(fleet, order),
+                Ok(fleet) => self.obey(fleet, order).map(|tally| Done {
+                    tally,
+                    handshakes: fleet.take_handshakes(),
+                }),
                 // Said once; there is nothing to release.
                 Err(error) => Err(std::mem::replace(error, LoadError::Interrupted)),
             };
@@ -58,7 +77,7 @@ impl Worker<'_> {
         }
     }
 
-    fn obey(&self, fleet: &mut Fleet, order: Order) -> Reply {
+    fn obey(&self, fleet: &mut Fleet, order: Order) -> Result<Option<Tally>, LoadError> {
         match order {
             Order::Enrol(clients) => fleet
                 .enrol(&clients, self.halt, &self.progress.allocations)

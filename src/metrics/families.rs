@@ -26,10 +26,17 @@ pub(super) struct Sample {
 
 /// Every family; each [`Counter`] is in exactly one.
 pub(super) fn families() -> Vec<Family> {
-    [packets(), requests(), allocations(), connections(), dtls()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        packets(),
+        outcomes(),
+        requests(),
+        allocations(),
+        connections(),
+        dtls(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn packets() -> Vec<Family> {
@@ -69,6 +76,12 @@ fn packets() -> Vec<Family> {
             Direction::label,
             Counter::RelayedBytes,
         ),
+    ]
+}
+
+/// Of packets that are not relayed.
+fn outcomes() -> Vec<Family> {
+    vec![
         counter(
             "turnstone_relay_hops_total",
             "Packets from one allocation to another that did not leave the process, by the way that they took.",

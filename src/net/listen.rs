@@ -206,6 +206,10 @@ impl UdpListener {
         if address.ip().is_unspecified() {
             linux::report_local_address(socket.as_fd(), family)?;
         }
+        // Without it, bursts come as single datagrams.
+        if let Err(error) = linux::take_in_trains(&socket) {
+            tracing::debug!(%error, "this kernel has no UDP_GRO");
+        }
         socket.bind(&address.into())?;
         Ok(Self {
             socket: socket.into(),
@@ -237,7 +241,8 @@ impl UdpListener {
         self.address.ip().is_unspecified()
     }
 
-    /// Receives into `packets` without waiting, and returns how many datagrams came.
+    /// Receives into `packets` without waiting, and returns how many messages came: datagrams, or
+    /// trains of them.
     ///
     /// # Errors
     /// `WouldBlock` when none waits; whatever error is pending on the socket.
@@ -246,7 +251,7 @@ impl UdpListener {
         batch: &mut ReceiveBatch,
         packets: impl Iterator<Item = &'a mut [u8]>,
     ) -> io::Result<usize> {
-        batch.receive(self.socket.as_fd(), packets, self.is_wildcard())
+        batch.receive(self.socket.as_fd(), packets, true)
     }
 
     /// Whether a client that reached `local` is answered from this socket.

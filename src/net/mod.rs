@@ -9,6 +9,7 @@ mod fault;
 mod inherited;
 mod linux;
 mod listen;
+mod refusals;
 mod relay;
 mod route;
 mod tcp_relay;
@@ -26,7 +27,7 @@ pub use linux::{
     Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, MOST_DESCRIPTORS, Outgoing,
     Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit,
     interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
-    restrict_system_calls, send_descriptors, send_segments,
+    restrict_system_calls, send_descriptors, send_segments, take_in_trains, takes_in_trains,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

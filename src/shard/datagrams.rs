@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 
 use super::dispatch::Route;
 use super::event_loop::Shard;
-use crate::net::{BATCH, IcmpError, Received, next_icmp_error};
+use crate::net::{BATCH, IcmpError, Received, Span, next_icmp_error};
 use crate::transport::is_dtls;
 use crate::turn::{AllocationKey, Event, Family, FiveTuple, Icmp, Transport};
 
 /// Batches that one pass receives from one listener.
 const BATCHES: usize = 4;
-/// Datagrams that one pass receives from one relay socket.
+/// After so many datagrams of one listener in one pass others have their turn.
+const MOST_OF_CLIENTS: usize = BATCHES * BATCH;
+/// Datagrams that one pass receives from one relay socket, one by one.
 const DATAGRAMS: usize = 16;
+/// So many datagrams at one wake are a burst.
+const BURST: usize = 4;
 /// Datagrams that wait in one socket while it is held, at most; there may be more of a flood.
 const WAITING: usize = 4096;
 /// ICMP errors that one pass takes from one relay socket.
@@ -26,6 +30,7 @@ impl Shard {
     /// batch grows and shrinks with what comes.
     pub(super) fn receive_from_clients(&mut self, intake: usize) {
         let busy = self.note_wake(intake);
+        let mut datagrams = 0;
         for _ in 0..BATCHES {
             let wanted = self.intakes[intake].expected;
             self.make_room(wanted);
@@ -33,14 +38,15 @@ impl Shard {
             let listener = &self.intakes[intake].listener;
             let count = match listener.receive(&mut self.receiving, packets) {
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) if is_empty(&error) => 0,
                 // An error that a datagram left behind; reading it has cleared it.
                 Err(_) => continue,
             };
-            self.handle_batch(intake, count);
+            datagrams += self.handle_batch(intake, count);
             let next = if count < wanted { count } else { wanted * 2 };
             self.intakes[intake].expected = next.clamp(1, BATCH);
-            if count < wanted || wanted == 1 && !busy {
+            let is_enough = count < wanted || datagrams >= MOST_OF_CLIENTS;
+            if is_enough || wanted == 1 && !busy {
                 return;
             }
         }
@@ -52,41 +58,50 @@ impl Shard {
         self.pass.wrapping_sub(last) <= 1
     }
 
-    fn handle_batch(&mut self, intake: usize, count: usize) {
+    /// Handles `count` messages and returns how many datagrams they were.
+    fn handle_batch(&mut self, intake: usize, count: usize) -> usize {
         let address = self.intakes[intake].listener.address();
-        if self.intakes[intake].plain {
-            self.handle_each(address, count, Self::handle_client_datagram);
+        let datagrams = if self.intakes[intake].plain {
+            self.handle_each(address, count, Self::handle_client_datagram)
         } else {
-            self.handle_each(address, count, Self::handle_dtls_datagram);
-        }
+            self.handle_each(address, count, Self::handle_dtls_datagram)
+        };
         self.buffers.take(count);
+        datagrams
     }
 
     fn handle_each(
         &mut self,
         address: SocketAddr,
         count: usize,
-        handle: impl Fn(&mut Self, usize, &Received, SocketAddr),
-    ) {
+        handle: impl Fn(&mut Self, SocketAddr, SocketAddr, Span),
+    ) -> usize {
+        let mut datagrams = 0;
         for i in 0..count {
-            if let Some(received) = self.receiving.get(i) {
-                let ip = received.to.unwrap_or(address.ip());
-                let server = SocketAddr::new(ip, address.port());
-                handle(self, i, &received, server);
+            let Some(received) = self.receiving.get(i) else {
+                continue;
+            };
+            let ip = received.to.unwrap_or(address.ip());
+            let server = SocketAddr::new(ip, address.port());
+            for part in received.datagrams() {
+                let datagram = self.buffers.hold(i, part, received.length);
+                handle(self, received.from, server, datagram);
+                datagrams += 1;
             }
         }
+        datagrams
     }
 
-    fn handle_client_datagram(&mut self, slot: usize, received: &Received, server: SocketAddr) {
+    fn handle_client_datagram(&mut self, client: SocketAddr, server: SocketAddr, datagram: Span) {
         self.reserve();
         let from = FiveTuple {
             transport: Transport::Udp,
-            client: received.from,
+            client,
             server,
         };
-        let packet = self.buffers.packet(slot, received.length);
+        let packet = self.buffers.bytes(datagram);
         if self.dtls.is_some() && packet.first().is_some_and(|first| is_dtls(*first)) {
-            return self.receive_dtls(from, slot, received.length);
+            return self.receive_dtls(from, datagram);
         }
         let verdict = self.server.handle_client(self.now, from, packet);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
@@ -95,6 +110,17 @@ impl Shard {
 
     /// Serves a relay socket.
     pub(super) fn receive_from_peers(&mut self, key: AllocationKey, family: Family) {
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        if relay.takes_in_trains() {
+            self.receive_trains(key, family);
+        } else {
+            self.receive_singles(key, family);
+        }
+    }
+
+    fn receive_singles(&mut self, key: AllocationKey, family: Family) {
         let mut busy = false;
         for i in 0..DATAGRAMS {
             self.make_room(1);
@@ -104,16 +130,19 @@ impl Shard {
             let Some(room) = self.buffers.free_packets().next() else {
                 return;
             };
-            match relay.socket.recv_from(room) {
-                Ok((length, peer)) => {
+            match relay.receive(&mut self.receiving, room) {
+                Ok(received) => {
                     busy = busy || relay.is_busy(self.pass);
-                    self.handle_peer_datagram(key, peer, length);
+                    if self.handle_peer_message(key, 0, &received) {
+                        self.buffers.take(1);
+                    }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if is_empty(&error) => {
                     match i {
                         // Nothing to read: it was an error that woke us.
                         0 => self.read_errors(key, family),
                         1 => relay.had_only_one(),
+                        BURST.. => relay.take_in_trains(),
                         _ => {}
                     }
                     return;
@@ -124,6 +153,35 @@ impl Shard {
                 return;
             }
         }
+        if let Some(relay) = self.relays.get(key, family) {
+            relay.take_in_trains();
+        }
+    }
+
+    /// One call for a wake: what it leaves wakes us again.
+    fn receive_trains(&mut self, key: AllocationKey, family: Family) {
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        let wanted = relay.expected(self.pass);
+        self.make_room(wanted);
+        let Some(relay) = self.relays.get(key, family) else {
+            return;
+        };
+        let packets = self.buffers.free_packets();
+        let Ok(count) = relay.receive_trains(&mut self.receiving, packets, wanted) else {
+            // Reading an error that a datagram left behind has cleared it.
+            return self.read_errors(key, family);
+        };
+        let mut kept = 0;
+        for i in 0..count {
+            if let Some(received) = self.receiving.get(i)
+                && self.handle_peer_message(key, i, &received)
+            {
+                kept = i + 1;
+            }
+        }
+        self.buffers.take(kept);
     }
 
     /// Reads what waited in sockets that were held. Until then packets from other allocations go there too, and
@@ -144,18 +202,20 @@ impl Shard {
         }
     }
 
-    /// Receives one datagram; false when there is none.
+    /// Receives one message; false when there is none.
     fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> bool {
         self.make_room(1);
         let relay = self.relays.get(key, family);
         let room = self.buffers.free_packets().next();
         let received = relay
             .zip(room)
-            .map(|(relay, room)| relay.socket.recv_from(room));
-        let Some(Ok((length, peer))) = received else {
+            .map(|(relay, room)| relay.receive(&mut self.receiving, room));
+        let Some(Ok(received)) = received else {
             return false;
         };
-        self.handle_peer_datagram(key, peer, length);
+        if self.handle_peer_message(key, 0, &received) {
+            self.buffers.take(1);
+        }
         true
     }
 
@@ -163,7 +223,7 @@ impl Shard {
     fn read_errors(&mut self, key: AllocationKey, family: Family) {
         for _ in 0..ERRORS {
             let relay = self.relays.get(key, family);
-            let Some(Ok(next)) = relay.map(|relay| next_icmp_error(&relay.socket)) else {
+            let Some(Ok(next)) = relay.map(next_icmp_error) else {
                 return;
             };
             let Some(IcmpError {
@@ -190,15 +250,27 @@ impl Shard {
         }
     }
 
-    fn handle_peer_datagram(&mut self, key: AllocationKey, peer: SocketAddr, length: usize) {
-        self.reserve();
-        let payload = self.buffers.packet(0, length);
-        let verdict = self.server.handle_peer(self.now, key, peer, payload);
-        let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
-        if matches!(route, Route::ToClient(..)) {
-            self.buffers.take(1);
+    /// Handles the message from a peer in the free slot `ahead` places behind the next one; whether something
+    /// of it is kept.
+    fn handle_peer_message(
+        &mut self,
+        key: AllocationKey,
+        ahead: usize,
+        received: &Received,
+    ) -> bool {
+        let mut keeps = false;
+        for part in received.datagrams() {
+            self.reserve();
+            let datagram = self.buffers.hold(ahead, part, received.length);
+            let payload = self.buffers.bytes(datagram);
+            let verdict = self
+                .server
+                .handle_peer(self.now, key, received.from, payload);
+            let route = Route::of(&verdict, |_| Some(datagram));
+            keeps |= matches!(route, Route::ToClient(..));
+            self.follow(route);
         }
-        self.follow(route);
+        keeps
     }
 
     /// Makes sure that one more message and one more copy find room.
@@ -215,4 +287,8 @@ impl Shard {
             self.buffers.reset();
         }
     }
+}
+
+fn is_empty(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }

@@ -8,7 +8,7 @@ use super::mailbox::Message as Mailed;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
-use crate::net::{Interest, RelayError, Span, open_relay, send_unfragmented};
+use crate::net::{Interest, RelayError, Span, open_relay};
 use crate::turn::{
     Action, AllocationKey, Direction, Event, Family, FiveTuple, Hop, Prefix, Reason, Transport,
     Verdict,
@@ -80,6 +80,7 @@ impl Shard {
             via: Token::Relay(from, Family::of(peer.ip())),
             to: peer,
             source: None,
+            head: Span::default(),
             span,
             relayed: Some(Relayed {
                 direction: Direction::ToPeer,
@@ -96,39 +97,49 @@ impl Shard {
             return stats.relay_failed(Direction::ToPeer, span.len(), Reason::SendFailed);
         };
         let bytes = self.buffers.bytes(span);
-        if let Err(error) = send_unfragmented(&relay.socket, peer, bytes) {
+        if let Err(error) = relay.send_unfragmented(peer, bytes) {
             let stats = self.server.stats_mut();
             stats.relay_failed(Direction::ToPeer, span.len(), reason(&error));
         }
     }
 
-    /// `payload` has room before it and behind.
     pub(super) fn queue_to_client(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
-        let (head, padding) = (prefix.as_bytes(), prefix.padding());
-        let span = self.buffers.enclose(payload, head, padding);
-        self.queue_enclosed(to, span, payload.len());
-    }
-
-    /// Queues a message to a client around `bytes` bytes of application data.
-    pub(super) fn queue_enclosed(&mut self, to: FiveTuple, span: Span, bytes: usize) {
         let relayed = Relayed {
             direction: Direction::ToClient,
-            bytes,
+            bytes: payload.len(),
+        };
+        let Some((head, span)) = self.lay_out(&to, prefix, payload) else {
+            let stats = self.server.stats_mut();
+            return stats.relay_failed(relayed.direction, relayed.bytes, Reason::SendFailed);
         };
         if to.transport == Transport::Dtls {
             return self.queue_sealed(to, span, relayed);
         }
-        if !self.queue_for_client(to, span, Some(relayed)) {
+        if !self.queue_for_client(to, (head, span), Some(relayed)) {
             let stats = self.server.stats_mut();
             stats.relay_failed(relayed.direction, relayed.bytes, Reason::ClientBacklog);
         }
     }
 
-    /// Queues a message; false when there is no way to the client.
+    /// Puts `prefix` before `payload`, and padding behind it: where it lies, or, when others are around it,
+    /// apart from it, or in a copy of it.
+    fn lay_out(&mut self, to: &FiveTuple, prefix: &Prefix, payload: Span) -> Option<(Span, Span)> {
+        let (head, padding) = (prefix.as_bytes(), prefix.padding());
+        if let Some(whole) = self.buffers.enclose(payload, head, padding) {
+            return Some((Span::default(), whole));
+        }
+        if to.transport == Transport::Udp && padding == 0 {
+            return self.buffers.copy(&[head]).map(|head| (head, payload));
+        }
+        let whole = self.buffers.gather(payload, head, padding)?;
+        Some((Span::default(), whole))
+    }
+
+    /// Queues a message, whose head may lie apart; false when there is no way to the client.
     pub(super) fn queue_for_client(
         &mut self,
         to: FiveTuple,
-        span: Span,
+        (head, span): (Span, Span),
         relayed: Option<Relayed>,
     ) -> bool {
         let Some((via, source)) = self.way_to(&to) else {
@@ -139,6 +150,7 @@ impl Shard {
             via,
             to: to.client,
             source,
+            head,
             span,
             relayed,
         });
@@ -204,7 +216,7 @@ impl Shard {
                 _ => Some(response),
             };
             if let Some(span) = bytes.and_then(|bytes| self.buffers.copy(&[bytes])) {
-                self.queue_for_client(to, span, None);
+                self.queue_for_client(to, (Span::default(), span), None);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::outbox::Relayed;
 use super::{DtlsSetup, StreamLimits};
-use crate::net::{Clock, Received, Span};
+use crate::net::{Clock, Span};
 use crate::transport::{DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls, is_hello};
 use crate::turn::{
     ConnectionEnd, Counter, Event, FiveTuple, HandshakeFailure, Reason, Source, Transport,
@@ -35,30 +35,30 @@ impl Shard {
     /// Handles a datagram where nothing but DTLS is served.
     pub(super) fn handle_dtls_datagram(
         &mut self,
-        slot: usize,
-        received: &Received,
+        client: SocketAddr,
         server: SocketAddr,
+        datagram: Span,
     ) {
         let from = FiveTuple {
             transport: Transport::Dtls,
-            client: received.from,
+            client,
             server,
         };
-        let packet = self.buffers.packet(slot, received.length);
+        let packet = self.buffers.bytes(datagram);
         if packet.first().is_some_and(|first| is_dtls(*first)) {
-            self.receive_dtls(from, slot, received.length);
+            self.receive_dtls(from, datagram);
         } else {
-            self.count_dropped(received.length, Reason::Unclassified);
+            self.count_dropped(datagram.len(), Reason::Unclassified);
         }
     }
 
-    /// Handles the DTLS datagram in a free slot.
-    pub(super) fn receive_dtls(&mut self, from: FiveTuple, slot: usize, length: usize) {
+    /// Handles a DTLS datagram.
+    pub(super) fn receive_dtls(&mut self, from: FiveTuple, datagram: Span) {
         let from = FiveTuple {
             transport: Transport::Dtls,
             ..from
         };
-        let packet = self.buffers.packet(slot, length);
+        let (packet, length) = (self.buffers.bytes(datagram), datagram.len());
         let client = from.client.ip();
         if is_hello(packet) && !self.server.may_answer_stranger(self.now, client, length) {
             return self.count_dropped(length, Reason::RateLimited);
@@ -67,7 +67,7 @@ impl Shard {
             return;
         };
         let heard = dtls.receive(self.now.instant, from, packet);
-        if heard == Heard::Nothing && !self.pass_back(&from, slot, length) {
+        if heard == Heard::Nothing && !self.pass_back(&from, datagram) {
             self.count_dropped(length, Reason::BadRecord);
         }
         self.drain_dtls();
@@ -92,7 +92,7 @@ impl Shard {
             match output {
                 DtlsOutput::Send { to, bytes } => {
                     if let Some(span) = self.buffers.copy(&[bytes]) {
-                        self.queue_for_client(to, span, None);
+                        self.queue_for_client(to, (Span::default(), span), None);
                     }
                 }
                 DtlsOutput::Message { from, bytes } => {
@@ -120,6 +120,7 @@ impl Shard {
         let bytes = self.buffers.bytes(message);
         let verdict = self.server.handle_client(self.now, from, bytes);
         let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+        self.buffers.claim(message);
         self.follow_frame(route);
     }
 
@@ -130,7 +131,9 @@ impl Shard {
             None => Err(Unsent::NoSession),
         };
         let queued = match sealed.map(|datagram| self.buffers.copy(&[datagram])) {
-            Ok(Some(span)) if self.queue_for_client(to, span, Some(relayed)) => return,
+            Ok(Some(span)) if self.queue_for_client(to, (Span::default(), span), Some(relayed)) => {
+                return;
+            }
             Ok(_) => Reason::SendFailed,
             Err(Unsent::TooLarge) => Reason::TooLarge,
             Err(Unsent::NoSession) => Reason::ClientBacklog,

@@ -17,11 +17,10 @@ use super::publisher::Publisher;
 use super::relays::Relays;
 use super::rings::Rings;
 use super::tcp_relays::TcpRelays;
-use super::throttle::Throttle;
 use super::token::{ConnectionId, Token};
 use super::upstreams::{TlsServers, Upstreams};
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, Throttle};
 use crate::transport::{DtlsSessions, TlsScratch};
 use crate::turn::{
     AllocationKey, ConnectionEnd, Event, Family, Network, PeerConnectionId, Server, Stats,

@@ -44,7 +44,7 @@ impl Shard {
                     count_failure(group.get(i), &error, stats);
                 }),
                 Token::Relay(key, family) => match relays.get(key, family) {
-                    Some(relay) => sending.send_from(&relay.socket, datagrams, |i, error| {
+                    Some(relay) => sending.send_from(relay, datagrams, |i, error| {
                         count_failure(group.get(i), &error, stats);
                     }),
                     None => group.iter().for_each(|message| {
@@ -74,6 +74,7 @@ fn outgoing<'a>(message: &Message, buffers: &'a Buffers) -> Outgoing<'a> {
     Outgoing {
         to: message.to,
         source: message.source,
+        head: buffers.bytes(message.head),
         bytes: buffers.bytes(message.span),
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixDatagram;
 
 use super::event_loop::Shard;
 use super::token::Token;
-use crate::net::Interest;
+use crate::net::{Interest, Span};
 use crate::turn::{FiveTuple, Transport};
 
 /// A family, an IP address and a port, for client and server each.
@@ -100,11 +100,11 @@ fn decode(bytes: &[u8]) -> SocketAddr {
 
 impl Shard {
     /// Passes on a record that belongs to no session here; tells whether there is anybody to pass it to.
-    pub(super) fn pass_back(&mut self, from: &FiveTuple, slot: usize, length: usize) -> bool {
+    pub(super) fn pass_back(&mut self, from: &FiveTuple, record: Span) -> bool {
         let Some(former) = &mut self.former else {
             return false;
         };
-        match former.send(from, self.buffers.packet(slot, length)) {
+        match former.send(from, self.buffers.bytes(record)) {
             Ok(()) => true,
             // It has more to do than it can, and records may be lost.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
@@ -129,7 +129,8 @@ impl Shard {
                 Ok((from, record)) => {
                     let length = record.len().min(room.len());
                     room[..length].copy_from_slice(&record[..length]);
-                    self.receive_dtls(from, 0, length);
+                    let record = self.buffers.hold(0, 0..length, length);
+                    self.receive_dtls(from, record);
                     self.buffers.take(1);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -111,7 +111,7 @@ impl Shard {
             .map(|handed| match handed {
                 Handed::Relay { key, local } => {
                     let relay = self.relays.peek(key, Family::of(local.ip()));
-                    relay.map(|relay| relay.socket.as_fd())
+                    relay.map(|relay| relay.as_fd())
                 }
                 Handed::Reserved { .. } => reserved.next().map(OwnedFd::as_fd),
             })

@@ -8,15 +8,12 @@ use super::event_loop::Shard;
 use super::mailbox::Message;
 use super::rings::{Full, Leg};
 use crate::net::Span;
-use crate::turn::{Counter, Direction, FiveTuple, Hop, Prefix, Reason, Source, Verdict};
+use crate::turn::{Counter, Direction, Hop, Reason, Source, Verdict};
 
 /// Packets of all rings together that have their turn before sockets have theirs.
 const PACKETS: usize = 256;
 /// Packets of one ring among many, at least.
 const SHARE: usize = 8;
-/// Bytes of the packet that brought it that surely stand before a payload: the header of ChannelData, or
-/// that of the DATA attribute.
-const HEADER: usize = 4;
 
 impl Shard {
     /// Brings a payload that one of our clients sent to another allocation.
@@ -32,27 +29,11 @@ impl Shard {
     fn hop_here(&mut self, hop: &Hop, payload: Span) {
         let bytes = self.buffers.bytes(payload);
         match self.server.handle_relayed(self.now, hop, bytes) {
-            Some(Verdict::ToClient { to, prefix, .. }) => self.queue_hop(to, &prefix, payload),
+            Some(Verdict::ToClient { to, prefix, .. }) => {
+                self.queue_to_client(to, &prefix, payload);
+            }
             Some(_) => {}
             None => self.queue_to_peer(hop.from.key, hop.peer, payload),
-        }
-    }
-
-    /// The head of ChannelData goes where the one was that brought the payload. What needs more room is
-    /// copied: before and behind may be other packets.
-    fn queue_hop(&mut self, to: FiveTuple, prefix: &Prefix, payload: Span) {
-        let (head, padding) = (prefix.as_bytes(), prefix.padding());
-        let span = if head.len() <= HEADER && padding == 0 {
-            Some(self.buffers.enclose(payload, head, padding))
-        } else {
-            self.buffers.gather(head, payload, padding)
-        };
-        match span {
-            Some(span) => self.queue_enclosed(to, span, payload.len()),
-            None => {
-                let stats = self.server.stats_mut();
-                stats.relay_failed(Direction::ToClient, payload.len(), Reason::SendFailed);
-            }
         }
     }
 

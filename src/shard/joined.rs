@@ -2,11 +2,11 @@
 //! (RFC 6062 §5.4).
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::pipe::{Most, Moved, Needs, Pipe, Tools};
+use super::pipe::{Most, Moved, Pipe, Tools};
 use super::token::{ConnectionId, Token};
+use super::watch::Watch;
 use super::wire::{End, Wire};
 use crate::net::{Epoll, Interest, Readiness};
 use crate::time::Instant;
@@ -39,16 +39,6 @@ pub(super) struct Joined {
     pub(super) owed: Moved,
     /// When to ask for it again.
     resume_at: Option<Instant>,
-}
-
-/// What the poller was last told of one end.
-#[derive(Clone, Copy, Debug)]
-enum Watch {
-    For(Interest),
-    /// Whatever it was told, it is to be told anew.
-    Unknown,
-    /// It has told the last there is to tell.
-    Gone,
 }
 
 impl Joined {
@@ -120,11 +110,10 @@ impl Joined {
         let (near_gone, far_gone) = (self.near_watch.is_gone(), self.far_watch.is_gone());
         let needs = self.pipe.needs_near(near, most, far_gone);
         let token = Token::Connection(id);
-        self.near_watch.set(near, token, interest(needs), poller)?;
+        self.near_watch.set(near, token, needs, poller)?;
         let needs = self.pipe.needs_far(&self.far, most, near_gone);
         let token = Token::Far(id);
-        self.far_watch
-            .set(&self.far, token, interest(needs), poller)
+        self.far_watch.set(&self.far, token, needs, poller)
     }
 
     /// Notes what is not within the limits on bandwidth: while there is any that way, nothing is read.
@@ -152,44 +141,5 @@ impl Joined {
     pub(super) fn deadline(&self, idle_after: Duration) -> Instant {
         let idle = || self.pipe.deadline(idle_after);
         self.resume_at.unwrap_or_else(idle)
-    }
-}
-
-impl Watch {
-    const fn is_gone(self) -> bool {
-        matches!(self, Self::Gone)
-    }
-
-    /// The poller would go on telling of this end: it has ended in both directions, or broke.
-    fn end(&mut self, wire: &Wire, poller: &Epoll) {
-        // What is not watched need not be removed.
-        let _ = poller.remove(wire.as_fd());
-        *self = Self::Gone;
-    }
-
-    fn set(
-        &mut self,
-        wire: &Wire,
-        token: Token,
-        interest: Interest,
-        poller: &Epoll,
-    ) -> io::Result<()> {
-        match *self {
-            Self::Gone => Ok(()),
-            Self::For(known) if known == interest => Ok(()),
-            Self::For(_) | Self::Unknown => {
-                *self = Self::For(interest);
-                poller.modify(wire.as_fd(), token.to_bits(), interest)
-            }
-        }
-    }
-}
-
-const fn interest(needs: Needs) -> Interest {
-    match (needs.read, needs.write) {
-        (true, true) => Interest::ReadWrite,
-        (true, false) => Interest::Read,
-        (false, true) => Interest::Write,
-        (false, false) => Interest::Nothing,
     }
 }

@@ -37,9 +37,9 @@ mod relays;
 mod rings;
 mod streams;
 mod tcp_relays;
-mod throttle;
 mod token;
 mod upstreams;
+mod watch;
 mod wire;
 
 use std::sync::Arc;

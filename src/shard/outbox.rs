@@ -18,6 +18,8 @@ pub(super) struct Message {
     pub(super) to: SocketAddr,
     /// From which local address, where the socket has several.
     pub(super) source: Option<IpAddr>,
+    /// Where its beginning lies, when that is apart from the rest: in datagrams only. Else empty.
+    pub(super) head: Span,
     /// Where it lies.
     pub(super) span: Span,
     /// What is to be taken back if it is not sent; none for an answer.
@@ -32,12 +34,34 @@ pub(super) struct Relayed {
     pub(super) bytes: usize,
 }
 
-/// Messages in the order in which they came, and in the order in which they go: by socket, then as
-/// they came. Its memory is reserved once.
+/// Messages in the order in which they came, and in the order in which they go: by socket, by destination, then
+/// as they came, so that those of one destination can leave together. Its memory is reserved once.
 #[derive(Debug)]
 pub(super) struct Outbox {
     messages: Vec<Message>,
-    order: Vec<(u64, usize)>,
+    order: Vec<(u64, Turn)>,
+}
+
+/// When a message goes among those of its socket: a number of its destination, which others may share,
+/// and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn(u64);
+
+impl Turn {
+    fn new(to: &SocketAddr, place: usize) -> Self {
+        let ip = match to.ip() {
+            IpAddr::V4(ip) => ip.to_bits(),
+            #[expect(clippy::cast_possible_truncation, reason = "some of its bits")]
+            IpAddr::V6(ip) => (ip.to_bits() ^ ip.to_bits() >> 64) as u32,
+        };
+        let destination = ip ^ u32::from(to.port()).rotate_left(16);
+        Self(u64::from(destination) << 32 | place as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    const fn place(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 impl Default for Outbox {
@@ -51,8 +75,8 @@ impl Default for Outbox {
 
 impl Outbox {
     pub(super) fn push(&mut self, message: Message) {
-        self.order
-            .push((message.via.to_bits(), self.messages.len()));
+        let turn = Turn::new(&message.to, self.messages.len());
+        self.order.push((message.via.to_bits(), turn));
         self.messages.push(message);
     }
 
@@ -96,14 +120,14 @@ impl Outbox {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group<'a> {
     messages: &'a [Message],
-    places: &'a [(u64, usize)],
+    places: &'a [(u64, Turn)],
 }
 
 impl<'a> Group<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Message> {
         self.places
             .iter()
-            .map(move |(_, place)| &self.messages[*place])
+            .map(move |(_, turn)| &self.messages[turn.place()])
     }
 
     pub(super) fn len(self) -> usize {
@@ -119,7 +143,7 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn get(self, i: usize) -> &'a Message {
-        &self.messages[self.places[i].1]
+        &self.messages[self.places[i].1.place()]
     }
 }
 
@@ -132,13 +156,14 @@ mod tests {
             via: Token::Listener(listener),
             to: SocketAddr::from(([127, 0, 0, 1], port)),
             source: None,
+            head: Span::default(),
             span: Span::default(),
             relayed: None,
         }
     }
 
     #[test]
-    fn messages_are_grouped_by_socket_and_stay_in_order() {
+    fn messages_are_grouped_by_socket() {
         let mut outbox = Outbox::default();
         for (listener, port) in [(1, 10), (0, 11), (1, 12), (1, 13), (0, 14)] {
             outbox.push(message(listener, port));
@@ -159,5 +184,25 @@ mod tests {
         assert_eq!(second.from(1).get(0).to.port(), 12);
         outbox.clear();
         assert!(outbox.is_empty() && outbox.groups().next().is_none());
+    }
+    #[test]
+    fn messages_to_one_destination_go_together_and_stay_in_order() {
+        let mut outbox = Outbox::default();
+        for (i, port) in [7, 9, 7, 8, 9, 7].into_iter().enumerate() {
+            let mut message = message(0, port);
+            message.relayed = Some(Relayed {
+                direction: Direction::ToClient,
+                bytes: i,
+            });
+            outbox.push(message);
+        }
+        outbox.sort();
+        let (_, group) = outbox.groups().next().expect("a group");
+        let places = group.iter().map(|message| {
+            let bytes = message.relayed.map(|relayed| relayed.bytes);
+            (message.to.port(), bytes.expect("media"))
+        });
+        let expected = [(7, 0), (7, 2), (7, 5), (8, 3), (9, 1), (9, 4)];
+        assert_eq!(places.collect::<Vec<_>>(), expected);
     }
 }

@@ -1,11 +1,11 @@
 //! A connection that goes on to an upstream.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::pipe::{Most, Moved, Needs, Pipe, Tools};
 use super::token::{ConnectionId, Token};
+use super::watch::Watch;
 use super::wire::{End, Wire};
 use crate::net::{Epoll, Interest};
 use crate::time::Instant;
@@ -27,14 +27,6 @@ pub(super) struct Passage {
     stirred: Instant,
     near: Watch,
     distant: Watch,
-}
-
-/// What the poller was asked about one end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
-    For(Interest),
-    /// The end is over: the poller would tell of it for ever and is asked no more.
-    Gone,
 }
 
 impl Passage {
@@ -97,11 +89,7 @@ impl Passage {
             Token::Far(_) => (&mut self.distant, &self.far),
             _ => (&mut self.near, near),
         };
-        if *watch != Watch::Gone {
-            *watch = Watch::Gone;
-            // What is not watched need not be forgotten.
-            let _ = poller.remove(wire);
-        }
+        watch.end(wire, poller);
     }
 
     /// Carries what can be carried; true when nothing is left to do.
@@ -109,7 +97,7 @@ impl Passage {
         if self.is_connecting() {
             return false;
         }
-        let both_gone = self.near == Watch::Gone && self.distant == Watch::Gone;
+        let both_gone = self.near.is_gone() && self.distant.is_gone();
         for _ in 0..if both_gone { LAST_PUMPS } else { 1 } {
             let moved = self.pipe.pump(now, near, &mut self.far, tools);
             if moved != Moved::default() {
@@ -133,41 +121,16 @@ impl Passage {
         most: Most,
         poller: &Epoll,
     ) -> io::Result<()> {
-        let (near_gone, far_gone) = (self.near == Watch::Gone, self.distant == Watch::Gone);
+        let (near_gone, far_gone) = (self.near.is_gone(), self.distant.is_gone());
         let (of_near, of_far) = if self.is_connecting() {
-            (Interest::Nothing, Interest::Write)
+            (Needs::NOTHING, Needs::WRITE)
         } else {
             let of_near = self.pipe.needs_near(near, most, far_gone);
             let of_far = self.pipe.needs_far(&self.far, most, near_gone);
-            (interest(of_near), interest(of_far))
+            (of_near, of_far)
         };
         let tokens = (Token::Connection(id), Token::Far(id));
-        self.near.change(near, tokens.0, of_near, poller)?;
-        self.distant.change(&self.far, tokens.1, of_far, poller)
-    }
-}
-
-impl Watch {
-    fn change(
-        &mut self,
-        end: impl AsFd,
-        token: Token,
-        interest: Interest,
-        poller: &Epoll,
-    ) -> io::Result<()> {
-        if *self == Self::Gone || *self == Self::For(interest) {
-            return Ok(());
-        }
-        *self = Self::For(interest);
-        poller.modify(end, token.to_bits(), interest)
-    }
-}
-
-const fn interest(needs: Needs) -> Interest {
-    match (needs.read, needs.write) {
-        (false, false) => Interest::Nothing,
-        (true, false) => Interest::Read,
-        (false, true) => Interest::Write,
-        (true, true) => Interest::ReadWrite,
+        self.near.set(near, tokens.0, of_near, poller)?;
+        self.distant.set(&self.far, tokens.1, of_far, poller)
     }
 }

@@ -57,6 +57,19 @@ pub(super) struct Needs {
     pub(super) write: bool,
 }
 
+impl Needs {
+    /// It waits for the other end.
+    pub(super) const NOTHING: Self = Self {
+        read: false,
+        write: false,
+    };
+    /// It waits until bytes can be written.
+    pub(super) const WRITE: Self = Self {
+        read: false,
+        write: true,
+    };
+}
+
 /// The two directions between a client's connection, which is near, and another one, which is far.
 #[derive(Debug)]
 pub(super) struct Pipe {

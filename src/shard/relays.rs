@@ -1,18 +1,38 @@
 //! The relay sockets of the shard's allocations.
 
-use std::net::UdpSocket;
+use std::io;
+use std::iter;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::net::{ReceiveBatch, Received, send_unfragmented, take_in_trains, takes_in_trains};
 use crate::turn::{AllocationKey, Family};
 
 /// Wakes during which a socket that had one datagram only is not asked for a second one.
 const REST: u8 = 7;
+/// Messages that one pass receives from one socket that takes in trains.
+const MOST: usize = 16;
 
 /// One relay socket.
 #[derive(Debug)]
 pub(super) struct Relay {
     key: AllocationKey,
-    pub(super) socket: UdpSocket,
+    /// Private: it must not be read but in the way that `intake` says.
+    socket: UdpSocket,
     pace: Pace,
+    intake: Intake,
+}
+
+/// How a relay socket is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    /// Somebody else may have had the socket before: what it does is to be found out.
+    Unknown,
+    /// The plain way, which costs less for a datagram alone.
+    Singles,
+    /// For bursts, with so many messages expected: a socket that takes in trains must never again be
+    /// read the plain way.
+    Trains(usize),
 }
 
 /// Whether a second datagram is worth a system call. A wake says that there is one; asking for more
@@ -24,17 +44,96 @@ struct Pace {
 }
 
 impl Relay {
+    /// Receives one datagram, or a train of them, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; whatever error is pending on the socket.
+    pub(super) fn receive(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        room: &mut [u8],
+    ) -> io::Result<Received> {
+        if self.takes_in_trains() {
+            batch.receive(self.socket.as_fd(), iter::once(room), true)?;
+            return batch.get(0).ok_or(io::ErrorKind::InvalidData.into());
+        }
+        let (length, from) = self.socket.recv_from(room)?;
+        Ok(Received::single(length, from))
+    }
+
+    /// Sends one datagram with the DF bit set; see [`send_unfragmented`].
+    ///
+    /// # Errors
+    /// It does not fit the MTU; whatever else the kernel says.
+    pub(super) fn send_unfragmented(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        send_unfragmented(&self.socket, to, bytes)
+    }
+
+    /// Whether bursts come in one piece, so that [`receive_trains`](Self::receive_trains) pays.
+    pub(super) fn takes_in_trains(&mut self) -> bool {
+        if self.intake == Intake::Unknown {
+            self.intake = if takes_in_trains(&self.socket) {
+                Intake::Trains(1)
+            } else {
+                Intake::Singles
+            };
+        }
+        matches!(self.intake, Intake::Trains(_))
+    }
+
+    /// Has bursts come in one piece from now on, where the kernel can do that.
+    pub(super) fn take_in_trains(&mut self) {
+        if self.intake == Intake::Singles && take_in_trains(&self.socket).is_ok() {
+            self.intake = Intake::Trains(1);
+        }
+    }
+
+    /// How many messages, datagrams or trains, are to be expected after what came at earlier wakes.
+    pub(super) fn expected(&mut self, pass: u32) -> usize {
+        match (self.was_served_before(pass), self.intake) {
+            (true, Intake::Trains(expected)) => expected,
+            _ => 1,
+        }
+    }
+
+    /// Receives `wanted` messages at most into `packets` without waiting, and returns how many came.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; whatever error is pending on the socket.
+    pub(super) fn receive_trains<'a>(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        packets: impl Iterator<Item = &'a mut [u8]>,
+        wanted: usize,
+    ) -> io::Result<usize> {
+        let count = batch.receive(self.socket.as_fd(), packets.take(wanted), true)?;
+        let next = if count < wanted { count } else { wanted * 2 };
+        self.intake = Intake::Trains(next.clamp(1, MOST));
+        Ok(count)
+    }
+
     /// Tells whether to go on after the first datagram of this wake.
     pub(super) fn is_busy(&mut self, pass: u32) -> bool {
-        let woken_again = pass.wrapping_sub(self.pace.last_pass) == 1;
-        self.pace.last_pass = pass;
+        let woken_again = self.was_served_before(pass);
         self.pace.rest = self.pace.rest.saturating_sub(1);
         woken_again && self.pace.rest == 0
+    }
+
+    /// Tells whether the pass before this one served it too.
+    fn was_served_before(&mut self, pass: u32) -> bool {
+        let last = std::mem::replace(&mut self.pace.last_pass, pass);
+        pass.wrapping_sub(last) == 1
     }
 
     /// There was no second datagram.
     pub(super) fn had_only_one(&mut self) {
         self.pace.rest = REST;
+    }
+}
+
+impl AsFd for Relay {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -71,6 +170,7 @@ impl Relays {
             key,
             socket,
             pace: Pace::default(),
+            intake: Intake::Unknown,
         });
     }
 
@@ -104,6 +204,7 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::send_segments;
 
     fn socket() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
@@ -137,5 +238,49 @@ mod tests {
         let asked = (12..=20).filter(|pass| relay.is_busy(*pass)).count();
         assert_eq!(asked, 3);
         assert!(!relay.is_busy(30));
+    }
+    #[test]
+    fn a_socket_that_takes_in_trains_does_so_whoever_has_it() {
+        let key = AllocationKey::from_token(0);
+        let mut relays = Relays::default();
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(!relay.takes_in_trains());
+        relay.take_in_trains();
+        assert!(relay.takes_in_trains());
+        let held = relays.take(key, Family::V4).expect("open");
+        relays.insert(key, Family::V4, held);
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(relay.takes_in_trains());
+    }
+
+    #[test]
+    fn as_many_messages_are_asked_for_as_are_to_be_expected() {
+        let key = AllocationKey::from_token(0);
+        let (mut relays, peer) = (Relays::default(), socket());
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(!relay.takes_in_trains());
+        relay.take_in_trains();
+        let to = relay.socket.local_addr().unwrap();
+        let patience = std::time::Duration::from_millis(200);
+        relay.socket.set_read_timeout(Some(patience)).unwrap();
+        let mut memory = vec![0; 32 * 64];
+        let mut batch = ReceiveBatch::default();
+        let mut receive = |pass| {
+            // Loopback may take its time.
+            let _ = relay.socket.peek(&mut [0]);
+            let (wanted, packets) = (relay.expected(pass), memory.chunks_mut(64));
+            relay.receive_trains(&mut batch, packets, wanted).ok()
+        };
+        for length in 1..=20 {
+            peer.send_to(&[1; 20][..length], to).unwrap();
+        }
+        let counts = [10, 11, 12, 20, 21, 22].map(&mut receive);
+        assert_eq!(counts, [1, 2, 4, 1, 2, 4].map(Some));
+        assert_eq!([23, 24].map(&mut receive), [Some(6), None]);
+        let burst = &[1; 60];
+        send_segments(&peer, Some(to), burst, 20).unwrap();
+        assert_eq!([25, 26].map(&mut receive), [Some(1), None]);
     }
 }

@@ -220,7 +220,7 @@ mod tests {
             while let Some((head, span)) = far.pop(0, &mut buffers) {
                 assert_eq!((head.hop, head.leg), (hop(popped), Leg::Back));
                 assert_eq!(buffers.bytes(span), payload(popped));
-                let enclosed = buffers.enclose(span, &[1; 48], 3);
+                let enclosed = buffers.enclose(span, &[1; 48], 3).expect("room");
                 assert_eq!(enclosed.len(), span.len() + 51);
                 popped += 1;
                 buffers.reset_copies();

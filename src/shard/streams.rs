@@ -145,8 +145,11 @@ impl Shard {
             done = length - input.len();
             let route = match frame {
                 Ok(Some(Frame::Whole(bytes))) => {
+                    let frame = self.buffers.locate(bytes).unwrap_or_default();
                     let verdict = self.server.handle_client(self.now, from, bytes);
-                    Route::of(&verdict, |payload| self.buffers.locate(payload))
+                    let route = Route::of(&verdict, |payload| self.buffers.locate(payload));
+                    self.buffers.claim(frame);
+                    route
                 }
                 Ok(Some(Frame::Held(bytes))) => {
                     let verdict = self.server.handle_client(self.now, from, bytes);

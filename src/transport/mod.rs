@@ -9,8 +9,8 @@ mod tls;
 
 pub use certificate::{Certificate, CertificateError, CertificatePart, CertificateWarning};
 pub use dtls::{
-    DtlsIdentity, DtlsKeyError, DtlsLimits, DtlsOutput, DtlsSessions, Heard, Unsent, is_dtls,
-    is_hello,
+    DtlsClient, DtlsClientOutput, DtlsIdentity, DtlsKeyError, DtlsLimits, DtlsOutput, DtlsRefusal,
+    DtlsSessions, Heard, Unsent, is_dtls, is_hello,
 };
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader};
 pub use sources::Sources;

@@ -123,23 +123,25 @@ impl PeerFilter {
             (true, false) => Ok(Scope::Anywhere),
             (true, true) => Ok(Scope::OwnHost { allowed }),
             (false, _) if is_relay => Ok(Scope::OwnHost { allowed }),
-            (false, _) => Err(self.refuse(peer)),
+            (false, _) => Err(self.refusal(peer)),
         }
     }
 
-    /// Why `peer` is refused; which rule does it goes to the log (S4).
-    fn refuse(&self, peer: IpAddr) -> PeerRefusal {
+    /// Why `peer` is refused.
+    fn refusal(&self, peer: IpAddr) -> PeerRefusal {
+        match self.denial(peer) {
+            None => PeerRefusal::OwnHost,
+            Some(rule) if self.operators.contains(rule) => PeerRefusal::OperatorRule,
+            Some(_) => PeerRefusal::SpecialPurpose,
+        }
+    }
+
+    /// The rule that refuses `peer`, or an IPv4 address that it may be an encoding of; none when no
+    /// rule does, but its place at this host.
+    pub(super) fn denial(&self, peer: IpAddr) -> Option<&Rule> {
         let denies = |ip| first_match(&self.rules, ip).filter(|r| r.action == RuleAction::Deny);
         let embedded = embedded(peer).map(IpAddr::from);
-        let Some(rule) = std::iter::once(peer).chain(embedded).find_map(denies) else {
-            tracing::debug!(%peer, rule = "own network", "peer refused");
-            return PeerRefusal::OwnHost;
-        };
-        tracing::debug!(%peer, rule = %rule.network, "peer refused");
-        match self.operators.contains(rule) {
-            true => PeerRefusal::OperatorRule,
-            false => PeerRefusal::SpecialPurpose,
-        }
+        std::iter::once(peer).chain(embedded).find_map(denies)
     }
 
     /// Where a packet for `peer` is sent under a permission of `scope`: a live relay behind a 1:1 NAT

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::allocation::Allocations;
 use super::allocation_key::AllocationKey;
@@ -27,7 +28,10 @@ use super::rate_limit::RateLimit;
 use super::reservation::{Reservations, Strays, Token};
 use super::stats::{Counter, Source, Stats};
 use crate::stun::{ChannelData, Class, DecodeErrorKind, Kind, Message, Method, classify};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, Throttle};
+
+/// Refused peers that the log names in a second.
+const REFUSAL_LINES: u32 = 20;
 
 /// What the shards of one process share: live relayed addresses, quota, reservations. Touched by requests; the
 /// relay path only reads it, and without a lock.
@@ -95,6 +99,8 @@ pub struct Server {
     pub(super) metering: Metering,
     pub(super) random: Random,
     pub(super) stats: Stats,
+    /// Lines of the log about refused peers.
+    pub(super) refusal_lines: Throttle,
     pub(super) actions: VecDeque<Action>,
     /// The response last written, and to whom it goes until it is polled.
     pub(super) response: Vec<u8>,
@@ -136,6 +142,7 @@ impl Server {
             metering: Metering::default(),
             random,
             stats: Stats::default(),
+            refusal_lines: Throttle::new(REFUSAL_LINES, Duration::from_secs(1)),
             actions: VecDeque::new(),
             response: Vec::with_capacity(1024),
             respond_to: None,

@@ -85,12 +85,16 @@ impl Server {
     }
 
     /// Where a connection to `peer` goes, when the gate lets it (S3).
-    pub(super) fn tcp_destination(&mut self, peer: SocketAddr) -> Result<SocketAddr, Refusal> {
+    pub(super) fn tcp_destination(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Refusal> {
         let (peers, live) = (&self.policy.peers, &self.shared.live_tcp);
         let scope = peers.permit(peer.ip(), live);
         let destination = scope.and_then(|scope| peers.destination(scope, peer, live));
         let destination = destination.map(Destination::address);
-        destination.map_err(|why| self.refuse_peer(why))
+        destination.map_err(|why| self.refuse_peer(now, peer, why))
     }
 
     /// The peer data connections of a TCP allocation that have not ended.

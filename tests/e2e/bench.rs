@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::metrics::Metrics;
 use super::process::{Running, lacks, run, until};
 use super::server::{PASSWORD, REALM, SECRET, Server, USER, binary, free_port};
+use super::tls::Secured;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
@@ -103,6 +104,39 @@ fn relay_and_pair_deliver_everything_over_udp_and_tcp() {
 }
 
 #[test]
+fn all_workloads_run_over_dtls_too() {
+    let secured = Secured::start(LOOPBACK_PEERS);
+    let at = secured.tls;
+    let over_dtls = ["--transport", "dtls"];
+    for arguments in [
+        &["--size", "1200"][..],
+        &["--burst", "4"],
+        &["--direction", "up", "--indications"],
+    ] {
+        let report = json(known("relay", at, GENTLE).args(over_dtls).args(arguments));
+        all_came(&report);
+        assert_eq!(report["handshakes"]["count"], 4);
+        assert!(report["handshakes"]["p50"].as_f64() > Some(0.0));
+    }
+    all_came(&json(known("pair", at, GENTLE).args(over_dtls)));
+    all_came(&json(
+        known("cycle", at, &["--clients", "2"]).args(over_dtls),
+    ));
+    let rate = ["--clients", "2", "--rate", "50"];
+    all_came(&json(known("binding", at, &rate).args(over_dtls)));
+    json(known("idle", at, &["--allocations", "4"]).args(over_dtls));
+    all_ended(&secured.server);
+    // Every session was closed, and none is left to time out.
+    let ended = "turnstone_dtls_sessions_ended_total";
+    let made = "turnstone_dtls_handshakes_total";
+    let metrics = secured
+        .server
+        .metrics_when(|metrics| metrics.with(ended, "closed") == metrics.sum(made));
+    assert_eq!(metrics.with(ended, "closed"), metrics.sum(made));
+    secured.server.stop();
+}
+
+#[test]
 fn a_fixed_rate_sends_what_was_asked_for() {
     let server = Server::start(LOOPBACK_PEERS);
     let arguments = ["--allocations", "2", "--rate", "200", "--threads", "2"];
@@ -110,6 +144,25 @@ fn a_fixed_rate_sends_what_was_asked_for() {
     all_came(&report);
     let sent = report["result"]["sent"].as_u64().unwrap();
     assert!((199..=201).contains(&sent), "{sent} at 200 a second");
+    server.stop();
+}
+
+/// No machine sends thirty million packets a second.
+#[test]
+fn what_the_tester_cannot_send_counts_as_lost_and_is_said() {
+    let server = Server::start(LOOPBACK_PEERS);
+    let arguments = ["--allocations", "1", "--direction", "up", "--burst", "64"];
+    let mut command = known("relay", server.address(), &arguments);
+    let report = json(command.args(["--rate", "30000000"]));
+    let result = &report["result"];
+    let count = |key: &str| result[key].as_u64().unwrap();
+    assert!(
+        (29_990_000..=30_010_000).contains(&count("sent")),
+        "{result}"
+    );
+    assert!(count("unsent") > 1_000_000 && count("lost") >= count("unsent"));
+    let limit = result["own_limit"].as_str().unwrap();
+    assert!(limit.contains("could not keep to its schedule"), "{limit}");
     server.stop();
 }
 
@@ -203,7 +256,9 @@ fn what_is_wrong_is_one_line() {
     assert!(text.contains("even number"), "{text}");
     let text = complaint(&mut known("relay", at, &["--transport", "tls"]));
     assert!(text.starts_with("no TLS session with"), "{text}");
-    for transport in ["udp", "tcp"] {
+    let text = complaint(&mut known("relay", at, &["--transport", "dtls"]));
+    assert!(text.contains("it speaks no DTLS"), "{text}");
+    for transport in ["udp", "tcp", "dtls"] {
         let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = complaint(&mut known("relay", nobody, &["--transport", transport]));
         assert!(text.starts_with("nothing listens at 127.0.0.1:"), "{text}");
@@ -257,7 +312,6 @@ fn coturn_can_be_loaded_too() {
         "--allow-loopback-peers",
     ]);
     command.args([
-        "--no-dtls",
         "--tls-listening-port",
         &tls_port,
         "--no-cli",
@@ -275,8 +329,10 @@ fn coturn_can_be_loaded_too() {
     all_came(&json(&mut known("relay", server, GENTLE)));
     all_came(&json(&mut known("pair", server, GENTLE)));
     all_came(&json(&mut known("cycle", server, &["--clients", "2"])));
-    let over_tls = ["--transport", "tls"];
-    all_came(&json(known("relay", tls, GENTLE).args(over_tls)));
+    for transport in ["tls", "dtls"] {
+        let secured = ["--transport", transport];
+        all_came(&json(known("relay", tls, GENTLE).args(secured)));
+    }
     let mut wrong = bench("relay", server, &["--user", USER, "--password", "wrong"]);
     let text = complaint(&mut wrong);
     assert!(text.contains("(401)"), "{text}");

@@ -35,6 +35,8 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 /// One client and all it says to one server.
 pub(crate) struct Dialogue {
     transport: Transport,
+    /// USERNAME, with the password that all users here have.
+    user: String,
     /// REALM and NONCE of the last challenge.
     challenge: Option<[String; 2]>,
     /// What is used in place of a password.
@@ -85,6 +87,7 @@ impl Dialogue {
     fn over(transport: Transport) -> Self {
         Self {
             transport,
+            user: USER.to_owned(),
             challenge: None,
             bearer: None,
         }
@@ -113,6 +116,11 @@ impl Dialogue {
             Transport::Dtls(link) => link.socket.peer_addr(),
         }
         .unwrap()
+    }
+
+    /// From now on signs as `user`.
+    pub(crate) fn become_user(&mut self, user: &str) {
+        user.clone_into(&mut self.user);
     }
 
     /// From now on signs as the holder of an access token.
@@ -234,7 +242,7 @@ impl Dialogue {
         let mut message = message(kind, attributes);
         if let Some([realm, nonce]) = self.challenge.clone() {
             let bearer = self.bearer.as_ref();
-            let user = bearer.map_or(USER, |bearer| &bearer.id).to_owned();
+            let user = bearer.map_or(&self.user, |bearer| &bearer.id).to_owned();
             let texts = [
                 (ATTR_USERNAME, user.clone()),
                 (ATTR_REALM, realm.clone()),

@@ -18,6 +18,7 @@ mod dtls;
 #[path = "../shard/dtls_link.rs"]
 mod dtls_link;
 mod dual_allocation;
+mod fairness;
 mod families;
 mod fragments;
 mod hostile;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::Client;
+use super::dialogue::Dialogue;
 use super::namespace::Namespace;
 use super::process::{lacks, run};
 use super::server::{PASSWORD, REALM, SECRET, Server, binary, free_port};
@@ -276,6 +277,36 @@ async fn json_logs_are_json_and_no_log_has_a_secret() {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
     server.stop();
+}
+
+/// S4: why a peer was refused, for who looks for it, and for nobody else.
+#[test]
+fn the_debug_log_names_refused_peers_and_the_rule() {
+    for (level, is_named) in [("debug", true), ("info", false)] {
+        let denied = [
+            "--deny-peer",
+            "198.18.0.0/24",
+            "--allow-peer",
+            "198.18.0.0/15",
+        ];
+        let server = Server::start(&[&denied[..], &["--log-level", level]].concat());
+        let mut client = Dialogue::udp(server.address());
+        client.allocate(None).unwrap();
+        let peer = |text: &str| text.parse().unwrap();
+        assert_eq!(client.permit(peer("10.1.2.3:4")), Err(403));
+        assert_eq!(client.bind(0x4000, peer("198.18.0.9:4")), Err(403));
+        assert_eq!(client.permit(peer("198.18.1.9:4")), Ok(()));
+        client.delete().unwrap();
+        for (rule, peer, why) in [
+            ("rule=10.0.0.0/8", "peer=10.1.2.3:4", "special_purpose"),
+            ("rule=198.18.0.0/24", "peer=198.18.0.9:4", "operator_rule"),
+        ] {
+            let names = |line: &str| [rule, peer, why].iter().all(|part| line.contains(part));
+            assert_eq!(server.log().lines().any(names), is_named, "{rule}");
+        }
+        assert!(!server.log().contains("198.18.1.9"));
+        server.stop();
+    }
 }
 
 #[tokio::test]

@@ -9,27 +9,11 @@ use turnstone::stun::{AttributeType, Class, Message, MessageBuilder, Method, Tra
 use turnstone::turn::{AllocationEnd, Counter, Direction, Family, Reason, Source, Transport};
 
 use crate::client::{Client, channel_data, xor_address};
+use crate::conversation::relay_both_ways;
 use crate::harness::{Options, Shards, peer, policy, processor_time, start};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
-}
-
-/// Relays `count` datagrams each way over a channel.
-fn relay_both_ways(client: &mut Client, home: IpAddr, count: u8) {
-    let relayed = client.allocate();
-    assert_eq!(relayed.ip(), home);
-    let peer = peer(home);
-    client.bind(0x4000, peer.local_addr().expect("an address"));
-    for i in 0..count {
-        let payload = vec![i; 1 + usize::from(i) * 7];
-        client.send_data(0x4000, &payload);
-        let mut buffer = [0; 2048];
-        let (length, from) = peer.recv_from(&mut buffer).expect("a datagram");
-        assert_eq!((&buffer[..length], from), (&payload[..], relayed));
-        peer.send_to(&payload, relayed).expect("sent");
-        assert_eq!(client.receive_data(0x4000), payload);
-    }
 }
 
 #[test]
@@ -38,7 +22,7 @@ fn channel_data_travels_both_ways_over_both_families() {
     for server in [shards.v4(), shards.v6()] {
         let mut client = Client::udp(server);
         assert_eq!(client.ping(), client.local());
-        relay_both_ways(&mut client, server.ip(), 50);
+        assert_eq!(relay_both_ways(&mut client, 50).ip(), server.ip());
     }
     let stats = shards.stop().remove(0);
     for direction in Direction::ALL {
@@ -130,8 +114,14 @@ fn a_wildcard_listener_answers_and_relays_from_the_address_that_was_reached() {
     for (home, any) in [("127.0.0.2", shards.v4()), ("::1", shards.v6())] {
         let reached = SocketAddr::new(ip(home), any.port());
         // The client's socket is connected: it hears that address only.
-        relay_both_ways(&mut Client::udp(reached), ip(home), 10);
-        relay_both_ways(&mut Client::tcp(reached), ip(home), 10);
+        assert_eq!(
+            relay_both_ways(&mut Client::udp(reached), 10).ip(),
+            ip(home)
+        );
+        assert_eq!(
+            relay_both_ways(&mut Client::tcp(reached), 10).ip(),
+            ip(home)
+        );
     }
     shards.stop();
 }
@@ -146,7 +136,7 @@ fn two_shards_serve_many_clients() {
     let mut clients: Vec<Client> = (0..40).map(|_| Client::udp(shards.v4())).collect();
     clients.extend((0..40).map(|_| Client::tcp(shards.v4())));
     for client in &mut clients {
-        relay_both_ways(client, shards.v4().ip(), 3);
+        assert_eq!(relay_both_ways(client, 3).ip(), shards.v4().ip());
     }
     let stats = shards.stop();
     for stats in &stats {

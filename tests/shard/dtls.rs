@@ -12,12 +12,13 @@ use turnstone::turn::{
 };
 
 use crate::client::{Client, Link};
+use crate::conversation::relay_both_ways;
 use crate::dtls_link::{DtlsLink, Version, certificate};
 use crate::harness::{Options, Shards, peer, start};
 
 const VERSIONS: [Version; 2] = [Version::Dtls12, Version::Dtls13];
 
-fn with_dtls() -> Options {
+pub(crate) fn with_dtls() -> Options {
     let (certificate, key) = certificate();
     let identity = DtlsIdentity::new([&certificate[..]], &key).expect("a good key");
     Options {
@@ -34,22 +35,6 @@ fn again(client: Client) -> Client {
     let mut link = DtlsLink::open(link.socket, Version::Dtls12);
     assert!(link.shake_hands());
     Client::over(Link::Dtls(Box::new(link)))
-}
-
-/// Relays `count` datagrams each way over a channel.
-fn relay_both_ways(client: &mut Client, count: u8) {
-    let relayed = client.allocate();
-    let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().expect("an address"));
-    for i in 0..count {
-        let payload = vec![i; 1 + usize::from(i) * 7];
-        client.send_data(0x4000, &payload);
-        let mut buffer = [0; 2048];
-        let (length, from) = peer.recv_from(&mut buffer).expect("a datagram");
-        assert_eq!((&buffer[..length], from), (&payload[..], relayed));
-        peer.send_to(&payload, relayed).expect("sent");
-        assert_eq!(client.receive_data(0x4000), payload);
-    }
 }
 
 fn sessions(shards: &Shards, count: u64) {

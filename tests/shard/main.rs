@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod conversation;
 mod datagrams;
 mod dtls;
 mod dtls_link;
@@ -18,4 +19,5 @@ mod tcp_placement;
 mod tcp_relays;
 mod tcp_scene;
 mod tls;
+mod trains;
 mod web;

@@ -11,7 +11,8 @@ use turnstone::turn::{
     AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, Reason, Transport,
 };
 
-use crate::client::{Client, Link, channel_data};
+use crate::client::{Client, Link};
+use crate::conversation::relay_in_pieces;
 use crate::harness::{Options, Shards, peer, start};
 
 fn limited(change: impl FnOnce(&mut StreamLimits)) -> Shards {
@@ -34,29 +35,7 @@ fn channel_data_travels_both_ways_in_any_pieces() {
     let shards = start(&Options::default());
     for server in [shards.v4(), shards.v6()] {
         let mut client = Client::tcp(server);
-        assert_eq!(client.ping(), client.local());
-        let relayed = client.allocate();
-        let peer = peer(server.ip());
-        client.bind(0x4000, peer.local_addr().expect("an address"));
-        let payloads: Vec<Vec<u8>> = (0..9).map(|i| vec![i; usize::from(i) * 37]).collect();
-        let stream: Vec<u8> = payloads
-            .iter()
-            .flat_map(|payload| channel_data(0x4000, payload, true))
-            .collect();
-        for size in [1, 3, 7, 100, stream.len()] {
-            for piece in stream.chunks(size) {
-                client.send(piece);
-            }
-            let mut buffer = [0; 2048];
-            for payload in &payloads {
-                let (length, from) = peer.recv_from(&mut buffer).expect("a datagram");
-                assert_eq!((&buffer[..length], from), (&payload[..], relayed));
-                peer.send_to(payload, relayed).expect("sent");
-            }
-            for payload in &payloads {
-                assert_eq!(client.receive_data(0x4000), *payload);
-            }
-        }
+        relay_in_pieces(&mut client, server);
     }
     shards.stop();
 }

@@ -31,7 +31,8 @@ pub(super) enum WorkloadArgs {
     /// Allocations made and ended one after the other: challenge, Allocate, CreatePermission,
     /// ChannelBind, Refresh.
     Cycle(CycleArgs),
-    /// Allocations that are held and send nothing: what one costs in memory.
+    /// Allocations that are held and send nothing. With --pid of a server that was just started: what
+    /// one costs in memory.
     Idle(IdleArgs),
 }
 
@@ -48,7 +49,7 @@ impl WorkloadArgs {
 
 #[derive(Args)]
 pub(super) struct CommonArgs {
-    /// The server: a name or address, with a port unless it is 3478, for TLS 5349.
+    /// The server: a name or address, with a port unless it is 3478, for TLS and DTLS 5349.
     #[arg(value_name = "HOST[:PORT]")]
     pub(super) server: String,
 
@@ -154,7 +155,7 @@ pub(super) struct RelayArgs {
     #[arg(long, value_enum, default_value = "both", value_name = "WAY")]
     pub(super) direction: Direction,
 
-    /// Bytes of application data in a packet, 12 to 65000.
+    /// Bytes of application data in a packet, 12 to 65000, over DTLS 16000.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(12..=65_000), value_name = "BYTES")]
     pub(super) size: u32,
 
@@ -199,12 +200,14 @@ pub(super) struct IdleArgs {
     pub(super) allocations: u32,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TransportArg {
     Udp,
     Tcp,
     /// The server's certificate is not checked.
     Tls,
+    /// DTLS 1.3 or 1.2; the server's certificate, which must be one with an ECDSA key, is not checked.
+    Dtls,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

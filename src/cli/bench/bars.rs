@@ -1,14 +1,19 @@
 //! Progress bars on a terminal.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::load::{Plan, Progress, Stage};
+use crate::load::{Plan, Progress, Stage, Workload};
 
 const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_A_SECOND: usize = 10;
+const SET_UP: &str = "{bar:30} {pos} of {len} clients set up{msg}";
+const LOAD: &str = "{spinner} {elapsed_precise} {msg}";
+const RELEASE: &str = "{spinner} ending the allocations";
 
 /// Does `work` while bars on standard error, if that is a terminal, show what it is at.
 pub(super) fn beside<T>(plan: &Plan, progress: &Progress, work: impl FnOnce() -> T) -> T {
@@ -23,33 +28,61 @@ pub(super) fn beside<T>(plan: &Plan, progress: &Progress, work: impl FnOnce() ->
 
 fn show(plan: &Plan, progress: &Progress, done: &AtomicBool) {
     let bar = ProgressBar::new(plan.clients as u64);
-    bar.set_style(style("{bar:30} {pos} of {len} clients set up"));
+    bar.set_style(style(SET_UP));
     let mut stage = Stage::SetUp;
-    let mut before = (0, 0);
+    let mut recent = Recent::default();
     while !done.load(Ordering::Relaxed) {
         thread::sleep(LOOK);
         if progress.stage() != stage {
             stage = progress.stage();
-            let template = match stage {
-                Stage::Load => "{spinner} {elapsed_precise} {msg}",
-                _ => "{spinner} ending the allocations",
-            };
             bar.reset_elapsed();
-            bar.set_style(style(template));
+            bar.set_style(style(if stage == Stage::Load { LOAD } else { RELEASE }));
         }
-        if stage == Stage::SetUp {
-            bar.set_position(progress.allocations());
-            continue;
+        match stage {
+            Stage::SetUp => {
+                bar.set_position(progress.allocations());
+                bar.set_message(connected(progress.connections()));
+            }
+            Stage::Load => bar.set_message(under_way(plan, progress.counts(), &mut recent)),
+            Stage::Release => {}
         }
-        let (sent, received) = progress.counts();
-        let each_second = (received - before.1) * 10;
-        before = (sent, received);
-        bar.set_message(format!(
-            "{each_second} a second, {received} of {sent} delivered"
-        ));
         bar.tick();
     }
     bar.finish_and_clear();
+}
+
+fn connected(connections: u64) -> String {
+    match connections {
+        0 => String::new(),
+        count => format!(", {count} connected"),
+    }
+}
+
+fn under_way(plan: &Plan, counts: (u64, u64), recent: &mut Recent) -> String {
+    let (sent, received) = counts;
+    let each_second = recent.rate(received);
+    match plan.workload {
+        Workload::Idle => format!("{} allocations are held", plan.clients),
+        _ if sent == 0 => "warming up".to_owned(),
+        _ => format!("{each_second} a second, {received} of {sent} delivered"),
+    }
+}
+
+/// What had come at each look of the last second.
+#[derive(Default)]
+struct Recent(VecDeque<u64>);
+
+impl Recent {
+    /// How many came in the last second, or as many as that makes when it has not passed yet.
+    fn rate(&mut self, received: u64) -> u64 {
+        self.0.push_back(received);
+        if self.0.len() > LOOKS_A_SECOND + 1 {
+            self.0.pop_front();
+        }
+        let first = self.0.front().copied().unwrap_or(received);
+        let looks = (self.0.len() as u64 - 1).max(1);
+        (received - first) * LOOKS_A_SECOND as u64 / looks
+    }
 }
 
 /// A template with a mistake shows the plain bar.
@@ -63,12 +96,19 @@ mod tests {
 
     #[test]
     fn templates_are_right() {
-        for template in [
-            "{bar:30} {pos} of {len} clients set up",
-            "{spinner} {elapsed_precise} {msg}",
-            "{spinner} ending the allocations",
-        ] {
+        for template in [SET_UP, LOAD, RELEASE] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_second() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.rate(0), 0);
+        assert_eq!(recent.rate(5), 50);
+        for received in [10, 15, 20, 25, 30, 35, 40, 45, 50, 55] {
+            recent.rate(received);
+        }
+        assert_eq!(recent.rate(155), 145);
     }
 }

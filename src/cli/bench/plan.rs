@@ -19,6 +19,8 @@ const PROBE: Duration = Duration::from_secs(2);
 const SEARCH_START: f64 = 10_000.0;
 /// How long time-limited credentials are good.
 const TTL: Duration = Duration::from_secs(3600);
+/// A record holds 16 384 bytes (RFC 6347 §4.1), with the head of a Send indication.
+const MOST_OVER_DTLS: usize = 16_000;
 const DEFAULT_USER: &str = "bench";
 /// A Binding request's payload is its transaction id.
 const BINDING_SIZE: usize = 12;
@@ -27,6 +29,7 @@ const BINDING_SIZE: usize = 12;
 pub(super) fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let common = args.workload.common();
     let (workload, clients) = workload(&args.workload)?;
+    check_size(common.transport, workload.traffic())?;
     let search = matches!(
         workload.traffic(),
         Some(Traffic {
@@ -74,6 +77,16 @@ fn workload(args: &WorkloadArgs) -> Result<(Workload, usize), Failure> {
     })
 }
 
+fn check_size(transport: TransportArg, traffic: Option<&Traffic>) -> Result<(), Failure> {
+    let size = traffic.map_or(0, |traffic| traffic.size);
+    if transport == TransportArg::Dtls && size > MOST_OVER_DTLS {
+        return Err(format!(
+            "--size {size}: what goes over DTLS fits one record; ask for {MOST_OVER_DTLS} or less"
+        ));
+    }
+    Ok(())
+}
+
 fn traffic(args: &RelayArgs) -> Traffic {
     Traffic {
         carrier: if args.indications {
@@ -110,6 +123,7 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         TransportArg::Udp => (Transport::Udp, 3478),
         TransportArg::Tcp => (Transport::Tcp, 3478),
         TransportArg::Tls => (Transport::Tls, 5349),
+        TransportArg::Dtls => (Transport::Dtls, 5349),
     };
     let server = server_address::resolve(&common.server, port)?;
     for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
@@ -200,6 +214,10 @@ mod tests {
                  highest rate that loses 1 % at most",
             ),
             (
+                "binding 192.0.2.1 --transport dtls --clients 2 --rate 7",
+                "binding at 192.0.2.1:5349 over dtls: 2 clients, 7 a second",
+            ),
+            (
                 "idle 192.0.2.1 --allocations 7",
                 "idle at 192.0.2.1:3478 over udp: 7 allocations",
             ),
@@ -215,9 +233,10 @@ mod tests {
             "relay 192.0.2.1 --rate 5 --search",
             "relay 192.0.2.1 --loss 1",
             "relay 192.0.2.1 --size 11",
+            "relay 192.0.2.1 --size 16001 --transport dtls",
             "relay 192.0.2.1 --peer ::1",
             "relay 192.0.2.1 --user alice",
-            "relay 192.0.2.1 --transport dtls",
+            "relay 192.0.2.1 --transport quic",
             "cycle 192.0.2.1 --rate 5",
             "pair 192.0.2.1 --allocations 3",
             "relay",

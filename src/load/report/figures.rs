@@ -35,6 +35,14 @@ impl Report {
                 format!("{count} allocations in {:.2} s", self.set_up.seconds),
             );
         }
+        if let Some(handshakes) = &self.handshakes {
+            let transport = self.plan.target.transport.to_string().to_uppercase();
+            let (count, times) = (handshakes.count, latency_text(&handshakes.times));
+            add(
+                &format!("{transport} handshakes"),
+                format!("{count}: {times}"),
+            );
+        }
         figures
     }
 

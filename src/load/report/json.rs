@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::load::plan::{Carrier, Pace, Traffic};
-use crate::load::trial::{Latency, SetUp, Trial};
+use crate::load::trial::{Handshakes, Latency, SetUp, Trial};
 
 impl Report {
     /// All there is to know, in one object. Rates are packets (requests, cycles) a second, times
@@ -20,6 +20,7 @@ impl Report {
             "duration_seconds": plan.duration.as_secs_f64(),
             "traffic": plan.workload.traffic().map(traffic),
             "set_up": set_up(&self.set_up),
+            "handshakes": self.handshakes.as_ref().map(handshakes),
             "result": self.result().map(trial),
             "trials": self.trials.iter().map(brief).collect::<Vec<_>>(),
             "notes": self.notes(),
@@ -53,6 +54,12 @@ fn set_up(set_up: &SetUp) -> Value {
         "seconds": set_up.seconds,
         "server_bytes_per_allocation": set_up.bytes_each,
     })
+}
+
+fn handshakes(handshakes: &Handshakes) -> Value {
+    let mut times = latency(&handshakes.times);
+    times["count"] = handshakes.count.into();
+    times
 }
 
 fn brief(trial: &Trial) -> Value {

@@ -7,8 +7,8 @@ mod plot;
 
 pub use html::{Section, html};
 
-use super::plan::{Pace, Plan, Workload};
-use super::trial::{SetUp, Trial};
+use super::plan::{Pace, Plan, Transport, Workload};
+use super::trial::{Handshakes, SetUp, Trial};
 
 /// What a run found.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub plan: Plan,
     /// How the allocations came about.
     pub set_up: SetUp,
+    /// How sessions of TLS or DTLS came about.
+    pub handshakes: Option<Handshakes>,
     /// Every trial; several in a search.
     pub trials: Vec<Trial>,
     /// The user has stopped the run before its end.
@@ -28,6 +30,7 @@ impl Report {
         Self {
             plan,
             set_up,
+            handshakes: None,
             trials: Vec::new(),
             interrupted: false,
         }
@@ -86,6 +89,7 @@ impl Report {
             .as_ref()
             .is_some_and(|latency| latency.p99 > HALF_A_SECOND);
         let limited = match self.plan.workload {
+            _ if self.plan.target.transport != Transport::Udp => false,
             Workload::Binding(_) => trial.loss() > 0.1,
             Workload::Cycle => slow,
             _ => false,
@@ -103,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::load::plan::{Carrier, Target, Traffic, Transport};
+    use crate::load::plan::{Carrier, Target, Traffic};
     use crate::load::tally::{Stretch, Tally};
 
     /// A search that tried each of `rates` and lost the share that goes with it.
@@ -185,7 +189,7 @@ mod tests {
         };
         assert_eq!(
             keys(&json),
-            "clients duration_seconds interrupted notes result server set_up threads traffic \
+            "clients duration_seconds handshakes interrupted notes result server set_up threads traffic \
              transport trials workload"
         );
         assert_eq!(

@@ -33,6 +33,9 @@ struct Axes<'a> {
     label: &'a dyn Fn(&f64) -> String,
 }
 
+/// What a line shows of a moment.
+type Value = fn(&Moment) -> f64;
+
 type Drawn = Result<String, Box<dyn Error>>;
 
 /// Latency over the share of packets that is not slower; the axis stretches the slowest.
@@ -55,44 +58,26 @@ pub(super) fn percentiles(latencies: &[(&str, &Latency)]) -> Drawn {
 
 /// Packets delivered and lost over time.
 pub(super) fn delivery(moments: &[Moment]) -> Drawn {
-    let line = |name: &str, value: fn(&Moment) -> f64| Line {
-        name: name.to_owned(),
-        points: moments
-            .iter()
-            .map(|moment| (moment.at, value(moment)))
-            .collect(),
-    };
-    let lines = [
-        line("delivered", |moment| moment.delivered),
-        line("lost", |moment| moment.lost),
-    ];
-    let axes = Axes {
-        x: "time, s",
-        y: "per second",
-        label: &|second| format!("{second:.0}"),
-    };
-    draw(&lines, &axes)
+    over_time(
+        moments,
+        "per second",
+        &[
+            ("delivered", |moment| moment.delivered),
+            ("lost", |moment| moment.lost),
+        ],
+    )
 }
 
 /// Median and 99th percentile over time.
 pub(super) fn course(moments: &[Moment]) -> Drawn {
-    let line = |name: &str, value: fn(&Moment) -> u64| Line {
-        name: name.to_owned(),
-        points: moments
-            .iter()
-            .map(|moment| (moment.at, micros(value(moment))))
-            .collect(),
-    };
-    let lines = [
-        line("p50", |moment| moment.p50),
-        line("p99", |moment| moment.p99),
-    ];
-    let axes = Axes {
-        x: "time, s",
-        y: "latency, µs",
-        label: &|second| format!("{second:.0}"),
-    };
-    draw(&lines, &axes)
+    over_time(
+        moments,
+        "latency, µs",
+        &[
+            ("p50", |moment| micros(moment.p50)),
+            ("p99", |moment| micros(moment.p99)),
+        ],
+    )
 }
 
 /// What a search saw: the share lost at each rate.
@@ -112,6 +97,23 @@ pub(super) fn search(trials: &[Trial]) -> Drawn {
         label: &|rate| format!("{rate:.0}"),
     };
     draw(&[line], &axes)
+}
+
+/// Lines over the course of a trial, each with its name and its value at a moment.
+fn over_time(moments: &[Moment], y: &str, values: &[(&str, Value)]) -> Drawn {
+    let lines = values.iter().map(|(name, value)| Line {
+        name: (*name).to_owned(),
+        points: moments
+            .iter()
+            .map(|moment| (moment.at, value(moment)))
+            .collect(),
+    });
+    let axes = Axes {
+        x: "time, s",
+        y,
+        label: &|second| format!("{second:.0}"),
+    };
+    draw(&lines.collect::<Vec<_>>(), &axes)
 }
 
 fn draw(lines: &[Line], axes: &Axes<'_>) -> Drawn {

@@ -2,14 +2,14 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use libc::{cmsghdr, msghdr, sock_extended_err};
 
+use super::control::Control;
 use super::options::set;
-use super::pktinfo::Control;
 use super::{address, check_count};
 use crate::turn::Family;
 
@@ -39,7 +39,7 @@ pub(in crate::net) fn keep_icmp_errors(socket: BorrowedFd<'_>, family: Family) -
 ///
 /// # Errors
 /// `WouldBlock` when the queue is empty.
-pub fn next_icmp_error(socket: &UdpSocket) -> io::Result<Option<IcmpError>> {
+pub fn next_icmp_error(socket: impl AsFd) -> io::Result<Option<IcmpError>> {
     let mut to = address::empty();
     let mut control = Control::EMPTY;
     // SAFETY: msghdr is plain integers and pointers; null pointers of length zero are valid in it.
@@ -105,6 +105,7 @@ unsafe fn error_in(message: *const cmsghdr) -> Option<sock_extended_err> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
 
     #[test]
     fn a_closed_port_is_reported_with_its_address() -> io::Result<()> {

@@ -5,6 +5,7 @@
 
 mod account;
 mod address;
+mod control;
 mod descriptors;
 mod epoll;
 mod error_queue;
@@ -12,8 +13,9 @@ mod host;
 mod interrupt;
 mod messages;
 mod options;
-mod pktinfo;
+mod receiving;
 mod segments;
+mod sending;
 mod system_calls;
 mod waker;
 
@@ -24,11 +26,13 @@ pub(super) use error_queue::keep_icmp_errors;
 pub use error_queue::{IcmpError, next_icmp_error};
 pub use host::{Interface, descriptor_limit, interfaces, raise_descriptor_limit};
 pub use interrupt::catch_interrupt;
-pub use messages::{BATCH, Outgoing, ReceiveBatch, Received, SendBatch};
+pub use messages::BATCH;
 pub(super) use options::{
     allow_fragmentation, forbid_fragmentation, force_buffer, report_local_address,
 };
+pub use receiving::{ReceiveBatch, Received, take_in_trains, takes_in_trains};
 pub use segments::send_segments;
+pub use sending::{Outgoing, SendBatch};
 pub use system_calls::restrict_system_calls;
 pub use waker::Waker;
 

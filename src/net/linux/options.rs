@@ -105,3 +105,20 @@ pub(super) fn set(
     })?;
     Ok(())
 }
+
+#[expect(clippy::cast_possible_truncation, reason = "four")]
+pub(super) fn get(socket: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut length = size_of::<c_int>() as socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `value`; both live through the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_mut(&mut value).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(value)
+}

@@ -8,7 +8,7 @@ use std::ptr;
 use libc::{iovec, msghdr, sockaddr_storage};
 
 use super::address;
-use super::pktinfo::Control;
+use super::control::Control;
 
 /// Sends `bytes` as datagrams of `segment` bytes each, the last one perhaps shorter, to `to` or to
 /// where the socket is connected. The kernel takes 64 segments and 65 507 bytes at most. Never waits.
@@ -36,7 +36,7 @@ pub fn send_segments(
     }
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    control.set_segment(&mut header, segment);
+    control.add_segment(&mut header, segment);
     // SAFETY: the header points to places on this stack and to `bytes`, all alive through the call;
     // the kernel only reads them and keeps no pointer.
     let sent = unsafe {

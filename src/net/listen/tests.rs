@@ -93,6 +93,7 @@ fn a_wildcard_answers_from_the_address_that_was_reached() -> io::Result<()> {
         assert_eq!(received.to, Some(reached.ip()));
         let answer = Outgoing {
             to: received.from,
+            head: &[],
             source: listener.source(reached.ip()),
             bytes: b"pong",
         };

@@ -6,6 +6,7 @@
 //! fixed size: what follows has to be hashed with it.
 
 mod chain;
+mod client;
 mod cookie;
 mod first_hellos;
 mod hello;
@@ -19,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use client::{DtlsClient, DtlsClientOutput, DtlsRefusal};
 pub use hello::is_hello;
 pub use identity::{DtlsIdentity, DtlsKeyError};
 pub use output::DtlsOutput;

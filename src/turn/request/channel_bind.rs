@@ -23,13 +23,13 @@ impl Server {
         let (number, peer) = binding(request.message, self.policy.channels)?;
         let is_new = self.check_conflict(key, number, peer)?;
         self.check_families(key, &[peer])?;
-        let scopes = self.permit(key, &[peer])?;
+        let scopes = self.permit(request.now.instant, key, &[peer])?;
         for scope in &scopes {
             let destination = self
                 .policy
                 .peers
                 .destination(*scope, peer, &self.shared.live);
-            destination.map_err(|why| self.refuse_peer(why))?;
+            destination.map_err(|why| self.refuse_peer(request.now.instant, peer, why))?;
         }
         self.check_room(key, &[peer])?;
         self.check_channel_room(key, is_new)?;

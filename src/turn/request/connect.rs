@@ -24,7 +24,7 @@ impl Server {
         let peer = peer(request.message)?;
         self.check_peer_connection(key, peer)?;
         self.check_families(key, &[peer])?;
-        let destination = self.tcp_destination(peer)?;
+        let destination = self.tcp_destination(request.now.instant, peer)?;
         self.check_itself(key, destination)?;
         self.check_connection_room(key)?;
         self.connect(request, user, key, (peer, destination));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Handled, Request};
 use crate::stun::{AttributeType, Message};
+use crate::time::Instant;
 use crate::turn::allocation_key::AllocationKey;
 use crate::turn::auth::Authenticated;
 use crate::turn::five_tuple::Family;
@@ -23,7 +24,7 @@ impl Server {
         let key = self.own_allocation(request, user)?;
         let peers = peers(request.message)?;
         self.check_families(key, &peers)?;
-        let scopes = self.permit(key, &peers)?;
+        let scopes = self.permit(request.now.instant, key, &peers)?;
         self.check_room(key, &peers)?;
         for (peer, scope) in peers.iter().zip(scopes) {
             self.install_permission(key, peer.ip(), scope, request.now.instant);
@@ -49,18 +50,32 @@ impl Server {
     /// 403 when one of the peers may not be relayed to.
     pub(super) fn permit(
         &mut self,
+        now: Instant,
         key: AllocationKey,
         peers: &[SocketAddr],
     ) -> Result<Vec<Scope>, Refusal> {
         let live = self.shared.live_relays(self.allocation(key)?.is_tcp());
-        let permit = |peer: &SocketAddr| self.policy.peers.permit(peer.ip(), live);
+        let permit = |peer: &SocketAddr| {
+            let permitted = self.policy.peers.permit(peer.ip(), live);
+            permitted.map_err(|why| (*peer, why))
+        };
         let scopes: Result<Vec<Scope>, _> = peers.iter().map(permit).collect();
-        scopes.map_err(|why| self.refuse_peer(why))
+        scopes.map_err(|(peer, why)| self.refuse_peer(now, peer, why))
     }
 
-    /// 403, counted by `why`.
-    pub(in crate::turn) fn refuse_peer(&mut self, why: PeerRefusal) -> Refusal {
+    /// 403, counted by `why`; address and rule go to the log (S4), of a flood only the first.
+    pub(in crate::turn) fn refuse_peer(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        why: PeerRefusal,
+    ) -> Refusal {
         self.stats.increment(Counter::RefusedPeers(why));
+        if self.refusal_lines.allows(now) {
+            let denial = self.policy.peers.denial(peer.ip());
+            let rule = denial.map(|rule| tracing::field::display(rule.network));
+            tracing::debug!(%peer, why = why.label(), rule, "peer refused");
+        }
         Refusal::Forbidden
     }
 

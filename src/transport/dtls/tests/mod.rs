@@ -1,6 +1,7 @@
 //! Sessions with the library as client, on virtual time.
 
 mod attacks;
+mod client;
 mod handshakes;
 mod limits;
 mod link;
