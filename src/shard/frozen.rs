@@ -19,7 +19,7 @@ impl Shard {
                 self.frozen.get_or_insert_default().asked = Some(answer);
             }
             Word::Export(give, answer) => drop(answer.send(self.export(give))),
-            Word::Resume => self.frozen = None,
+            Word::Resume => self.thaw(),
             Word::Bereave => self.close_listeners(),
             Word::Release(answer) => {
                 self.release();
@@ -40,7 +40,7 @@ impl Shard {
                 shard = self.index,
                 "the process that took over has gone silent: going on without it"
             );
-            self.frozen = None;
+            self.thaw();
             return;
         };
         frozen.heard += usize::from(!message.is_freeze());
@@ -62,6 +62,12 @@ impl Shard {
             // Whoever asked may have given up.
             let _ = asked.send(heard);
         }
+    }
+
+    /// Goes on as if nothing had been.
+    fn thaw(&mut self) {
+        self.frozen = None;
+        self.relays.suspect();
     }
 
     fn lend(&mut self) -> io::Result<Lent> {

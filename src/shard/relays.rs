@@ -186,6 +186,13 @@ impl Relays {
         slot.as_ref().filter(|relay| relay.key == key)
     }
 
+    /// Somebody else may have had the sockets meanwhile: how each is read is to be found out anew.
+    pub(super) fn suspect(&mut self) {
+        for relay in self.families.iter_mut().flatten().flatten() {
+            relay.intake = Intake::Unknown;
+        }
+    }
+
     /// Takes the socket out, if it is open.
     pub(super) fn take(&mut self, key: AllocationKey, family: Family) -> Option<UdpSocket> {
         self.get(key, family)?;
@@ -239,6 +246,19 @@ mod tests {
         assert_eq!(asked, 3);
         assert!(!relay.is_busy(30));
     }
+    #[test]
+    fn what_somebody_else_did_to_a_socket_is_found_out() {
+        let key = AllocationKey::from_token(0);
+        let mut relays = Relays::default();
+        let ours = socket();
+        let theirs = ours.try_clone().expect("a copy");
+        relays.insert(key, Family::V4, ours);
+        assert!(!relays.get(key, Family::V4).expect("open").takes_in_trains());
+        take_in_trains(&theirs).expect("UDP_GRO");
+        relays.suspect();
+        assert!(relays.get(key, Family::V4).expect("open").takes_in_trains());
+    }
+
     #[test]
     fn a_socket_that_takes_in_trains_does_so_whoever_has_it() {
         let key = AllocationKey::from_token(0);
