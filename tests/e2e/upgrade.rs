@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -161,16 +161,23 @@ fn what_cannot_start_changes_nothing() {
     old.stop();
 }
 
-/// Says `words` in place of a new process, as far as the server lets it, and then nothing more.
+/// Says `hello` in place of a new process, as soon as the server listens: it may not be through with
+/// another pretender yet. Then nothing more.
 fn pretender(succession: &Succession, hello: &str) -> UnixStream {
-    let mut line = UnixStream::connect(succession.socket()).unwrap();
-    line.set_read_timeout(Some(LIMIT)).unwrap();
-    line.write_all(b"take-over\n").unwrap();
-    let mut answer = [0; 3];
-    line.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"ok\n");
-    line.write_all(&frame(1, hello.as_bytes())).unwrap();
-    line
+    let begin = Instant::now();
+    loop {
+        let mut line = UnixStream::connect(succession.socket()).unwrap();
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        line.write_all(b"take-over\n").unwrap();
+        let mut answer = [0; 3];
+        line.read_exact(&mut answer).unwrap();
+        if &answer == b"ok\n" {
+            line.write_all(&frame(1, hello.as_bytes())).unwrap();
+            return line;
+        }
+        assert!(begin.elapsed() < LIMIT, "nobody may take over");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
