@@ -118,8 +118,8 @@ fn channel_data_of(clients: u16) -> Work {
 /// Both clients have an allocation of this shard: the packet goes in and comes out.
 fn channel_data_hop() -> Work {
     let mut world = World::new(unlimited());
-    let pairs: Vec<_> = (0..CLIENTS / 2)
-        .map(|number| {
+    let clients: Vec<_> = (0..CLIENTS / 2)
+        .flat_map(|number| {
             let ends = [2 * number, 2 * number + 1].map(client);
             let relays = ends.map(|from| world.allocate(from));
             for (from, peer) in [(ends[0], relays[1]), (ends[1], relays[0])] {
@@ -129,11 +129,13 @@ fn channel_data_hop() -> Work {
         })
         .collect();
     let packet = channel_data(CHANNEL, &[0; PAYLOAD]);
-    let mut senders = pairs.into_iter().flatten().cycle();
+    let mut senders = (0..clients.len()).cycle();
     Box::new(move |times| {
-        for from in senders.by_ref().take(times_of(times)) {
+        for sender in senders.by_ref().take(times_of(times)) {
             world.now.instant = world.now.instant + TICK;
-            let verdict = world.server.handle_client(world.now, from, &packet);
+            let verdict = world
+                .server
+                .handle_client(world.now, clients[sender], &packet);
             let Verdict::ToRelay { hop, payload } = verdict else {
                 panic!("no hop but {verdict:?}");
             };
