@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::allocation_key::AllocationKey;
 use super::elsewhere::Elsewhere;
+use super::faces::{Face, Faces};
 use super::place::Place;
 
-/// How many addresses can be told apart; relays on further ones cannot be peers of each other.
-const MAX_FACES: usize = 256;
 /// Ports of a page.
 const PAGE: usize = 256;
 /// Pages of an address.
@@ -99,75 +98,63 @@ fn unpack(word: u64) -> Option<Place> {
 
 type Page = [Entry; PAGE];
 
-/// One relay address. Shards write its ports when an allocation begins, moves or ends, and read them
+/// The ports of one relay address. Shards write them when an allocation begins, moves or ends, and read them
 /// without a lock for packets between two allocations of this server. A page is made when a port of it is
 /// used first, and stays.
-struct Face {
-    public: IpAddr,
-    local: IpAddr,
-    pages: [OnceLock<Box<Page>>; PAGES],
+struct Ports([OnceLock<Box<Page>>; PAGES]);
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; PAGES])
+    }
 }
 
-impl Face {
-    fn new(public: IpAddr, local: IpAddr) -> Box<Self> {
-        Box::new(Self {
-            public,
-            local,
-            pages: [const { OnceLock::new() }; PAGES],
-        })
-    }
-
+impl Ports {
     /// The entry of `port`, if a port of its page was ever used.
     fn entry(&self, port: u16) -> Option<&Entry> {
         let port = usize::from(port);
-        let page = self.pages[port / PAGE].get()?;
+        let page = self.0[port / PAGE].get()?;
         Some(&page[port % PAGE])
     }
 
     fn entry_for(&self, port: u16) -> &Entry {
         let port = usize::from(port);
-        let page = self.pages[port / PAGE]
+        let page = self.0[port / PAGE]
             .get_or_init(|| Box::new([const { Entry(AtomicU64::new(0)) }; PAGE]));
         &page[port % PAGE]
     }
 
-    fn find(&self, port: u16) -> Option<LiveRelay> {
-        let place = self.entry(port)?.get()?;
-        let local = SocketAddr::new(self.local, port);
-        Some(LiveRelay { local, place })
+    /// Whose `port` is, if it is alive.
+    fn get(&self, port: u16) -> Option<Option<Place>> {
+        self.entry(port)?.get()
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.get(port).is_some()
     }
 }
 
 /// The live relayed transport addresses of one process.
+#[derive(Default)]
 pub(super) struct LiveRelays {
-    faces: [OnceLock<Box<Face>>; MAX_FACES],
+    faces: Faces<Ports>,
     /// Those of the process beside this one.
     elsewhere: Elsewhere,
-}
-
-impl Default for LiveRelays {
-    fn default() -> Self {
-        Self {
-            faces: [const { OnceLock::new() }; MAX_FACES],
-            elsewhere: Elsewhere::default(),
-        }
-    }
 }
 
 impl LiveRelays {
     /// Marks the relay bound at `local` and seen by peers at `public` as alive, and as that of `place`;
     /// of nobody who can be reached but by its socket, if there is none.
     pub(super) fn insert(&self, public: SocketAddr, local: IpAddr, place: Option<Place>) {
-        if let Some(face) = self.face_for(public.ip(), local) {
-            face.entry_for(public.port()).set(place);
+        if let Some(face) = self.faces.get_or_add(public.ip(), local) {
+            face.ports.entry_for(public.port()).set(place);
         }
     }
 
     /// Marks it as gone.
     pub(super) fn remove(&self, public: SocketAddr, local: IpAddr) {
-        let mut faces = self.faces();
-        let face = faces.find(|face| face.public == public.ip() && face.local == local);
-        if let Some(entry) = face.and_then(|face| face.entry(public.port())) {
+        let face = self.faces.get(public.ip(), local);
+        if let Some(entry) = face.and_then(|face| face.ports.entry(public.port())) {
             entry.clear();
         }
     }
@@ -193,40 +180,43 @@ impl LiveRelays {
 
     /// Makes `public` the address of relays.
     pub(super) fn know(&self, public: IpAddr, local: IpAddr) {
-        let _ = self.face_for(public, local);
+        let _ = self.faces.get_or_add(public, local);
     }
 
     /// The public and the local addresses of relays, now or earlier.
     pub(super) fn face_addresses(&self) -> Vec<(IpAddr, IpAddr)> {
-        let faces = self.faces();
+        let faces = self.faces.iter();
         faces.map(|face| (face.public, face.local)).collect()
     }
 
     /// The relays of this process.
     pub(super) fn own(&self) -> Vec<(SocketAddr, IpAddr)> {
-        let of_face = |face: &Face| {
+        let of_face = |face: &Face<Ports>| {
             let relay = |port| (SocketAddr::new(face.public, port), face.local);
-            let ports = (0..=u16::MAX).filter(|port| face.find(*port).is_some());
+            let ports = (0..=u16::MAX).filter(|port| face.ports.has(*port));
             ports.map(relay).collect::<Vec<_>>()
         };
-        self.faces().flat_map(of_face).collect()
+        self.faces.iter().flat_map(of_face).collect()
     }
 
     /// Whether `public` is a relay of this process.
     pub(super) fn is_own(&self, public: SocketAddr) -> bool {
-        let mut faces = self.faces().filter(|face| face.public == public.ip());
-        faces.any(|face| face.find(public.port()).is_some())
+        let mut faces = self.faces.seen_at(public.ip());
+        faces.any(|face| face.ports.has(public.port()))
     }
 
     /// Whether `ip` is the public address of relays, now or earlier.
     pub(super) fn is_relay_address(&self, ip: IpAddr) -> bool {
-        self.faces().any(|face| face.public == ip)
+        self.faces.seen_at(ip).next().is_some()
     }
 
     /// The live relay whose relayed address is `public`.
     pub(super) fn find(&self, public: SocketAddr) -> Option<LiveRelay> {
-        let mut faces = self.faces().filter(|face| face.public == public.ip());
-        let own = faces.find_map(|face| face.find(public.port()));
+        let port = public.port();
+        let own = self.faces.seen_at(public.ip()).find_map(|face| {
+            let (local, place) = (SocketAddr::new(face.local, port), face.ports.get(port)?);
+            Some(LiveRelay { local, place })
+        });
         own.or_else(|| {
             // Between the processes there is no short way.
             let local = self.elsewhere.local_of(public)?;
@@ -236,31 +226,14 @@ impl LiveRelays {
 
     /// The public face of the live relay that is bound at `local`.
     pub(super) fn public_of(&self, local: SocketAddr) -> Option<SocketAddr> {
-        let mut faces = self.faces().filter(|face| face.local == local.ip());
-        let face = faces.find(|face| face.find(local.port()).is_some());
-        let public = face.map(|face| SocketAddr::new(face.public, local.port()));
+        let public = self.faces.public_of(local, Ports::has);
         public.or_else(|| self.elsewhere.public_of(local))
-    }
-
-    fn faces(&self) -> impl Iterator<Item = &Face> {
-        self.faces
-            .iter()
-            .map_while(|face| face.get())
-            .map(AsRef::as_ref)
-    }
-
-    /// The face of the pair, made when there is room; slots fill in order and are never emptied.
-    fn face_for(&self, public: IpAddr, local: IpAddr) -> Option<&Face> {
-        self.faces
-            .iter()
-            .map(|slot| slot.get_or_init(|| Face::new(public, local)).as_ref())
-            .find(|face| face.public == public && face.local == local)
     }
 }
 
 impl fmt::Debug for LiveRelays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses = self.faces().map(|face| face.public);
+        let addresses = self.faces.iter().map(|face| face.public);
         f.debug_set().entries(addresses).finish()
     }
 }

@@ -20,6 +20,7 @@ mod elsewhere;
 mod embedded;
 mod endings;
 mod exchange;
+mod faces;
 mod five_tuple;
 mod handover;
 mod hop;
