@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use tracing::error;
+
 use super::certificates::Secured;
 use super::error::StartError;
 use super::shards::Shards;
@@ -60,13 +62,31 @@ impl Workforce<'_> {
         let estate = estate(&shards, &spawned.freezer);
         let take_over =
             |old: &mut Predecessor| old.take_over(&spawned.bequests, shards.held(), &estate.kin);
-        let taken = predecessor.map(take_over).transpose();
-        Ok(Started {
-            shards: spawned.handles,
-            ended,
-            taken: taken.map_err(StartError::TakeOver)?.unwrap_or_default(),
-            estate,
-        })
+        match predecessor.map(take_over).transpose() {
+            Ok(taken) => Ok(Started {
+                shards: spawned.handles,
+                ended,
+                taken: taken.unwrap_or_default(),
+                estate,
+            }),
+            Err(error) => {
+                // Those that serve already must not share the sockets with the old process any longer.
+                drop(spawned.bequests);
+                stop(spawned.handles);
+                Err(StartError::TakeOver(error))
+            }
+        }
+    }
+}
+
+/// Has them end, and waits for that.
+fn stop(shards: Vec<ShardHandle>) {
+    shards.iter().for_each(ShardHandle::stop);
+    for shard in shards {
+        let index = shard.index();
+        if let Err(failure) = shard.join() {
+            error!("worker {index}: {failure}");
+        }
     }
 }
 

@@ -257,25 +257,32 @@ impl Predecessor {
         let relays = self.line.expect(Kind::Relays, STATE)?;
         let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
         kin.note(Side::Older, relays);
+        let mut relays = Vec::new();
         for bequest in bequests {
             let state = self.line.expect(Kind::State, STATE)?;
-            bequest.give(unpack(state, held)?);
+            bequest.give(unpack(state, held, &mut relays)?);
         }
         let moved = imported(bequests)?;
+        // Nobody asked for those whose allocations were left out.
+        relays.iter().for_each(|local| held.forget(*local));
         self.line.say(Kind::Ready, &[], &[], PROMPT)?;
         self.line.expect(Kind::Go, STATE)?;
         bequests.iter().for_each(Bequest::serve);
-        self.line.say(Kind::Serving, &[], &[], PROMPT)?;
+        if let Err(error) = self.line.say(Kind::Serving, &[], &[], PROMPT) {
+            // What the old process said last may still wait to be heard.
+            warn!("the old process does not hear that this one serves: {error}");
+        }
         Ok(Taken {
             moved,
             stay: self.farewell()?,
         })
     }
 
-    /// How many allocations stay with the old process. When it has died in this moment, nobody else serves.
+    /// How many allocations stay with the old process. Unless it says that it goes on, nobody else serves.
     fn farewell(&mut self) -> Result<usize, TakeOverError> {
-        match self.line.expect(Kind::Released, STATE) {
-            Ok(frame) => Ok(read::<Farewell>(&frame.body)?.stay),
+        let released = self.line.expect(Kind::Released, STATE);
+        match released.and_then(|frame| read::<Farewell>(&frame.body)) {
+            Ok(farewell) => Ok(farewell.stay),
             Err(refused @ LineError::Refused(_)) => Err(refused.into()),
             Err(error) => {
                 warn!("the old process has not said that it let go: {error}");
@@ -319,8 +326,12 @@ fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
     }
 }
 
-/// The state of a shard, whose sockets are held then.
-fn unpack(state: Frame, held: &HeldSockets) -> Result<Handover, TakeOverError> {
+/// The state of a shard, whose sockets are held then; those of allocations are noted in `relays`.
+fn unpack(
+    state: Frame,
+    held: &HeldSockets,
+    relays: &mut Vec<SocketAddr>,
+) -> Result<Handover, TakeOverError> {
     let handover = Handover::from_bytes(&state.body);
     let handover = handover.map_err(|error| TakeOverError::Unusable(error.to_string()))?;
     let mut sockets = state.descriptors.into_iter().map(UdpSocket::from);
@@ -331,6 +342,9 @@ fn unpack(state: Frame, held: &HeldSockets) -> Result<Handover, TakeOverError> {
             return Err(LineError::Confused.into());
         }
         held.hold(local, socket);
+        if matches!(handed, Handed::Relay { .. }) {
+            relays.push(local);
+        }
     }
     Ok(handover)
 }
