@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use tracing::error;
-
 use super::certificates::Secured;
 use super::error::StartError;
 use super::shards::Shards;
@@ -71,21 +69,9 @@ impl Workforce<'_> {
             }),
             Err(error) => {
                 // Those that serve already must not share the sockets with the old process any longer.
-                drop(spawned.bequests);
-                stop(spawned.handles);
+                spawned.stop();
                 Err(StartError::TakeOver(error))
             }
-        }
-    }
-}
-
-/// Has them end, and waits for that.
-fn stop(shards: Vec<ShardHandle>) {
-    shards.iter().for_each(ShardHandle::stop);
-    for shard in shards {
-        let index = shard.index();
-        if let Err(failure) = shard.join() {
-            error!("worker {index}: {failure}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The new process's part: it learns what there is, prepares everything that can fail, and takes over.
 
 use std::fmt;
+use std::fs::remove_file;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
@@ -237,7 +238,21 @@ impl Predecessor {
 
     /// What listens for commands at `path`, if that is where it was reached.
     pub(in crate::control) fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
-        self.control.take_if(|_| self.path == path)
+        self.control.take_if(|_| is_same_file(&self.path, path))
+    }
+
+    /// Where it was reached.
+    pub(in crate::control) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket at which it was reached, if nobody listens there from now on.
+    pub(in crate::control) fn tidy_up(&mut self) {
+        let left = self.control.take();
+        if let Some(Err(error)) = left.map(|_| remove_file(&self.path)) {
+            let path = self.path.display();
+            warn!("{path}, where nobody listens any more, cannot be removed: {error}");
+        }
     }
 
     /// The way to its service manager.
@@ -303,6 +318,12 @@ impl Predecessor {
             kin.forget(Side::Older);
         }
     }
+}
+
+/// Whether both are names of one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 /// Asks for the take-over in the language of the control socket.
