@@ -264,7 +264,7 @@ mod tests {
         let (mut batch, mut room) = (ReceiveBatch::default(), [0; 256]);
         peer.send_to(&[1; 20], to).unwrap();
         let single = relay.receive(&mut batch, &mut room).expect("a datagram");
-        assert_eq!(single.datagrams().collect::<Vec<_>>(), [0..20]);
+        assert_eq!((single.datagrams().count(), single.length), (1, 20));
         // Somebody else does this only now.
         take_in_trains(&theirs).expect("UDP_GRO");
         send_segments(&peer, Some(to), &[1; 60], 20).unwrap();
