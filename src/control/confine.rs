@@ -33,14 +33,19 @@ pub(super) struct Confinement {
 
 /// Takes what `config` says from every thread of the process: from this one, from those that it starts
 /// later, and from that of `log`. No other may run yet.
-pub(super) fn confine(config: &Config, log: &LogGuard) -> Result<Confinement, StartError> {
+/// The socket of the `predecessor` can still be removed.
+pub(super) fn confine(
+    config: &Config,
+    log: &LogGuard,
+    predecessor: Option<&Path>,
+) -> Result<Confinement, StartError> {
     let wanted = &config.process;
     if let Some(user) = &wanted.user {
         become_user(user, config.control.as_deref())
             .map_err(|error| StartError::User(user.clone(), error))?;
     }
     let process = match wanted.landlock {
-        true => restrict_files(config, log).map_err(StartError::Landlock)?,
+        true => restrict_files(config, log, predecessor).map_err(StartError::Landlock)?,
         false => None,
     };
     if wanted.seccomp {
@@ -79,12 +84,16 @@ fn become_user(name: &str, socket: Option<&Path>) -> Result<(), UserError> {
 }
 
 /// Restricts this thread and that of `log` to the directories of `config`.
-fn restrict_files(config: &Config, log: &LogGuard) -> Result<Option<PathFd>, RulesetError> {
+fn restrict_files(
+    config: &Config,
+    log: &LogGuard,
+    predecessor: Option<&Path>,
+) -> Result<Option<PathFd>, RulesetError> {
     let Ok(process) = PathFd::new(PROCESS) else {
         warn!("there is no {PROCESS}: files stay within reach (process.landlock)");
         return Ok(None);
     };
-    let ruleset = ruleset(config, &process)?;
+    let ruleset = ruleset(config, &process, predecessor)?;
     let of_log = ruleset.try_clone().ok();
     let status = ruleset.restrict_self()?;
     if let Some(of_log) = of_log {
@@ -102,7 +111,11 @@ fn is_in_force(status: &RestrictionStatus) -> bool {
     in_force
 }
 
-fn ruleset(config: &Config, process: &PathFd) -> Result<RulesetCreated, RulesetError> {
+fn ruleset(
+    config: &Config,
+    process: &PathFd,
+    predecessor: Option<&Path>,
+) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let all = AccessFs::from_all(LANDLOCK);
     let mut ruleset = Ruleset::default().handle_access(all)?.create()?;
@@ -111,7 +124,8 @@ fn ruleset(config: &Config, process: &PathFd) -> Result<RulesetCreated, RulesetE
     for directory in directories(&config.files) {
         ruleset = allow(ruleset, &directory, read)?;
     }
-    if let Some(directory) = config.control.as_deref().map(directory_of) {
+    let sockets = config.control.as_deref().into_iter().chain(predecessor);
+    for directory in sockets.map(directory_of) {
         ruleset = allow(ruleset, directory, AccessFs::RemoveFile.into())?;
     }
     Ok(ruleset)

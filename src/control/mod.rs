@@ -37,6 +37,7 @@ use tracing::{error, info, warn};
 pub use socket::Command;
 
 use crate::config::{Config, Origin};
+use crate::net;
 use error::StartError;
 use logging::LogGuard;
 use notify::Notify;
@@ -125,6 +126,8 @@ fn take_over_and_supervise(
     let runtime = runtime().map_err(StartError::Runtime)?;
     let code = runtime.block_on(async {
         let signals = signals::Signals::listen().map_err(StartError::Runtime)?;
+        // Its listening sockets are many; whether the limit is enough shows below.
+        let _ = net::raise_descriptor_limit();
         let mut old = Predecessor::meet(socket).map_err(StartError::TakeOver)?;
         let config = old
             .shape(config, &mut origin)
@@ -136,6 +139,7 @@ fn take_over_and_supervise(
                 .take_manager()
                 .map_or(Notify::unheard(), Notify::inherited),
         };
+        old.tidy_up();
         tell_of(&old, taken, starter);
         old.keep_in_touch(&running.estate.kin);
         Ok(supervise::supervise(running, notify, signals, log).await)

@@ -189,7 +189,8 @@ pub(super) struct Spawned {
 }
 
 impl Spawned {
-    fn stop(self) {
+    /// Has them end, and waits for that.
+    pub(super) fn stop(self) {
         self.handles.iter().for_each(ShardHandle::stop);
         drop(self.bequests);
         for shard in self.handles {

@@ -5,7 +5,7 @@
 use std::fs::{Permissions, remove_file, set_permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::upgrade::TAKE_OVER;
+use crate::net::with_private_files;
 
 /// The longest command in bytes, its line end included.
 const LONGEST: usize = 32;
@@ -103,10 +104,12 @@ impl ControlSocket {
     /// Binds `path`, in place of a socket that nobody listens on any more. Needs the control thread's
     /// runtime.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        let listener = match UnixListener::bind(path) {
+        // Nobody else may connect before the mode is set.
+        let bind = || with_private_files(|| UnixListener::bind(path));
+        let listener = match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead(path) => {
                 remove_file(path)?;
-                UnixListener::bind(path)?
+                bind()?
             }
             bound => bound?,
         };
@@ -163,10 +166,14 @@ impl AsFd for ControlSocket {
     }
 }
 
-/// Whether nobody listens on the socket at `path`.
+/// Whether there is a socket at `path` on which nobody listens.
 fn is_dead(path: &Path) -> bool {
-    net::UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    let is_socket = path
+        .symlink_metadata()
+        .map(|file| file.file_type().is_socket());
+    is_socket.is_ok_and(|is_socket| is_socket)
+        && net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 async fn converse(mut stream: UnixStream, orders: mpsc::Sender<Order>) {
@@ -264,5 +271,15 @@ mod tests {
         let error = ControlSocket::bind(&path).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(living);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_kept() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("turnserver.toml");
+        std::fs::write(&path, "[auth]\n").expect("write");
+        let error = ControlSocket::bind(&path).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "[auth]\n");
     }
 }

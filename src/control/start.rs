@@ -91,7 +91,7 @@ pub(super) fn start(
     let policy = config.policy(&facts);
     let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = metrics(&pages, &policy, &facts, &listening)?;
-    let confinement = confine(&config, log)?;
+    let confinement = confine(&config, log, predecessor.as_deref().map(Predecessor::path))?;
     warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
     let doors = doors(opened.http.as_ref(), opened.control.as_ref());

@@ -176,6 +176,9 @@ impl Supervisor<'_> {
     }
 
     fn carry_out(&mut self, command: Command) -> Answer {
+        if self.giving.as_ref().is_some_and(Giving::is_done) {
+            return Err("another process serves now\n".into());
+        }
         match command {
             Command::Preview => self.running.configuration.preview(),
             Command::Reload => self.reload(),

@@ -60,13 +60,19 @@ impl Workforce<'_> {
         let estate = estate(&shards, &spawned.freezer);
         let take_over =
             |old: &mut Predecessor| old.take_over(&spawned.bequests, shards.held(), &estate.kin);
-        let taken = predecessor.map(take_over).transpose();
-        Ok(Started {
-            shards: spawned.handles,
-            ended,
-            taken: taken.map_err(StartError::TakeOver)?.unwrap_or_default(),
-            estate,
-        })
+        match predecessor.map(take_over).transpose() {
+            Ok(taken) => Ok(Started {
+                shards: spawned.handles,
+                ended,
+                taken: taken.unwrap_or_default(),
+                estate,
+            }),
+            Err(error) => {
+                // Those that serve already must not share the sockets with the old process any longer.
+                spawned.stop();
+                Err(StartError::TakeOver(error))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::Socket;
 
-use super::buffer_sizes::{grow_buffers, shortfalls};
+use super::buffer_sizes::{grow_buffers, raise_buffers, shortfalls};
 use super::error::{BindError, BufferShortfall, Protocol};
 use super::inherited::Inherited;
 use super::linux::{self, Outgoing, ReceiveBatch, SendBatch};
@@ -217,9 +217,10 @@ impl UdpListener {
         })
     }
 
-    /// Goes on with a socket that is bound to `address`, with the buffers of `options`.
+    /// Goes on with a socket that is bound to `address`, with the buffers of `options` or larger ones: until
+    /// this process serves, another one does, with the same socket.
     fn adopt(socket: Socket, address: SocketAddr, options: &BindOptions) -> io::Result<Self> {
-        grow_buffers(&socket, options.receive_buffer, options.send_buffer)?;
+        raise_buffers(&socket, options.receive_buffer, options.send_buffer)?;
         Ok(Self {
             socket: socket.into(),
             address,

@@ -27,6 +27,7 @@ pub use linux::{
     Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit,
     interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
     restrict_system_calls, send_descriptors, send_segments, take_in_trains, takes_in_trains,
+    with_private_files,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

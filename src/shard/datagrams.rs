@@ -29,7 +29,9 @@ impl Shard {
     /// Serves a UDP listener. A batch costs more than a plain receive when one datagram waits, so the
     /// batch grows and shrinks with what comes.
     pub(super) fn receive_from_clients(&mut self, intake: usize) {
-        let busy = self.note_wake(intake);
+        let Some(busy) = self.note_wake(intake) else {
+            return;
+        };
         let mut datagrams = 0;
         for _ in 0..BATCHES {
             let wanted = self.intakes[intake].expected;
@@ -52,10 +54,12 @@ impl Shard {
         }
     }
 
-    /// Tells whether the listener was served in this pass or the last one already.
-    fn note_wake(&mut self, intake: usize) -> bool {
-        let last = std::mem::replace(&mut self.intakes[intake].last_pass, self.pass);
-        self.pass.wrapping_sub(last) <= 1
+    /// Tells whether the listener was served in this pass or the last one already; nothing when it was closed
+    /// in this pass.
+    fn note_wake(&mut self, intake: usize) -> Option<bool> {
+        let intake = self.intakes.get_mut(intake)?;
+        let last = std::mem::replace(&mut intake.last_pass, self.pass);
+        Some(self.pass.wrapping_sub(last) <= 1)
     }
 
     /// Handles `count` messages and returns how many datagrams they were.

@@ -43,9 +43,11 @@ pub(super) enum Word {
     Export(Give, Sender<io::Result<usize>>),
     /// Go on as if nothing had been.
     Resume,
+    /// Stay frozen: the state is given away for good; tells whether it still is given away.
+    Hold(Sender<bool>),
     /// Forget what was given away, and let go of the listening sockets; tells how many allocations are
-    /// left.
-    Release(Sender<usize>),
+    /// left. Refused when nothing is given away: the shard serves its clients itself.
+    Release(Sender<Option<usize>>),
     /// The process that took over has ended.
     Bereave,
 }
@@ -57,6 +59,7 @@ impl fmt::Debug for Word {
             Self::Settle(_) => "Settle",
             Self::Export(..) => "Export",
             Self::Resume => "Resume",
+            Self::Hold(_) => "Hold",
             Self::Release(_) => "Release",
             Self::Bereave => "Bereave",
         })
@@ -121,14 +124,29 @@ impl Freezer {
         (0..self.0.shards()).for_each(|shard| self.tell(shard, Word::Resume));
     }
 
+    /// Has the shards stay frozen for [`release`](Self::release), after [`export`](Self::export).
+    ///
+    /// # Errors
+    /// A shard has gone on by itself meanwhile, or does not answer: nothing may be released.
+    pub fn hold(&self) -> io::Result<()> {
+        let answers = self.ask_all(Word::Hold);
+        let held: io::Result<Vec<bool>> = answers.iter().map(hear).collect();
+        let all = held?.into_iter().all(|held| held);
+        all.then_some(()).ok_or_else(went_on)
+    }
+
     /// Has the shards forget what they gave away, let go of the listening sockets and go on with the rest;
     /// returns how many allocations are left.
     ///
     /// # Errors
-    /// A shard does not answer within seconds; it goes on all the same.
+    /// A shard does not answer within seconds, and lets go all the same; or it has gone on by itself, and
+    /// goes on as it was.
     pub fn release(&self) -> io::Result<usize> {
         let answers = self.ask_all(Word::Release);
-        answers.iter().map(hear).sum()
+        let left = answers
+            .iter()
+            .map(|answer| hear(answer)?.ok_or_else(went_on));
+        left.sum()
     }
 
     /// Tells the shards, once they were released, that the process that took over has ended.
@@ -154,6 +172,10 @@ fn hear<T>(answer: &Receiver<T>) -> io::Result<T> {
     answer.recv_timeout(PATIENCE).map_err(|_| deaf())
 }
 
+fn went_on() -> io::Error {
+    io::Error::other("a worker has gone on by itself")
+}
+
 fn deaf() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "a worker does not answer")
 }
@@ -167,6 +189,8 @@ pub(super) struct Frozen {
     pub(super) asked: Option<Sender<usize>>,
     /// Letters that it read since it was asked.
     pub(super) heard: usize,
+    /// Another process may have copies of its relay sockets.
+    pub(super) lent: bool,
     /// What it gave away.
     pub(super) given: Option<Handover>,
 }
@@ -177,6 +201,7 @@ impl Default for Frozen {
             until: Instant::now() + LONGEST,
             asked: None,
             heard: 0,
+            lent: false,
             given: None,
         }
     }

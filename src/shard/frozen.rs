@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::event_loop::Shard;
 use super::former::RecordWay;
-use super::freeze::{Give, Lent, Word};
+use super::freeze::{Give, LONGEST, Lent, Word};
 use crate::turn::{Counter, Family, Handed, Handover, Transport};
 
 impl Shard {
@@ -20,11 +20,9 @@ impl Shard {
             }
             Word::Export(give, answer) => drop(answer.send(self.export(give))),
             Word::Resume => self.thaw(),
-            Word::Bereave => self.close_listeners(),
-            Word::Release(answer) => {
-                self.release();
-                let _ = answer.send(self.allocations());
-            }
+            Word::Bereave => self.bereave(),
+            Word::Hold(answer) => drop(answer.send(self.hold())),
+            Word::Release(answer) => drop(answer.send(self.release())),
         }
     }
 
@@ -66,8 +64,19 @@ impl Shard {
 
     /// Goes on as if nothing had been.
     fn thaw(&mut self) {
-        self.frozen = None;
-        self.relays.suspect();
+        let frozen = self.frozen.take();
+        if frozen.is_some_and(|frozen| frozen.lent) {
+            self.relays.suspect();
+        }
+        // What came behind this word is read when the bell rings.
+        self.mailbox.bell.ring();
+    }
+
+    /// Stays frozen for longer, if the state is given away; tells whether it is.
+    fn hold(&mut self) -> bool {
+        let given = self.frozen.as_mut().filter(|frozen| frozen.given.is_some());
+        let held = given.map(|frozen| frozen.until = Instant::now() + LONGEST);
+        held.is_some()
     }
 
     fn lend(&mut self) -> io::Result<Lent> {
@@ -93,6 +102,9 @@ impl Shard {
         }
         let handover = self.server.export(self.now);
         let copies = self.copies_of_reserved(&handover)?;
+        if let Some(frozen) = &mut self.frozen {
+            frozen.lent = true;
+        }
         self.give(&handover, &copies, give)?;
         let allocations = handover.allocations();
         if let Some(frozen) = &mut self.frozen {
@@ -126,16 +138,29 @@ impl Shard {
         give(handover, &descriptors.ok_or_else(missing)?)
     }
 
-    /// Goes on with what was not given away, and takes no further clients.
-    fn release(&mut self) {
-        let given = self.frozen.take().and_then(|frozen| frozen.given);
-        if let Some(handover) = given {
-            self.server.release(&handover);
-            self.drain();
-        }
+    /// Goes on with what was not given away, and takes no further clients; tells how many allocations those
+    /// are. One that has given nothing away goes on as it was.
+    fn release(&mut self) -> Option<usize> {
+        let handover = self.frozen.as_mut()?.given.take()?;
+        self.frozen = None;
+        // What other shards have for an allocation goes out before that is forgotten.
+        self.receive_all_hops();
+        self.finish_pass();
+        self.server.release(&handover);
+        self.drain();
         self.let_go_of_listeners();
         self.watch_successor();
         if self.successor.is_none() {
+            self.close_listeners();
+        }
+        // What came behind this word is read when the bell rings.
+        self.mailbox.bell.ring();
+        Some(self.allocations())
+    }
+
+    /// The process that took over has ended; one that has not let go reads its listeners itself.
+    fn bereave(&mut self) {
+        if self.listening == 0 {
             self.close_listeners();
         }
     }

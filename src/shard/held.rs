@@ -23,6 +23,11 @@ impl HeldSockets {
         lock(&self.reserved).insert(local, socket);
     }
 
+    /// Closes the socket that is held at `local`, if there is one.
+    pub fn forget(&self, local: SocketAddr) {
+        drop(self.take(local));
+    }
+
     /// A copy of the socket that is held at `local`.
     pub(super) fn copy(&self, local: SocketAddr) -> io::Result<OwnedFd> {
         let reserved = lock(&self.reserved);

@@ -186,10 +186,13 @@ impl Relays {
         slot.as_ref().filter(|relay| relay.key == key)
     }
 
-    /// Somebody else may have had the sockets meanwhile: how each is read is to be found out anew.
+    /// Somebody else may have the sockets, and may have them take in trains at any time: from now on all are
+    /// read in the way that is right for datagrams and for trains.
     pub(super) fn suspect(&mut self) {
         for relay in self.families.iter_mut().flatten().flatten() {
-            relay.intake = Intake::Unknown;
+            if !matches!(relay.intake, Intake::Trains(_)) {
+                relay.intake = Intake::Trains(1);
+            }
         }
     }
 
@@ -246,17 +249,27 @@ mod tests {
         assert_eq!(asked, 3);
         assert!(!relay.is_busy(30));
     }
+
     #[test]
-    fn what_somebody_else_did_to_a_socket_is_found_out() {
+    fn sockets_that_somebody_else_may_have_are_read_as_trains_and_as_datagrams() {
         let key = AllocationKey::from_token(0);
-        let mut relays = Relays::default();
+        let (mut relays, peer) = (Relays::default(), socket());
         let ours = socket();
-        let theirs = ours.try_clone().expect("a copy");
+        let (theirs, to) = (ours.try_clone().unwrap(), ours.local_addr().unwrap());
         relays.insert(key, Family::V4, ours);
         assert!(!relays.get(key, Family::V4).expect("open").takes_in_trains());
-        take_in_trains(&theirs).expect("UDP_GRO");
         relays.suspect();
-        assert!(relays.get(key, Family::V4).expect("open").takes_in_trains());
+        let relay = relays.get(key, Family::V4).expect("open");
+        assert!(relay.takes_in_trains());
+        let (mut batch, mut room) = (ReceiveBatch::default(), [0; 256]);
+        peer.send_to(&[1; 20], to).unwrap();
+        let single = relay.receive(&mut batch, &mut room).expect("a datagram");
+        assert_eq!((single.datagrams().count(), single.length), (1, 20));
+        // Somebody else does this only now.
+        take_in_trains(&theirs).expect("UDP_GRO");
+        send_segments(&peer, Some(to), &[1; 60], 20).unwrap();
+        let train = relay.receive(&mut batch, &mut room).expect("a train");
+        assert_eq!(train.datagrams().count(), 3);
     }
 
     #[test]

@@ -46,5 +46,6 @@ mod tcp_relays;
 mod tls;
 mod tls_reload;
 mod upgrade;
+mod upgrade_old;
 mod upgrade_whole;
 mod web;

@@ -163,7 +163,7 @@ fn what_cannot_start_changes_nothing() {
 
 /// Says `hello` in place of a new process, as soon as the server listens: it may not be through with
 /// another pretender yet. Then nothing more.
-fn pretender(succession: &Succession, hello: &str) -> UnixStream {
+pub(super) fn pretender(succession: &Succession, hello: &str) -> UnixStream {
     let begin = Instant::now();
     loop {
         let mut line = UnixStream::connect(succession.socket()).unwrap();
@@ -180,13 +180,13 @@ fn pretender(succession: &Succession, hello: &str) -> UnixStream {
     }
 }
 
-fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap();
     [&[kind], &[0; 4][..], &length.to_be_bytes(), body].concat()
 }
 
 /// The kind and the body of the next frame; what comes with it is lost.
-fn hear(line: &mut UnixStream) -> (u8, String) {
+pub(super) fn hear(line: &mut UnixStream) -> (u8, String) {
     let mut head = [0; 9];
     line.read_exact(&mut head).unwrap();
     let length = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
@@ -197,7 +197,7 @@ fn hear(line: &mut UnixStream) -> (u8, String) {
     (head[0], String::from_utf8(body).unwrap())
 }
 
-const HELLO: &str = r#"{"protocol":1,"version":"9.9.9","pid":1}"#;
+pub(super) const HELLO: &str = r#"{"protocol":1,"version":"9.9.9","pid":1}"#;
 
 #[test]
 fn another_language_is_refused_with_a_reason() {

@@ -226,3 +226,52 @@ fn the_same_file_is_only_asked_to_reload() {
     assert!(run(&mut drain, LIMIT).0.success());
     assert!(until(LIMIT, || log().contains("stopped")), "{}", log());
 }
+
+#[test]
+fn the_control_socket_goes_along_or_is_removed() {
+    let succession = Succession::new(LOOPBACK);
+    let old = succession.start();
+    // Another name of the same file.
+    let name = succession.path("./control.sock").display().to_string();
+    let new = succession.succeed_with(&["--socket", &name]);
+    ends(old);
+    assert!(succession.socket().exists());
+    let moved = succession.path("moved.sock");
+    let text = format!(
+        "[process]\nlandlock = true\n[control]\nsocket = \"{}\"\n{LOOPBACK}",
+        moved.display()
+    );
+    fs::write(succession.path("turnserver.toml"), text).unwrap();
+    let there = succession.socket().display().to_string();
+    let last = succession.succeed_with(&["--socket", &there]);
+    ends(new);
+    assert!(!succession.socket().exists(), "{}", last.log());
+    assert!(moved.exists());
+    last.stop();
+}
+
+#[test]
+fn the_first_process_of_a_container_is_not_taken_over() {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--fork", "--pid", "--kill-child"]);
+    if !root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let succession = Succession::new(LOOPBACK);
+    let server = succession.command(&[]);
+    unshare.arg(binary()).args(server.get_args());
+    let probe = ["--fork", "--pid", "--user", "--map-root-user", "true"];
+    let may = || Command::new("unshare").args(probe).status();
+    if !root() && !may().is_ok_and(|status| status.success()) {
+        return skip(
+            "the_first_process_of_a_container_is_not_taken_over",
+            "needs root or namespaces",
+        );
+    }
+    let mut old = Server::from_command(&mut unshare, succession.address(), succession.metrics());
+    let (status, _, stderr) = run(&mut succession.command(&["upgrade"]), LIMIT);
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("replace the container"), "{stderr}");
+    assert!(old.running().alive());
+    Pair::udp(succession.address()).talks();
+}

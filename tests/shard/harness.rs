@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{
-    DtlsSetup, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
+    DtlsSetup, Freezer, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
 };
 use turnstone::stun::ChannelRange;
 use turnstone::transport::{DtlsIdentity, TlsServer};
@@ -74,6 +74,7 @@ pub struct Shards {
     pub addresses: Vec<SocketAddr>,
     /// IPv4, then IPv6.
     pub tls_addresses: Vec<SocketAddr>,
+    mail: Arc<Mail>,
     handles: Vec<ShardHandle>,
     published: Vec<Arc<Mutex<Published>>>,
 }
@@ -100,13 +101,14 @@ pub fn start(options: &Options) -> Shards {
     let held = Arc::new(HeldSockets::default());
     let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
+    let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
     let mut shards = Shards {
         addresses: group.addresses,
         tls_addresses,
+        mail: Arc::clone(&mail),
         handles: Vec::new(),
         published: Vec::new(),
     };
-    let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
     for (index, (mut sockets, mailbox)) in group.shards.into_iter().zip(boxes).enumerate() {
         if options.dtls_alone {
             sockets.dtls = std::mem::take(&mut sockets.udp);
@@ -242,6 +244,10 @@ impl Shards {
             .iter()
             .find(|a| family(a))
             .expect("such a listener")
+    }
+
+    pub fn freezer(&self) -> Freezer {
+        Freezer::new(Arc::clone(&self.mail))
     }
 
     pub fn handle(&self, shard: usize) -> &ShardHandle {

@@ -6,6 +6,7 @@ mod conversation;
 mod datagrams;
 mod dtls;
 mod dtls_link;
+mod freeze;
 mod handshakes;
 mod harness;
 mod hops;

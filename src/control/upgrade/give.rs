@@ -21,6 +21,7 @@ use crate::config::PlainUser;
 use crate::control::VERSION;
 use crate::control::notify::Notify;
 use crate::shard::{Freezer, Give};
+use crate::turn::RelaySet;
 
 /// How long a word may take that needs no work.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ const PROMPT: Duration = Duration::from_secs(5);
 const PREPARATION: Duration = Duration::from_secs(60);
 /// How long the shards may stand still in all; less than they do by themselves.
 const FROZEN: Duration = Duration::from_secs(15);
+/// How long a new process that may have served a moment has to stop, before the shards go on.
+const RETREAT: Duration = Duration::from_secs(2);
 
 /// What a process has to give, and what it needs for that.
 pub(in crate::control) struct Estate {
@@ -74,16 +77,32 @@ pub(in crate::control) enum Outcome {
     Alone,
 }
 
-/// A conversation that goes on; when it is dropped before anything was given, it ends.
+/// A conversation that goes on; when it is dropped before the other process was told to serve, it ends.
 #[derive(Debug)]
 pub(in crate::control) struct Giving {
     line: UnixStream,
-    given: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// How far it is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The other process may serve.
+    told: AtomicBool,
+    /// It does, and it alone.
+    given: AtomicBool,
+}
+
+impl Giving {
+    /// Whether the other process serves.
+    pub(in crate::control) fn is_done(&self) -> bool {
+        self.progress.given.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Giving {
     fn drop(&mut self) {
-        if !self.given.load(Ordering::Acquire) {
+        if !self.progress.told.load(Ordering::Acquire) {
             // It fails only when the other end has gone.
             let _ = self.line.shutdown(Shutdown::Read);
         }
@@ -104,7 +123,7 @@ pub(in crate::control) fn give(
     let line = Line::new(stream)?;
     let giving = Giving {
         line: line.copy()?,
-        given: Arc::default(),
+        progress: Arc::default(),
     };
     let mut giver = Giver {
         pid,
@@ -113,7 +132,7 @@ pub(in crate::control) fn give(
         line: Arc::new(Mutex::new(line)),
         user,
         notify,
-        given: Arc::clone(&giving.given),
+        progress: Arc::clone(&giving.progress),
         until: Instant::now(),
     };
     thread::Builder::new()
@@ -129,7 +148,7 @@ struct Giver {
     line: Arc<Mutex<Line>>,
     user: Option<PlainUser>,
     notify: Notify,
-    given: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     /// When the shards must serve again.
     until: Instant,
 }
@@ -144,12 +163,31 @@ impl Giver {
                 let _ = outcome.send(Outcome::Alone);
             }
             Err(error) => {
-                let why = error.to_string();
-                if !matches!(error, LineError::Refused(_)) {
-                    lock(&self.line).refuse(&format!("the running server says: {why}"), PROMPT);
-                }
-                let _ = outcome.send(Outcome::Kept(why));
+                self.refuse(&error);
+                let _ = outcome.send(Outcome::Kept(error.to_string()));
             }
+        }
+    }
+
+    /// Tells the new process why it does not take over, unless that has said so itself.
+    fn refuse(&self, error: &LineError) {
+        if !matches!(error, LineError::Refused(_)) {
+            lock(&self.line).refuse(&format!("the running server says: {error}"), PROMPT);
+        }
+    }
+
+    /// Serves again, once the new process no longer does.
+    fn go_on(&self, error: LineError, told_to_serve: bool) -> LineError {
+        if told_to_serve {
+            self.refuse(&error);
+            // A shard that it has stopped no longer reads our sockets.
+            let _ = lock(&self.line).await_end(RETREAT);
+        }
+        self.estate.freezer.resume();
+        match (told_to_serve, error) {
+            // It was told already.
+            (true, error) => LineError::Refused(error.to_string()),
+            (false, error) => error,
         }
     }
 
@@ -159,10 +197,14 @@ impl Giver {
         self.expect(Kind::Freeze, PREPARATION)?;
         let since = Instant::now();
         self.until = since + FROZEN;
-        let moved = self
+        let (moved, relays) = self
             .give_state()
-            .inspect_err(|_| self.estate.freezer.resume())?;
-        self.given.store(true, Ordering::Release);
+            .map_err(|error| self.go_on(error, false))?;
+        self.have_it_serve()
+            .map_err(|error| self.go_on(error, true))?;
+        // Until it says which of them live there.
+        self.estate.kin.note(Side::Newer, relays);
+        self.progress.given.store(true, Ordering::Release);
         let paused = since.elapsed();
         // A shard that is late lets go all the same.
         let stay = self.estate.freezer.release().unwrap_or_default();
@@ -223,20 +265,23 @@ impl Giver {
         self.say(Kind::Offer, &write(&offer), &descriptors)
     }
 
-    /// Everything that happens while the shards stand still; tells how many allocations went. The other
-    /// process serves then.
-    fn give_state(&self) -> Result<usize, LineError> {
+    /// Gives everything away while the shards stand still; tells how many allocations went, and the relays of
+    /// all. The other process is ready to serve then.
+    fn give_state(&self) -> Result<(usize, RelaySet), LineError> {
         self.estate.freezer.freeze()?;
-        let kin = &self.estate.kin;
-        let relays = kin.beyond(Side::Newer);
+        let relays = self.estate.kin.beyond(Side::Newer);
         lock(&self.line).say(Kind::Relays, &relays.to_bytes(), &[], self.left())?;
         let moved = self.estate.freezer.export(|| self.gift())?;
         self.expect(Kind::Ready, self.left())?;
+        Ok((moved, relays))
+    }
+
+    /// Has the other process serve; it does then, and all shards are still there to let go.
+    fn have_it_serve(&self) -> Result<(), LineError> {
+        self.progress.told.store(true, Ordering::Release);
         self.say(Kind::Go, &[], &[])?;
         self.expect(Kind::Serving, self.left().min(PROMPT))?;
-        // Until it says which of them live there.
-        kin.note(Side::Newer, relays);
-        Ok(moved)
+        Ok(self.estate.freezer.hold()?)
     }
 
     /// Called on a shard's thread.

@@ -103,11 +103,21 @@ impl fmt::Display for LineError {
 }
 
 /// One thing that was said.
-#[derive(Debug)]
 pub(super) struct Frame {
     pub(super) kind: Kind,
     pub(super) body: Vec<u8>,
     pub(super) descriptors: VecDeque<OwnedFd>,
+}
+
+impl fmt::Debug for Frame {
+    /// Without what the body says: it may hold keys and passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("kind", &self.kind)
+            .field("length", &self.body.len())
+            .field("descriptors", &self.descriptors)
+            .finish()
+    }
 }
 
 /// One end of the line.
@@ -207,6 +217,27 @@ impl Line {
     /// What ends the waiting of this end.
     pub(super) fn copy(&self) -> io::Result<UnixStream> {
         self.stream.try_clone()
+    }
+
+    /// Waits until the other process has closed its end, for `patience` at most; what it says until then is
+    /// lost.
+    pub(super) fn await_end(&mut self, patience: Duration) -> Result<(), LineError> {
+        let until = Instant::now() + patience;
+        let mut room = vec![0; PIECE];
+        loop {
+            self.stream.set_read_timeout(Some(left(until)?))?;
+            match receive_descriptors(&self.stream, &mut room, &mut self.received) {
+                Ok(0) => return Ok(()),
+                Ok(_) => self.received.clear(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return match LineError::from(error) {
+                        LineError::Silent => Err(LineError::Silent),
+                        _ => Ok(()),
+                    };
+                }
+            }
+        }
     }
 
     fn send(
@@ -315,6 +346,18 @@ mod tests {
         assert!(matches!(other.hear(LATE), Err(LineError::Refused(why)) if why == "enough"));
         saying.join().expect("no panic");
         assert!(matches!(other.hear(LATE), Err(LineError::Gone)));
+    }
+
+    #[test]
+    fn no_secret_is_shown_with_a_frame() {
+        let frame = Frame {
+            kind: Kind::Offer,
+            body: b"hush".to_vec(),
+            descriptors: VecDeque::new(),
+        };
+        let shown = format!("{frame:?}");
+        assert!(shown.contains("Offer") && shown.contains("length: 4"));
+        assert!(!shown.contains("hush") && !shown.contains("104"), "{shown}");
     }
 
     #[test]

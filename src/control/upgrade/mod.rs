@@ -14,8 +14,14 @@
 //! | *serves* Serving | *lets go* Released |
 //! | Relays, as they change | Relays, as they change |
 //!
-//! Whatever happens before Serving, the old process goes on as if nothing had been. What clients and peers
-//! send in between waits in the sockets, which are the same ones for both.
+//! Whatever happens before Serving, the old process goes on as if nothing had been. After Go it says first that
+//! it refuses, and waits for the new one to stop. What clients and peers send in between waits in the sockets,
+//! which are the same ones for both.
+
+//!
+//! Clients over TCP that stay with the old process keep the data connections that they have (RFC 6062), and
+//! can make no further ones: ConnectionBind comes on a new connection, which the new process accepts and
+//! which names nothing there.
 
 mod bond;
 mod give;

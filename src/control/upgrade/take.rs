@@ -1,6 +1,7 @@
 //! The new process's part: it learns what there is, prepares everything that can fail, and takes over.
 
 use std::fmt;
+use std::fs::remove_file;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
@@ -237,7 +238,21 @@ impl Predecessor {
 
     /// What listens for commands at `path`, if that is where it was reached.
     pub(in crate::control) fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
-        self.control.take_if(|_| self.path == path)
+        self.control.take_if(|_| is_same_file(&self.path, path))
+    }
+
+    /// Where it was reached.
+    pub(in crate::control) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket at which it was reached, if nobody listens there from now on.
+    pub(in crate::control) fn tidy_up(&mut self) {
+        let left = self.control.take();
+        if let Some(Err(error)) = left.map(|_| remove_file(&self.path)) {
+            let path = self.path.display();
+            warn!("{path}, where nobody listens any more, cannot be removed: {error}");
+        }
     }
 
     /// The way to its service manager.
@@ -257,25 +272,32 @@ impl Predecessor {
         let relays = self.line.expect(Kind::Relays, STATE)?;
         let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
         kin.note(Side::Older, relays);
+        let mut relays = Vec::new();
         for bequest in bequests {
             let state = self.line.expect(Kind::State, STATE)?;
-            bequest.give(unpack(state, held)?);
+            bequest.give(unpack(state, held, &mut relays)?);
         }
         let moved = imported(bequests)?;
+        // Nobody asked for those whose allocations were left out.
+        relays.iter().for_each(|local| held.forget(*local));
         self.line.say(Kind::Ready, &[], &[], PROMPT)?;
         self.line.expect(Kind::Go, STATE)?;
         bequests.iter().for_each(Bequest::serve);
-        self.line.say(Kind::Serving, &[], &[], PROMPT)?;
+        if let Err(error) = self.line.say(Kind::Serving, &[], &[], PROMPT) {
+            // What the old process said last may still wait to be heard.
+            warn!("the old process does not hear that this one serves: {error}");
+        }
         Ok(Taken {
             moved,
             stay: self.farewell()?,
         })
     }
 
-    /// How many allocations stay with the old process. When it has died in this moment, nobody else serves.
+    /// How many allocations stay with the old process. Unless it says that it goes on, nobody else serves.
     fn farewell(&mut self) -> Result<usize, TakeOverError> {
-        match self.line.expect(Kind::Released, STATE) {
-            Ok(frame) => Ok(read::<Farewell>(&frame.body)?.stay),
+        let released = self.line.expect(Kind::Released, STATE);
+        match released.and_then(|frame| read::<Farewell>(&frame.body)) {
+            Ok(farewell) => Ok(farewell.stay),
             Err(refused @ LineError::Refused(_)) => Err(refused.into()),
             Err(error) => {
                 warn!("the old process has not said that it let go: {error}");
@@ -296,6 +318,12 @@ impl Predecessor {
             kin.forget(Side::Older);
         }
     }
+}
+
+/// Whether both are names of one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 /// Asks for the take-over in the language of the control socket.
@@ -319,8 +347,12 @@ fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
     }
 }
 
-/// The state of a shard, whose sockets are held then.
-fn unpack(state: Frame, held: &HeldSockets) -> Result<Handover, TakeOverError> {
+/// The state of a shard, whose sockets are held then; those of allocations are noted in `relays`.
+fn unpack(
+    state: Frame,
+    held: &HeldSockets,
+    relays: &mut Vec<SocketAddr>,
+) -> Result<Handover, TakeOverError> {
     let handover = Handover::from_bytes(&state.body);
     let handover = handover.map_err(|error| TakeOverError::Unusable(error.to_string()))?;
     let mut sockets = state.descriptors.into_iter().map(UdpSocket::from);
@@ -331,6 +363,9 @@ fn unpack(state: Frame, held: &HeldSockets) -> Result<Handover, TakeOverError> {
             return Err(LineError::Confused.into());
         }
         held.hold(local, socket);
+        if matches!(handed, Handed::Relay { .. }) {
+            relays.push(local);
+        }
     }
     Ok(handover)
 }

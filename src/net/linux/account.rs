@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use libc::{c_char, c_int, gid_t, uid_t};
 
@@ -63,6 +64,19 @@ impl Account {
     }
 }
 
+/// Does `make` with only the user having any right to the files that it makes. Holds for the whole process
+/// meanwhile: for its beginning, when nobody else makes files.
+pub fn with_private_files<T>(make: impl FnOnce() -> T) -> T {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the call touches no memory and cannot fail.
+    let before = unsafe { libc::umask(0o077) };
+    let made = make();
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    made
+}
+
 fn ids(name: &CStr) -> io::Result<Option<(uid_t, gid_t)>> {
     let mut buffer: Vec<c_char> = vec![0; 1024];
     loop {
@@ -115,6 +129,17 @@ fn groups(name: &CStr, gid: gid_t) -> io::Result<Vec<gid_t>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_files_are_nobody_elses() -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("socket");
+        let bound = with_private_files(|| std::os::unix::net::UnixListener::bind(&path));
+        let mode = path.metadata()?.permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        bound.map(drop)
+    }
 
     #[test]
     fn root_is_a_user_and_nonsense_is_not() -> io::Result<()> {

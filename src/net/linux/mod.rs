@@ -19,7 +19,7 @@ mod sending;
 mod system_calls;
 mod waker;
 
-pub use account::Account;
+pub use account::{Account, with_private_files};
 pub use descriptors::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use epoll::{Epoll, Events, Interest, Readiness};
 pub(super) use error_queue::keep_icmp_errors;

@@ -104,3 +104,23 @@ fn a_wildcard_answers_from_the_address_that_was_reached() -> io::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_socket_that_serves_elsewhere_keeps_its_buffers() -> std::io::Result<()> {
+    let larger = BindOptions {
+        receive_buffer: 65_536,
+        send_buffer: 65_536,
+        ..BindOptions::default()
+    };
+    let smaller = BindOptions {
+        receive_buffer: 16_384,
+        send_buffer: 16_384,
+        ..larger
+    };
+    let serves = UdpListener::bind("127.0.0.1:0".parse().unwrap(), false, &larger)?;
+    let address = serves.socket.local_addr()?;
+    let copy = serves.socket.try_clone()?.into();
+    UdpListener::adopt(copy, address, &smaller)?;
+    assert_eq!(serves.shortfalls(&larger).count(), 0);
+    Ok(())
+}
