@@ -5,8 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::event_loop::Shard;
-use super::former::RecordWay;
-use super::freeze::{Give, LONGEST, Lent, Word};
+use super::freeze::LONGEST;
+use super::record_way::RecordWay;
+use super::word::{Give, Lent, Word};
 use crate::turn::{Counter, Family, Handed, Handover, Transport};
 
 impl Shard {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::event_loop::Shard;
-use super::former::RecordWay;
+use super::record_way::RecordWay;
 use crate::turn::{Handover, HandoverError, Imported};
 
 /// How long a shard may take to read the state.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::StreamLimits;
 use super::bell::Bell;
-use super::freeze::Word;
 use super::rings::Reader;
+use super::word::Word;
 use crate::transport::{DtlsIdentity, TlsServer};
 use crate::turn::{Letter, PeerConnectionId, Policy};
 

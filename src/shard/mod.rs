@@ -33,6 +33,7 @@ mod passage;
 mod peers;
 mod pipe;
 mod publisher;
+mod record_way;
 mod relays;
 mod rings;
 mod streams;
@@ -41,15 +42,17 @@ mod token;
 mod upstreams;
 mod watch;
 mod wire;
+mod word;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use freeze::{Freezer, Give, Lent};
+pub use freeze::Freezer;
 pub use handle::{ShardError, ShardHandle, spawn};
 pub use held::HeldSockets;
 pub use inheritance::{Bequest, Inheritance};
 pub use mailbox::{Mail, Mailbox};
+pub use word::{Give, Lent};
 
 use crate::config::Upstream;
 use crate::net;
