@@ -196,7 +196,7 @@ fn long_runs_become_several_trains() {
         let mut rest = texts.iter();
         for count in expected {
             let train = receive(&receiver, &mut room);
-            assert_eq!(train.datagrams().count(), count);
+            assert_eq!((train.datagrams().count(), train.count()), (count, count));
             let same = train
                 .datagrams()
                 .all(|part| rest.next() == Some(&&room[part]));
@@ -255,6 +255,7 @@ fn single_datagrams_of_a_refused_train_leave_from_the_named_address() {
     for _ in 0..4 {
         let received = receive(&receiver, &mut room);
         assert_eq!((received.from.ip(), received.to), (home, Some(home)));
+        assert_eq!(received.count(), received.datagrams().count());
         lengths.push((received.length, received.segment));
     }
     assert_eq!(lengths, [(1300, 1300), (1300, 1300), (20, 20), (1200, 600)]);
@@ -353,6 +354,7 @@ fn of_a_train_that_is_cut_off_whole_datagrams_remain() {
 fn a_datagram_without_bytes_is_one() {
     let from = SocketAddr::from(([127, 0, 0, 1], 9));
     let empty = Received::single(0, from);
+    assert_eq!(empty.count(), 1);
     assert_eq!(
         empty.datagrams().collect::<Vec<_>>(),
         iter::once(0..0).collect::<Vec<_>>()
