@@ -47,9 +47,10 @@ impl Control {
     }
 
     /// Takes back from `header` what [`add_segment`](Self::add_segment) was the last to add.
-    pub(super) const fn drop_segment(header: &mut msghdr) {
+    pub(super) fn drop_segment(header: &mut msghdr) {
+        let size = c_uint::try_from(size_of::<u16>()).unwrap_or_default();
         // SAFETY: CMSG_SPACE only computes.
-        let space = unsafe { libc::CMSG_SPACE(size_of::<u16>() as c_uint) };
+        let space = unsafe { libc::CMSG_SPACE(size) };
         header.msg_controllen = header.msg_controllen.saturating_sub(space as _);
     }
 
