@@ -1,7 +1,7 @@
 //! How large the kernel's buffers of a socket are.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,6 @@ use socket2::{SockRef, Socket};
 
 use super::error::{Buffer, BufferShortfall};
 use super::linux;
-use super::relay::open_relay;
 
 /// Sets both buffers, beyond the host's limit where the process may do that.
 pub(super) fn grow_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
@@ -63,25 +62,4 @@ pub(super) fn shortfalls<S: AsFd>(
         wanted,
         granted,
     })
-}
-
-/// What relay sockets lack of `buffer` bytes each way, if this process opens them as it is now.
-pub fn relay_shortfalls(buffer: usize) -> Vec<BufferShortfall> {
-    let opened = open_relay((Ipv4Addr::LOCALHOST, 0).into(), buffer);
-    let found = opened.map(|socket| shortfalls(&socket, None, buffer, buffer).collect());
-    found.unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relays_lack_what_the_kernel_never_gives() {
-        assert_eq!(relay_shortfalls(4096), []);
-        let short = relay_shortfalls(usize::MAX);
-        let buffers: Vec<Buffer> = short.iter().map(|one| one.buffer).collect();
-        assert_eq!(buffers, [Buffer::Receive, Buffer::Send]);
-        assert!(short.iter().all(|one| one.address.is_none()));
-    }
 }

@@ -16,7 +16,6 @@ mod tcp_relay;
 mod upstream;
 mod vacancy;
 
-pub use buffer_sizes::relay_shortfalls;
 pub use buffers::{Buffers, SLOTS, Span};
 pub use client::{connect_stream, open_datagrams};
 pub use clock::Clock;
@@ -33,7 +32,7 @@ pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
     bind_group_beside, prepare_connection,
 };
-pub use relay::{RelayError, open_relay, send_unfragmented};
+pub use relay::{RelayError, open_relay, relay_shortfalls, send_unfragmented};
 pub use route::default_source;
 pub use tcp_relay::{connect_from, connect_outcome, listen_for_peers};
 pub use upstream::{connect_tcp, connect_unix};

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::buffer_sizes::grow_buffers;
+use super::buffer_sizes::{grow_buffers, shortfalls};
+use super::error::BufferShortfall;
 use super::fault::Fault;
 use super::linux;
 use crate::turn::Family;
@@ -87,9 +88,17 @@ pub fn send_unfragmented(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) -> io
     sent.map(|_| ())
 }
 
+/// What relay sockets lack of `buffer` bytes each way, if this process opens them as it is now.
+pub fn relay_shortfalls(buffer: usize) -> Vec<BufferShortfall> {
+    let opened = open_relay((Ipv4Addr::LOCALHOST, 0).into(), buffer);
+    let found = opened.map(|socket| shortfalls(&socket, None, buffer, buffer).collect());
+    found.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::error::Buffer;
 
     #[test]
     fn a_relay_port_is_exclusive() {
@@ -132,5 +141,14 @@ mod tests {
                 assert_eq!(to.recv(&mut buffer).ok(), Some(65_507));
             }
         }
+    }
+
+    #[test]
+    fn relays_lack_what_the_kernel_never_gives() {
+        assert_eq!(relay_shortfalls(4096), []);
+        let short = relay_shortfalls(usize::MAX);
+        let buffers: Vec<Buffer> = short.iter().map(|one| one.buffer).collect();
+        assert_eq!(buffers, [Buffer::Receive, Buffer::Send]);
+        assert!(short.iter().all(|one| one.address.is_none()));
     }
 }

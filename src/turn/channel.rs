@@ -35,9 +35,15 @@ impl Channels {
 
     /// The number that `peer` is bound to at `now`.
     pub(super) fn number(&self, peer: SocketAddr, now: Instant) -> Option<ChannelNumber> {
-        let place = self.peer_place(peer).ok()?;
-        let (_, number) = self.by_peer[place];
-        self.peer(number, now).map(|_| number)
+        let channel = match &self.by_number[..] {
+            // Most allocations have one peer.
+            [only] => Some(only).filter(|channel| channel.peer == peer)?,
+            all => {
+                let (_, number) = self.by_peer[self.peer_place(peer).ok()?];
+                &all[self.place(number).ok()?]
+            }
+        };
+        (channel.expires > now).then_some(channel.number)
     }
 
     /// Whether binding `number` to `peer` is a new binding, a refresh, or refused.

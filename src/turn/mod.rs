@@ -60,6 +60,7 @@ mod reservation;
 mod result_code;
 mod security;
 mod server;
+mod short_way;
 mod stats;
 mod tcp;
 mod ticket;

@@ -179,6 +179,7 @@ impl Prefix {
     pub const MAX: usize = 20 + 24 + 4;
 
     /// The prefix `bytes` (at most [`Prefix::MAX`]) of a message that ends in `padding` zero bytes.
+    #[inline]
     pub(super) fn new(head: &[u8], padding: u8) -> Self {
         let mut bytes = [0; Self::MAX];
         bytes[..head.len()].copy_from_slice(head);

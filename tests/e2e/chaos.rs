@@ -1,6 +1,6 @@
 //! Everything goes wrong at once, and those who behave notice nothing: clients that are killed, readers
 //! that do not read, peers and strangers that send noise, a log that cannot be written, no descriptor
-//! left, reloads and a drain in the midst of it.
+//! left, reloads, upgrades and a drain in the midst of it.
 //!
 //! The clock of the host cannot be made to jump for one process; `a_clock_that_jumps_ends_no_allocation`
 //! and `a_clock_that_jumps_matters_to_credentials_with_a_time_alone` in `tests/rfc` show it on the core.
@@ -22,10 +22,12 @@ use super::metrics::Metrics;
 use super::process::{Running, lacks, until};
 use super::relaying::echo_peer;
 use super::server::{PASSWORD, Server, USER, binary, free_port};
+use super::succession::{Call, Succession, ends};
 
 const LIMIT: Duration = Duration::from_secs(15);
-/// Clients that vanish are forgotten soon.
-const RULES: &str = "[lifetimes]\nallocation = \"4s\"\nallocation_max = \"9s\"\n\
+/// Clients that vanish are forgotten soon, and `turnutils_uclient` may draw its channel numbers.
+const RULES: &str = "[compatibility]\nrfc5766_channels = true\n\
+    [lifetimes]\nallocation = \"4s\"\nallocation_max = \"9s\"\n\
     [streams]\nsilent_after = \"2s\"\nidle_after = \"2s\"\nbacklog_bytes = \"64KiB\"\n\
     [peers]\nallow = [\"127.0.0.1\"]\n";
 const EACH: u16 = 10;
@@ -160,6 +162,40 @@ fn shout(server: SocketAddr) {
             let _ = stream.write_all(&noise);
         }
     }
+}
+
+/// Two new processes take over in the midst of it: calls of others' clients are whole, and nothing is left
+/// in the last one.
+#[test]
+fn upgrades_amid_noise_lose_no_call_and_leave_nothing() {
+    if lacks("upgrades_amid_noise", &["turnutils_uclient"]) {
+        return;
+    }
+    let succession = Succession::new(RULES);
+    let address = succession.address();
+    let mut server = succession.start();
+    let mut old = Vec::new();
+    for _ in 0..2 {
+        let crowds = [crowd(address, ""), crowd(address, "-t")];
+        let mut callers = [caller(address, ""), caller(address, "-t")];
+        let enough = |metrics: &Metrics| metrics.sum("turnstone_allocations") > 8.0;
+        assert!(enough(&server.metrics_when(enough)));
+        // Its allocation is not refreshed and lives for four seconds.
+        let call = Call::udp(address);
+        (0..4).for_each(|round| vanish(address, round % 2 == 0));
+        shout(address);
+        old.push(std::mem::replace(&mut server, succession.succeed()));
+        shout(address);
+        let (sent, lost) = call.end();
+        assert!(sent > 100 && lost * 100 <= sent, "{lost} of {sent} lost");
+        callers.iter_mut().for_each(lost_nothing);
+        drop(crowds);
+    }
+    old.into_iter().for_each(ends);
+    let none = |metrics: &Metrics| metrics.sum("turnstone_allocations") == 0.0;
+    let gone = until(LIMIT, || none(&server.metrics()));
+    assert!(gone, "{:#?}", server.metrics());
+    server.stop();
 }
 
 /// A server with a file that is rewritten while it runs.
