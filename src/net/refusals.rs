@@ -8,10 +8,12 @@ use foldhash::fast::FixedState;
 
 /// Places that are remembered; a later one takes the place of an earlier one.
 const PLACES: usize = 64;
-/// So many trains go as single datagrams before one is tried again: routes change.
+/// So many datagrams that could have been in a train go alone before one is tried again: routes change.
 const REST: u32 = 4096;
 /// So many refusals without a train that was cut between them are more than single places'.
 const ALL: u32 = 64;
+/// Every path carries datagrams of so many bytes: `EINVAL` for shorter ones is about something else.
+const SHORT: usize = 1200;
 
 /// One place to which long enough trains are not cut.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,7 @@ struct Place {
     to: IpAddr,
     /// The shortest datagrams that were refused, in bytes.
     segment: usize,
-    /// Trains that may still not go.
+    /// Datagrams that still go alone.
     rest: u32,
 }
 
@@ -31,9 +33,9 @@ pub(super) struct Refusals {
     none: bool,
     /// The kernel cuts for nobody.
     never: bool,
-    /// Refusals in a row.
+    /// Refusals in a row that were not about the length.
     row: u32,
-    /// Trains to anywhere that may still not go.
+    /// Datagrams to anywhere that still go alone.
     rest: u32,
 }
 
@@ -100,9 +102,21 @@ impl Refusals {
             tracing::debug!(segment, %error, "a burst was sent as single datagrams; others may be");
         }
         self.none = false;
-        // Longer ones do not fit either, where the length is the reason.
-        let is_length = matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL));
-        let segment = if is_length { segment } else { 0 };
+        match error.raw_os_error() {
+            // Longer ones do not fit either. Whoever sends chooses the length, so it tells of this place only.
+            Some(libc::EMSGSIZE) => self.remember(to, segment),
+            Some(libc::EINVAL) if segment > SHORT => self.remember(to, segment),
+            // It is about these datagrams: others of any length may go to the same place.
+            Some(libc::EINVAL) => {}
+            _ => {
+                self.remember(to, 0);
+                self.count_in_row();
+            }
+        }
+    }
+
+    /// No trains of datagrams of `segment` bytes or more to `to` for a while.
+    fn remember(&mut self, to: IpAddr, segment: usize) {
         let place = &mut self.places[index(to)];
         let known = place.filter(|known| known.to == to);
         *place = Some(Place {
@@ -110,6 +124,9 @@ impl Refusals {
             segment: known.map_or(segment, |known| known.segment.min(segment)),
             rest: REST,
         });
+    }
+
+    fn count_in_row(&mut self) {
         self.row += 1;
         if self.row >= ALL {
             self.row = 0;
@@ -147,6 +164,31 @@ mod tests {
         assert!(allows(&mut refusals, "192.0.2.2", 1400));
         refuse(&mut refusals, "192.0.2.1", 1450, libc::EMSGSIZE, true);
         assert!(!allows(&mut refusals, "192.0.2.1", 1300));
+    }
+
+    #[test]
+    fn what_is_too_long_for_its_way_holds_for_no_other_place() {
+        for code in [libc::EMSGSIZE, libc::EINVAL] {
+            let mut refusals = Refusals::default();
+            for i in 0..2 * ALL {
+                refuse(&mut refusals, &format!("192.0.2.{i}"), 1472, code, true);
+            }
+            assert!(!allows(&mut refusals, "192.0.2.127", 1472));
+            assert!(allows(&mut refusals, "198.51.100.1", 1472));
+        }
+    }
+
+    #[test]
+    fn short_datagrams_that_are_invalid_hold_for_no_others() {
+        let mut refusals = Refusals::default();
+        for segment in (1..=SHORT).rev() {
+            refuse(&mut refusals, "192.0.2.1", segment, libc::EINVAL, true);
+        }
+        assert!(allows(&mut refusals, "192.0.2.1", 1));
+        assert!(allows(&mut refusals, "198.51.100.1", 1));
+        refuse(&mut refusals, "192.0.2.1", SHORT + 1, libc::EINVAL, true);
+        assert!(allows(&mut refusals, "192.0.2.1", SHORT));
+        assert!(!allows(&mut refusals, "192.0.2.1", SHORT + 1));
     }
 
     #[test]

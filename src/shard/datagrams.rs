@@ -177,15 +177,22 @@ impl Shard {
             // Reading an error that a datagram left behind has cleared it.
             return self.read_errors(key, family);
         };
-        let mut kept = 0;
+        let (mut kept, mut datagrams) = (0, 0);
         for i in 0..count {
-            if let Some(received) = self.receiving.get(i)
-                && self.handle_peer_message(key, i, &received)
-            {
+            let Some(received) = self.receiving.get(i) else {
+                continue;
+            };
+            datagrams += received.count();
+            if self.handle_peer_message(key, i, &received) {
                 kept = i + 1;
             }
         }
         self.buffers.take(kept);
+        if datagrams > count
+            && let Some(relay) = self.relays.get(key, family)
+        {
+            relay.note_length(count, datagrams);
+        }
     }
 
     /// Reads what waited in sockets that were held. Until then packets from other allocations go there too, and
@@ -196,8 +203,12 @@ impl Shard {
         }
         let arrived = std::mem::take(&mut self.arrived);
         for (key, family) in &arrived {
-            let mut waiting = 0..WAITING;
-            while waiting.next().is_some() && self.receive_from_peer(*key, *family) {}
+            let mut datagrams = 0;
+            while datagrams < WAITING
+                && let Some(count) = self.receive_from_peer(*key, *family)
+            {
+                datagrams += count;
+            }
         }
         for (key, _) in arrived {
             let event = Event::RelayRead { key };
@@ -206,21 +217,23 @@ impl Shard {
         }
     }
 
-    /// Receives one message; false when there is none.
-    fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> bool {
+    /// Receives one message and returns how many datagrams it was; none when nothing waits.
+    fn receive_from_peer(&mut self, key: AllocationKey, family: Family) -> Option<usize> {
         self.make_room(1);
-        let relay = self.relays.get(key, family);
-        let room = self.buffers.free_packets().next();
-        let received = relay
-            .zip(room)
-            .map(|(relay, room)| relay.receive(&mut self.receiving, room));
-        let Some(Ok(received)) = received else {
-            return false;
+        let relay = self.relays.get(key, family)?;
+        let room = self.buffers.free_packets().next()?;
+        let received = match relay.receive_waiting(&mut self.receiving, room) {
+            Ok(received) => received?,
+            Err(_) => {
+                self.read_errors(key, family);
+                // An error takes as long as a datagram.
+                return Some(1);
+            }
         };
         if self.handle_peer_message(key, 0, &received) {
             self.buffers.take(1);
         }
-        true
+        Some(received.count())
     }
 
     /// Takes the ICMP errors that wait at a relay socket and lets the core tell of them.
@@ -263,6 +276,7 @@ impl Shard {
         received: &Received,
     ) -> bool {
         let mut keeps = false;
+        self.turn.note_datagrams(received.count());
         for part in received.datagrams() {
             self.reserve();
             let datagram = self.buffers.hold(ahead, part, received.length);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ShardSetup;
 use super::acceptors::Acceptors;
 use super::connections::Connections;
+use super::fair_turn::FairTurn;
 use super::freeze::Frozen;
 use super::held::HeldSockets;
 use super::mailbox::{Mail, Mailbox, Message};
@@ -28,8 +29,6 @@ use crate::turn::{
 
 /// Events of one wait; the rest comes with the next, behind those that were served.
 const EVENTS: usize = 256;
-/// After so many sockets the listeners have a turn again: requests must not wait for media.
-const TURN: usize = 32;
 /// Quiet connections that one pass closes.
 const CLOSED_PER_PASS: usize = 256;
 
@@ -68,6 +67,8 @@ pub(super) struct Shard {
     pub(super) held: Arc<HeldSockets>,
     pub(super) mail: Arc<Mail>,
     pub(super) rings: Rings,
+    /// How much of this pass sockets have had since the listeners had their turn.
+    pub(super) turn: FairTurn,
     /// Relay sockets that were held, and in which something may have waited.
     pub(super) arrived: Vec<(AllocationKey, Family)>,
     pub(super) connections: Connections,
@@ -132,8 +133,9 @@ impl Shard {
             relay_buffer: setup.relay_buffer,
             tcp_relays: TcpRelays::default(),
             held: setup.held,
+            rings: Rings::new(setup.mail.shards()),
             mail: setup.mail,
-            rings: Rings::default(),
+            turn: FairTurn::default(),
             arrived: Vec::new(),
             connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
@@ -181,11 +183,12 @@ impl Shard {
     fn run_pass(&mut self, events: &Events) {
         let expired = self.expire();
         let hopped = self.receive_hops();
+        self.turn = FairTurn::default();
         for i in 0..events.len() {
             if let Some(ready) = events.get(i) {
                 self.serve(ready);
             }
-            if i % TURN == TURN - 1 {
+            if self.turn.is_over() {
                 (0..self.listening).for_each(|intake| self.receive_from_clients(intake));
                 self.receive_hops();
             }

@@ -12,7 +12,7 @@ use crate::turn::{Counter, Direction, Hop, Reason, Source, Verdict};
 
 /// Packets of all rings together that have their turn before sockets have theirs.
 const PACKETS: usize = 256;
-/// Packets of one ring among many, at least.
+/// Packets of one ring among many that have some, at least.
 const SHARE: usize = 8;
 
 impl Shard {
@@ -47,8 +47,10 @@ impl Shard {
 
     /// Takes in what other shards gave, some of each; tells whether there was anything.
     pub(super) fn receive_hops(&mut self) -> bool {
-        let rings = self.rings.readers().max(1);
-        self.take_in((PACKETS / rings).max(SHARE))
+        match self.rings.busy() {
+            0 => false,
+            busy => self.take_in((PACKETS / busy).max(SHARE)),
+        }
     }
 
     /// Takes in all that other shards have given up to now; tells whether there was anything.

@@ -15,6 +15,7 @@ mod dispatch;
 mod dtls;
 mod event_loop;
 mod failure;
+mod fair_turn;
 mod flush;
 mod former;
 mod freeze;

@@ -12,6 +12,8 @@ use crate::turn::{AllocationKey, Family};
 const REST: u8 = 7;
 /// Messages that one pass receives from one socket that takes in trains.
 const MOST: usize = 16;
+/// Datagrams that one pass is to receive from one: that many if its trains are as long as those before.
+const MOST_DATAGRAMS: usize = 128;
 
 /// One relay socket.
 #[derive(Debug)]
@@ -59,6 +61,23 @@ impl Relay {
         }
         let (length, from) = self.socket.recv_from(room)?;
         Ok(Received::single(length, from))
+    }
+
+    /// Receives one datagram, or a train of them; none when none waits. An error that is pending on the socket,
+    /// as ICMP leaves them, says nothing of what waits behind it.
+    ///
+    /// # Errors
+    /// Whatever error was pending; it is cleared.
+    pub(super) fn receive_waiting(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        room: &mut [u8],
+    ) -> io::Result<Option<Received>> {
+        match self.receive(batch, room) {
+            Ok(received) => Ok(Some(received)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends one datagram with the DF bit set; see [`send_unfragmented`].
@@ -110,6 +129,18 @@ impl Relay {
         let next = if count < wanted { count } else { wanted * 2 };
         self.intake = Intake::Trains(next.clamp(1, MOST));
         Ok(count)
+    }
+
+    /// Notes how many `datagrams` the `messages` were that came with the last call: the longer trains are, the
+    /// fewer are expected.
+    pub(super) fn note_length(&mut self, messages: usize, datagrams: usize) {
+        if datagrams * MOST <= messages * MOST_DATAGRAMS {
+            return;
+        }
+        if let Intake::Trains(expected) = &mut self.intake {
+            let most = MOST_DATAGRAMS * messages / datagrams;
+            *expected = most.clamp(1, *expected);
+        }
     }
 
     /// Tells whether to go on after the first datagram of this wake.
@@ -214,7 +245,7 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::send_segments;
+    use crate::net::{open_relay, send_segments};
 
     fn socket() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
@@ -285,6 +316,59 @@ mod tests {
         relays.insert(key, Family::V4, held);
         let relay = relays.get(key, Family::V4).expect("open");
         assert!(relay.takes_in_trains());
+    }
+
+    #[test]
+    fn an_error_hides_nothing_that_waits_behind_it() {
+        let key = AllocationKey::from_token(0);
+        let (mut relays, peer, gone) = (Relays::default(), socket(), socket());
+        let ours = open_relay("127.0.0.1:0".parse().unwrap(), 65_536).unwrap();
+        let to = ours.local_addr().unwrap();
+        relays.insert(key, Family::V4, ours);
+        let relay = relays.get(key, Family::V4).expect("open");
+        let closed = gone.local_addr().unwrap();
+        drop(gone);
+        relay
+            .send_unfragmented(closed, b"answered by ICMP")
+            .unwrap();
+        for text in [b"1", b"2"] {
+            peer.send_to(text, to).unwrap();
+        }
+        let (mut batch, mut room) = (ReceiveBatch::default(), [0; 64]);
+        assert!(relay.receive_waiting(&mut batch, &mut room).is_err());
+        for text in [b"1", b"2"] {
+            let received = relay.receive_waiting(&mut batch, &mut room).unwrap();
+            assert_eq!(
+                received,
+                Some(Received::single(1, peer.local_addr().unwrap()))
+            );
+            assert_eq!(room[..1], *text);
+        }
+        let last = relay.receive_waiting(&mut batch, &mut room);
+        assert!(matches!(last, Ok(None)));
+    }
+
+    #[test]
+    fn the_longer_trains_are_the_fewer_are_expected() {
+        let key = AllocationKey::from_token(0);
+        let mut relays = Relays::default();
+        relays.insert(key, Family::V4, socket());
+        let relay = relays.get(key, Family::V4).expect("open");
+        for (messages, datagrams, expected) in [
+            (16, 16, 16),
+            (16, 128, 16),
+            (16, 160, 12),
+            (16, 1024, 2),
+            (1, 64, 2),
+            (1, 1, 16),
+        ] {
+            relay.intake = Intake::Trains(MOST);
+            relay.note_length(messages, datagrams);
+            assert_eq!(relay.intake, Intake::Trains(expected));
+        }
+        relay.intake = Intake::Trains(1);
+        relay.note_length(1, 64);
+        assert_eq!(relay.intake, Intake::Trains(1));
     }
 
     #[test]

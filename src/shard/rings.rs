@@ -2,18 +2,25 @@
 //!
 //! Each ordered pair of shards that exchanges packets has one, with one writer and one reader, who wait for
 //! nobody. It is made for the first packet and handed over by mail.
+//!
+//! The more shards there are, the smaller is each ring. Those that one shard writes to have 6 MB together at
+//! most with up to 32 shards, and 180 kB each with more: 730 MB when 64 shards all exchange packets.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::net::{Buffers, Span};
 use crate::turn::Hop;
 
-/// Packets that wait in one ring at most.
-const PACKETS: usize = 2048;
-/// Bytes of payload that wait in one ring at most.
-const BYTES: usize = 512 * 1024;
+/// Bytes of payload that wait in all rings that one shard writes to, at most.
+const ALL: usize = 4 << 20;
+/// Bytes of payload that wait in one ring at most: two of the largest datagrams with many shards, and not
+/// more than what arrives in a few milliseconds with few.
+const BYTES: RangeInclusive<usize> = 128 * 1024..=512 * 1024;
+/// Bytes of payload for which there is one packet.
+const PER_PACKET: usize = 256;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +36,7 @@ pub(super) enum Leg {
 pub(super) struct Head {
     pub(super) hop: Hop,
     pub(super) leg: Leg,
-    length: usize,
+    length: u16,
 }
 
 /// The ring took nothing: its reader does not keep up.
@@ -55,9 +62,15 @@ impl fmt::Debug for Reader {
     }
 }
 
-fn open() -> (Writer, Reader) {
-    let (heads, heads_out) = RingBuffer::new(PACKETS);
-    let (bytes, bytes_out) = RingBuffer::new(BYTES);
+/// Bytes of payload that wait in one ring at most, when there are so many `shards`.
+fn room(shards: usize) -> usize {
+    let share = ALL / shards.max(1);
+    share.clamp(*BYTES.start(), *BYTES.end())
+}
+
+fn open(room: usize) -> (Writer, Reader) {
+    let (heads, heads_out) = RingBuffer::new(room / PER_PACKET);
+    let (bytes, bytes_out) = RingBuffer::new(room);
     let writer = Writer {
         heads,
         bytes,
@@ -76,8 +89,9 @@ impl Writer {
         if self.heads.is_full() {
             return Err(Full);
         }
+        // No datagram is longer.
+        let length = u16::try_from(payload.len()).map_err(|_| Full)?;
         self.bytes.push_entire_slice(payload).map_err(|_| Full)?;
-        let length = payload.len();
         let head = Head { hop, leg, length };
         self.heads.push(head).map_err(|_| Full)
     }
@@ -87,7 +101,7 @@ impl Reader {
     /// The next packet, its payload copied behind head room; none when there is no packet or no room.
     fn pop(&mut self, buffers: &mut Buffers) -> Option<(Head, Span)> {
         let head = *self.heads.peek().ok()?;
-        let (span, room) = buffers.room(head.length)?;
+        let (span, room) = buffers.room(head.length.into())?;
         self.bytes.pop_entire_slice(room).ok()?;
         self.heads.pop().ok()?;
         Some((head, span))
@@ -95,8 +109,9 @@ impl Reader {
 }
 
 /// The ends that one shard has.
-#[derive(Default)]
 pub(super) struct Rings {
+    /// Bytes of payload that wait in one ring at most.
+    room: usize,
     /// By the number of the shard that reads.
     writers: Vec<Option<Writer>>,
     /// In the order in which they came.
@@ -106,6 +121,16 @@ pub(super) struct Rings {
 }
 
 impl Rings {
+    /// None yet, in one of so many `shards`.
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            room: room(shards),
+            writers: Vec::new(),
+            readers: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
     /// Gives a packet to the shard `to`; the reading end of a ring that is made for it goes to `hand_over`.
     pub(super) fn push(
         &mut self,
@@ -119,7 +144,7 @@ impl Rings {
             self.writers.resize_with(place + 1, || None);
         }
         let writer = self.writers[place].get_or_insert_with(|| {
-            let (writer, reader) = open();
+            let (writer, reader) = open(self.room);
             hand_over(reader);
             writer
         });
@@ -160,6 +185,12 @@ impl Rings {
         self.readers.get_mut(reader)?.pop(buffers)
     }
 
+    /// How many of them have packets.
+    pub(super) fn busy(&self) -> usize {
+        let busy = |reader: &&Reader| !reader.heads.is_empty();
+        self.readers.iter().filter(busy).count()
+    }
+
     /// Whether there is anything to read.
     pub(super) fn has_waiting(&self) -> bool {
         self.readers.iter().any(|reader| !reader.heads.is_empty())
@@ -193,7 +224,12 @@ mod tests {
     }
 
     fn pair() -> (Rings, Rings) {
-        let (mut near, mut far) = (Rings::default(), Rings::default());
+        pair_of(2)
+    }
+
+    /// Two of so many `shards`.
+    fn pair_of(shards: usize) -> (Rings, Rings) {
+        let (mut near, mut far) = (Rings::new(shards), Rings::new(shards));
         let opened = near.push(1, (hop(0), Leg::There), b"", |reader| far.add(reader));
         assert_eq!(opened, Ok(()));
         let (head, span) = far.pop(0, &mut Buffers::default()).expect("a packet");
@@ -231,8 +267,15 @@ mod tests {
 
     #[test]
     fn a_full_ring_takes_nothing_and_keeps_what_it_has() {
-        for (size, room) in [(0, PACKETS), (1200, BYTES / 1200)] {
-            let (mut near, mut far) = pair();
+        let (most, least) = (*BYTES.end(), *BYTES.start());
+        for (shards, size, room) in [
+            (2, 0, most / PER_PACKET),
+            (2, 1200, most / 1200),
+            (64, 0, least / PER_PACKET),
+            (64, 1200, least / 1200),
+            (64, usize::from(u16::MAX), 2),
+        ] {
+            let (mut near, mut far) = pair_of(shards);
             let mut buffers = Buffers::default();
             let full = (0..).find(|number| push(&mut near, *number, &vec![1; size]).is_err());
             assert_eq!(full, Some(room as u64));
@@ -241,6 +284,30 @@ mod tests {
             assert_eq!(push(&mut near, 8, &vec![3; size]), Err(Full));
             assert_eq!(far.waiting(0), room);
         }
+    }
+
+    #[test]
+    fn the_more_shards_there_are_the_smaller_is_a_ring() {
+        let whole = |shards| room(shards) + room(shards) / PER_PACKET * size_of::<Head>();
+        for shards in 1..=32 {
+            let all = whole(shards) * (shards - 1);
+            assert!(all < 6_000_000, "{shards} shards: {all} bytes");
+        }
+        assert!(whole(1) < 720_000 && whole(33) < 180_000 && whole(4096) < 180_000);
+    }
+
+    #[test]
+    fn rings_with_packets_are_counted() {
+        let mut far = Rings::new(3);
+        let mut near = [Rings::new(3), Rings::new(3)];
+        for writer in &mut near {
+            let opened = writer.push(2, (hop(0), Leg::There), b"", |reader| far.add(reader));
+            assert_eq!(opened, Ok(()));
+        }
+        assert_eq!((far.readers(), far.busy()), (2, 2));
+        far.pop(0, &mut Buffers::default()).expect("a packet");
+        assert_eq!((far.readers(), far.busy()), (2, 1));
+        assert!(far.has_waiting());
     }
 
     #[test]

@@ -55,9 +55,12 @@ impl Server {
         let peer = message
             .attribute(AttributeType::XOR_PEER_ADDRESS)
             .ok_or(Reason::InvalidSend)?;
+        // No datagram goes to port 0.
         let peer = message
             .xor_address(&peer)
-            .map_err(|_| Reason::InvalidSend)?;
+            .ok()
+            .filter(|peer| peer.port() != 0)
+            .ok_or(Reason::InvalidSend)?;
         let data = message
             .attribute(AttributeType::DATA)
             .ok_or(Reason::InvalidSend)?;

@@ -208,6 +208,15 @@ fn a_peer_of_another_family_is_a_mismatch() {
     assert_eq!(bind(&mut world, 0x4000, "[2001:db8:1::1]:1"), Some(443));
 }
 
+/// RFC 8656 §12.2: 403 for a port value that is not allowed; no datagram goes to port 0.
+#[test]
+fn a_channel_to_port_zero_is_forbidden() {
+    let (mut world, _) = allocated();
+    assert_eq!(bind(&mut world, 0x4000, "198.51.100.1:0"), Some(403));
+    assert_eq!(world.server.stats().get(Counter::Permissions), 0);
+    assert_eq!(bind(&mut world, 0x4000, "198.51.100.1:1"), None);
+}
+
 /// RFC 8656 §12.2.
 #[test]
 fn a_peer_that_is_not_allowed_is_forbidden() {

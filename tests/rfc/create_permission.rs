@@ -51,6 +51,15 @@ fn a_permission_holds_for_its_address_alone() {
     }
 }
 
+/// RFC 8656 §9: nor is port 0, to which nothing can be sent.
+#[test]
+fn a_permission_may_be_asked_for_with_port_zero() {
+    let (mut world, _) = allocated();
+    let nowhere = address("198.51.100.1:0");
+    assert_eq!(world.permit(client(), nowhere).code(), None);
+    assert!(reaches(&mut world, peer()) && !reaches(&mut world, nowhere));
+}
+
 /// RFC 8656 §10.2: several peers in any order, ports ignored.
 #[test]
 fn one_request_may_name_several_peers() {

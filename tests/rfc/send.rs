@@ -90,6 +90,15 @@ fn an_indication_with_a_malformed_peer_is_discarded() {
     }
 }
 
+/// RFC 8656 §11.2: a port value that is not allowed; no datagram goes to port 0.
+#[test]
+fn an_indication_to_port_zero_is_discarded() {
+    let (mut world, _) = permitted();
+    let nowhere = std::net::SocketAddr::new(peer().ip(), 0);
+    let packet = send_indication(nowhere, b"data");
+    assert_dropped(&mut world, &packet, Reason::InvalidSend);
+}
+
 /// RFC 8656 §11.2: no permission, no data; and none is made by it.
 #[test]
 fn an_indication_to_a_peer_without_permission_is_discarded() {

@@ -46,6 +46,14 @@ impl Control {
         self.append(header, libc::SOL_UDP, libc::UDP_SEGMENT, length);
     }
 
+    /// Takes back from `header` what [`add_segment`](Self::add_segment) was the last to add.
+    pub(super) fn drop_segment(header: &mut msghdr) {
+        let size = c_uint::try_from(size_of::<u16>()).unwrap_or_default();
+        // SAFETY: CMSG_SPACE only computes.
+        let space = unsafe { libc::CMSG_SPACE(size) };
+        header.msg_controllen = header.msg_controllen.saturating_sub(space as _);
+    }
+
     /// Writes a control message behind those that `header` counts already: none or an address.
     fn append<T: Copy>(&mut self, header: &mut msghdr, level: c_int, kind: c_int, value: T) {
         let size = c_uint::try_from(size_of::<T>()).unwrap_or_default();

@@ -86,8 +86,8 @@ impl Headers {
         before.count() + 1
     }
 
-    /// Points the first `count` headers at their places. Done last: a pointer must not be older than a
-    /// reference to what it points at.
+    /// Points the first `count` headers at their places. Done last: a pointer must not be older than an
+    /// exclusive reference to what it points at.
     pub(super) fn link(&mut self, count: usize) {
         let addresses = self.addresses.as_mut_ptr();
         let controls = self.controls.as_mut_ptr();

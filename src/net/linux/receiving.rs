@@ -36,6 +36,11 @@ impl Received {
         }
     }
 
+    /// How many datagrams it is, at least one.
+    pub fn count(&self) -> usize {
+        self.length.div_ceil(self.segment.max(1)).max(1)
+    }
+
     /// Where each datagram lies, in the order in which they were sent.
     pub fn datagrams(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (length, segment) = (self.length, self.segment);

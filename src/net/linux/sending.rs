@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use libc::msghdr;
 
+use super::control::Control;
 use super::messages::{BATCH, Headers};
 use super::{address, check_count, options};
 use crate::net::Fault;
@@ -284,16 +285,13 @@ impl SendBatch {
         failed: &mut impl FnMut(usize, io::Error),
     ) {
         let train = self.trains[i];
+        // What the header points to is linked, here and for the trains behind: it is only read.
         let mut header = self.raw.headers[i].msg_hdr;
-        header.msg_controllen = 0;
-        if let Some(source) = train.source {
-            self.raw.controls[i].add_source(&mut header, source);
-        }
+        Control::drop_segment(&mut header);
         let (mut vector, mut left) = (train.vector, train.bytes);
         for place in 0..train.count {
             let length = left.min(train.segment);
             let pieces = self.raw.pieces(vector, length);
-            header.msg_iov = self.raw.vectors[vector..].as_mut_ptr();
             header.msg_iovlen = pieces as _;
             let send = || {
                 // SAFETY: the caller vouches for the bytes; address, pieces and control message are
@@ -310,6 +308,7 @@ impl SendBatch {
             if let Err(error) = sent {
                 failed(place, error);
             }
+            header.msg_iov = header.msg_iov.wrapping_add(pieces);
             vector += pieces;
             left -= length;
         }

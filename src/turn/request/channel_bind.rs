@@ -23,6 +23,10 @@ impl Server {
         let (number, peer) = binding(request.message, self.policy.channels)?;
         let is_new = self.check_conflict(key, number, peer)?;
         self.check_families(key, &[peer])?;
+        if peer.port() == 0 {
+            // No datagram goes there (RFC 8656 §12.2: a port value that is not allowed).
+            return Err(Refusal::Forbidden);
+        }
         let scopes = self.permit(request.now.instant, key, &[peer])?;
         for scope in &scopes {
             let destination = self

@@ -196,7 +196,7 @@ fn long_runs_become_several_trains() {
         let mut rest = texts.iter();
         for count in expected {
             let train = receive(&receiver, &mut room);
-            assert_eq!(train.datagrams().count(), count);
+            assert_eq!((train.datagrams().count(), train.count()), (count, count));
             let same = train
                 .datagrams()
                 .all(|part| rest.next() == Some(&&room[part]));
@@ -233,6 +233,51 @@ fn a_train_that_is_refused_goes_as_single_datagrams() {
     let short = [0; 1200];
     send(&mut batch, &from, to, &[&short, &short]);
     assert_eq!(receive(&receiver, &mut room).segment, 1200);
+}
+
+#[test]
+fn single_datagrams_of_a_refused_train_leave_from_the_named_address() {
+    let (from, receiver) = (bind("::"), bind_for_trains("::"));
+    report_local_address(receiver.as_fd(), Family::V6).unwrap();
+    let home = IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]);
+    let to = SocketAddr::new(home, receiver.local_addr().unwrap().port());
+    options::set(from.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU, 1280).unwrap();
+    let (long, short) = ([1; 1300], [2; 600]);
+    let texts: [&[u8]; 5] = [&long, &long, &[3; 20], &short, &short];
+    let messages = texts.iter().map(|text| Outgoing {
+        source: Some(home),
+        ..outgoing(to, text)
+    });
+    let mut batch = SendBatch::default();
+    batch.send_from(&from, messages, |i, error| panic!("{i}: {error}"));
+    let mut room = vec![0; 4096];
+    let mut lengths = Vec::new();
+    for _ in 0..4 {
+        let received = receive(&receiver, &mut room);
+        assert_eq!((received.from.ip(), received.to), (home, Some(home)));
+        assert_eq!(received.count(), received.datagrams().count());
+        lengths.push((received.length, received.segment));
+    }
+    assert_eq!(lengths, [(1300, 1300), (1300, 1300), (20, 20), (1200, 600)]);
+    assert!(!batch.refusals.allow(home, 1300));
+}
+
+#[test]
+fn a_train_to_port_zero_is_no_reason_to_send_none_to_the_host() {
+    let (from, receiver) = (bind("127.0.0.1"), bind_for_trains("127.0.0.1"));
+    let to = receiver.local_addr().unwrap();
+    let mut batch = SendBatch::default();
+    for _ in 0..100 {
+        let messages = [b"x", b"y"].map(|text| outgoing(SocketAddr::new(to.ip(), 0), text));
+        let mut failed = Vec::new();
+        batch.send_from(&from, messages.into_iter(), |i, error| {
+            failed.push((i, error.raw_os_error()));
+        });
+        assert_eq!(failed, [0, 1].map(|i| (i, Some(libc::EINVAL))));
+    }
+    send(&mut batch, &from, to, &[b"abc", b"def"]);
+    let train = receive(&receiver, &mut [0; 64]);
+    assert_eq!((train.length, train.segment), (6, 3));
 }
 
 #[test]
@@ -310,6 +355,7 @@ fn of_a_train_that_is_cut_off_whole_datagrams_remain() {
 fn a_datagram_without_bytes_is_one() {
     let from = SocketAddr::from(([127, 0, 0, 1], 9));
     let empty = Received::single(0, from);
+    assert_eq!(empty.count(), 1);
     assert_eq!(
         empty.datagrams().collect::<Vec<_>>(),
         iter::once(0..0).collect::<Vec<_>>()
