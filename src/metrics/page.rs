@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::Duration;
 
-use crate::turn::{Counter, Family, SLOTS, Stats, Transport};
+use crate::turn::{Counter, SLOTS, Stats, Transport};
 
 /// A copy of one shard's [`Stats`]. One thread publishes, any number read, nobody waits.
 ///
@@ -66,9 +66,7 @@ impl Page {
     /// How many allocations live, counted in each family that they have.
     pub fn allocations(&self) -> u64 {
         let slots = self.snapshot();
-        let families =
-            |transport| Family::ALL.map(|family| Counter::Allocations(transport, family));
-        let counters = Transport::ALL.into_iter().flat_map(families);
+        let counters = Counter::allocations();
         counters.map(|counter| slots[counter.slot()]).sum()
     }
 

@@ -8,7 +8,7 @@ use super::event_loop::Shard;
 use super::freeze::LONGEST;
 use super::record_way::RecordWay;
 use super::word::{Give, Lent, Word};
-use crate::turn::{Counter, Family, Handed, Handover, Transport};
+use crate::turn::{Counter, Family, Handed, Handover};
 
 impl Shard {
     /// Does what it is told in the course of a take-over.
@@ -174,11 +174,9 @@ impl Shard {
     }
 
     fn allocations(&self) -> usize {
-        let families =
-            |transport| Family::ALL.map(|family| Counter::Allocations(transport, family));
-        let counters = Transport::ALL.into_iter().flat_map(families);
-        let all: u64 = counters
-            .map(|counter| self.server.stats().get(counter))
+        let stats = self.server.stats();
+        let all: u64 = Counter::allocations()
+            .map(|counter| stats.get(counter))
             .sum();
         usize::try_from(all).unwrap_or(usize::MAX)
     }

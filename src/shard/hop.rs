@@ -19,21 +19,10 @@ impl Shard {
     /// Brings a payload that one of our clients sent to another allocation.
     pub(super) fn follow_hop(&mut self, hop: &Hop, payload: Span) {
         if usize::from(hop.to.shard) == self.index {
-            self.hop_here(hop, payload);
+            self.end_hop(hop, payload);
         } else if self.give_to(hop.to.shard, hop, Leg::There, payload) == Err(Full) {
             let stats = self.server.stats_mut();
             stats.relay_failed(Direction::ToPeer, payload.len(), Reason::ShardFull);
-        }
-    }
-
-    fn hop_here(&mut self, hop: &Hop, payload: Span) {
-        let bytes = self.buffers.bytes(payload);
-        match self.server.handle_relayed(self.now, hop, bytes) {
-            Some(Verdict::ToClient { to, prefix, .. }) => {
-                self.queue_to_client(to, &prefix, payload);
-            }
-            Some(_) => {}
-            None => self.queue_to_peer(hop.from.key, hop.peer, payload),
         }
     }
 
@@ -80,6 +69,8 @@ impl Shard {
         }
     }
 
+    /// Hands a payload to the client of an allocation of this shard; if that has moved away, the sender's
+    /// shard sends it by its relay socket.
     fn end_hop(&mut self, hop: &Hop, payload: Span) {
         let bytes = self.buffers.bytes(payload);
         match self.server.handle_relayed(self.now, hop, bytes) {
@@ -87,6 +78,9 @@ impl Shard {
                 self.queue_to_client(to, &prefix, payload);
             }
             Some(_) => {}
+            None if usize::from(hop.from.shard) == self.index => {
+                self.queue_to_peer(hop.from.key, hop.peer, payload);
+            }
             None => self.give_back(hop, payload),
         }
     }

@@ -324,6 +324,12 @@ const PASSING: usize = DTLS_SESSIONS_ENDED + ConnectionEnd::ALL.len();
 pub const SLOTS: usize = PASSING + 1;
 
 impl Counter {
+    /// The gauges of live allocations. An allocation of both families is in two of them.
+    pub fn allocations() -> impl Iterator<Item = Self> {
+        let families = |transport| Family::ALL.map(|family| Self::Allocations(transport, family));
+        Transport::ALL.into_iter().flat_map(families)
+    }
+
     /// The counter's place in a [`Stats`].
     pub fn slot(self) -> usize {
         match self {
