@@ -12,6 +12,15 @@ use super::process::{Running, lacks, run, until};
 use super::server::{Server, free_port};
 use super::web::{self, PAGE};
 
+/// Has curl say nothing but what is wrong, ask the server itself, and give up in time.
+const DIRECT: [&str; 6] = [
+    "--silent",
+    "--show-error",
+    "--max-time",
+    "15",
+    "--noproxy",
+    "*",
+];
 const SHORT: Duration = Duration::from_secs(20);
 const TURN: &str = "turn.example.org";
 const WWW: &str = "www.example.org";
@@ -62,14 +71,7 @@ impl Shared {
         let mut command = Command::new("curl");
         let names = [TURN, WWW].map(|name| format!("{name}:{}:127.0.0.1", self.port.port()));
         command
-            .args([
-                "--silent",
-                "--show-error",
-                "--max-time",
-                "15",
-                "--noproxy",
-                "*",
-            ])
+            .args(DIRECT)
             .args(["--resolve", &names[0], "--resolve", &names[1], "--cacert"])
             .arg(self.issuer.file(self.directory.path()))
             .args(flags.split(' ').filter(|flag| !flag.is_empty()))
@@ -235,14 +237,7 @@ fn a_balancer_names_its_clients() {
     let get = |flags: &[&str]| {
         let mut command = Command::new("curl");
         command
-            .args([
-                "--silent",
-                "--show-error",
-                "--max-time",
-                "15",
-                "--noproxy",
-                "*",
-            ])
+            .args(DIRECT)
             .args(flags)
             .arg(format!("http://{}/", server.address()));
         run(&mut command, SHORT)
