@@ -62,6 +62,7 @@ impl Shard {
                 | Token::Far(_)
                 | Token::Tcp(_)
                 | Token::Successor
+                | Token::Bindings
                 | Token::Mailbox => {}
             }
         }

@@ -262,6 +262,7 @@ labels! {
         Replaced => "replaced",
         Backlog => "backlog",
         Upstream => "upstream",
+        HandedBack => "handed_back",
         Refused => "refused",
         PeerGone => "peer_gone",
         Shutdown => "shutdown",
