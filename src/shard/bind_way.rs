@@ -7,11 +7,10 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::record_way::{ADDRESSES, decode, encode};
-use crate::net::{message_pair, receive_descriptors, send_descriptors};
+use super::wire::Session;
+use crate::net::{Waker, message_pair, receive_descriptors, send_descriptors};
 use crate::turn::{FiveTuple, Transport};
 
-/// What the client speaks, and the two addresses.
-const HEAD: usize = 1 + ADDRESSES;
 /// What a client may have said by then: a request that no honest one makes longer, and a read.
 const MOST_SAID: usize = 4 * 1024 + 16 * 1024;
 
@@ -22,11 +21,12 @@ pub(super) struct BindWay {
     buffer: Vec<u8>,
 }
 
-/// A connection, and what its client has said.
+/// A connection, or what is inside its TLS session, and what its client has said.
 #[derive(Debug)]
 pub(super) struct HandedBack<'b> {
     pub(super) from: FiveTuple,
     pub(super) stream: TcpStream,
+    pub(super) session: Session,
     pub(super) said: &'b [u8],
 }
 
@@ -45,7 +45,8 @@ impl BindWay {
         }
     }
 
-    /// Passes on a copy of `stream`, the connection of the client `from`.
+    /// Passes on a copy of `stream`, the connection of the client `from`; or what is inside its TLS session,
+    /// where a `goodbye` tells the process that has the session when nothing follows.
     ///
     /// # Errors
     /// The other end does not keep up, or has gone; the client has said too much.
@@ -54,15 +55,17 @@ impl BindWay {
         from: &FiveTuple,
         said: &[u8],
         stream: impl AsFd,
+        goodbye: Option<&Waker>,
     ) -> io::Result<()> {
         if said.len() > MOST_SAID {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.buffer.clear();
-        self.buffer.push(u8::from(from.transport == Transport::Tls));
         self.buffer.extend(encode(from));
         self.buffer.extend_from_slice(said);
-        send_descriptors(&self.socket, &self.buffer, &[stream.as_fd()]).map(drop)
+        let descriptors = [stream.as_fd(), goodbye.map_or(stream.as_fd(), AsFd::as_fd)];
+        let count = 1 + usize::from(goodbye.is_some());
+        send_descriptors(&self.socket, &self.buffer, &descriptors[..count]).map(drop)
     }
 
     /// The next connection.
@@ -71,24 +74,24 @@ impl BindWay {
     /// `WouldBlock` when there is none now, `UnexpectedEof` when there will be none; `Other` when the process
     /// may have no more descriptors; `InvalidData` for what is no such message.
     pub(super) fn receive(&mut self) -> io::Result<HandedBack<'_>> {
-        self.buffer.resize(HEAD + MOST_SAID, 0);
+        self.buffer.resize(ADDRESSES + MOST_SAID, 0);
         let mut received = VecDeque::new();
         let length = receive_descriptors(&self.socket, &mut self.buffer, &mut received)?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let message = self.buffer[..length].split_first_chunk::<HEAD>();
-        let (Some(([kind, addresses @ ..], said)), Some(stream)) = (message, received.pop_front())
-        else {
+        let message = self.buffer[..length].split_first_chunk();
+        let (Some((addresses, said)), Some(stream)) = (message, received.pop_front()) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let transport = match kind {
-            0 => Transport::Tcp,
-            _ => Transport::Tls,
+        let (transport, session) = match received.pop_front() {
+            Some(goodbye) => (Transport::Tls, Session::Inside(goodbye.into())),
+            None => (Transport::Tcp, Session::Plain),
         };
         Ok(HandedBack {
             from: decode(transport, addresses),
             stream: stream.into(),
+            session,
             said,
         })
     }
@@ -119,13 +122,17 @@ mod tests {
         let (new, mut old) = BindWay::pair()?;
         let mut new = BindWay::new(new);
         let (mut client, server) = stream_pair()?;
-        for transport in [Transport::Tcp, Transport::Tls] {
-            new.send(&from(transport), b"said", &server)?;
-        }
+        let goodbye = Waker::new()?;
+        new.send(&from(Transport::Tcp), b"said", &server, None)?;
+        new.send(&from(Transport::Tls), b"said", &server, Some(&goodbye))?;
         drop(server);
         for transport in [Transport::Tcp, Transport::Tls] {
             let mut one = old.receive()?;
             assert_eq!((one.from, one.said), (from(transport), &b"said"[..]));
+            if let Session::Inside(goodbye) = one.session {
+                goodbye.wake();
+            }
+            assert_eq!(goodbye.clear(), transport == Transport::Tls);
             client.write_all(b"more")?;
             let mut heard = [0; 4];
             one.stream.read_exact(&mut heard)?;
@@ -144,7 +151,7 @@ mod tests {
         let (new, old) = BindWay::pair()?;
         let mut new = BindWay::new(new);
         let (_client, server) = stream_pair()?;
-        let mut send = |said: &[u8]| new.send(&from(Transport::Tcp), said, &server);
+        let mut send = |said: &[u8]| new.send(&from(Transport::Tcp), said, &server, None);
         let too_long = send(&[0; MOST_SAID + 1]).map_err(|error| error.kind());
         assert_eq!(too_long, Err(ErrorKind::InvalidInput));
         let sent = (0..10_000).take_while(|_| send(b"said").is_ok()).count();
@@ -162,7 +169,7 @@ mod tests {
         let (new, mut old) = BindWay::pair()?;
         let (_client, server) = stream_pair()?;
         send_descriptors(&new, b"short", &[server.as_fd()])?;
-        send_descriptors(&new, &[0; HEAD], &[])?;
+        send_descriptors(&new, &[0; ADDRESSES], &[])?;
         for _ in 0..2 {
             let error = old.receive().map_err(|error| error.kind());
             assert_eq!(error.err(), Some(ErrorKind::InvalidData));

@@ -12,7 +12,7 @@ use super::joined::Joined;
 use super::outbox::{Group, Message};
 use super::passage::Passage;
 use super::wire::{Arrival, Session, Wire, Writer};
-use crate::net::Buffers;
+use crate::net::{Buffers, Waker};
 use crate::time::Instant;
 use crate::transport::{Framer, TlsScratch, TlsSession};
 use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, HandshakeFailure, Reason, Stats};
@@ -207,6 +207,16 @@ impl Connection {
     pub(super) fn parts(&mut self) -> Option<(&mut Wire, &mut Joined)> {
         let joined = self.joined.as_deref_mut()?;
         Some((&mut self.wire, joined))
+    }
+
+    /// Whether TLS is around what it carries.
+    pub(super) const fn has_tls(&self) -> bool {
+        self.wire.has_tls()
+    }
+
+    /// What tells another process, which has TLS around this connection, that nothing follows.
+    pub(super) const fn goodbye(&self) -> Option<&Waker> {
+        self.wire.goodbye()
     }
 
     /// Whether something waits to be written.

@@ -9,14 +9,15 @@
 use std::io;
 use std::net::TcpStream;
 
+use super::bind_way::BindWay;
 use super::connection::{Connection, Role};
 use super::dispatch::Route;
 use super::event_loop::Shard;
 use super::passage::Passage;
 use super::token::{ConnectionId, Token};
 use super::wire::{Arrival, Session, Wire};
-use crate::net::{Interest, stream_pair};
-use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
+use crate::net::{Interest, Waker, stream_pair};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple};
 
 /// Connections that one pass takes back.
 const CONNECTIONS: usize = 16;
@@ -27,69 +28,57 @@ impl Shard {
     pub(super) fn hand_back(&mut self, client: FiveTuple, request: &[u8], behind: &[u8]) -> bool {
         self.queue_responses();
         self.flush();
-        let said = [request, behind].concat();
-        let handed = self
-            .connections
-            .find(&client)
-            .map(|id| match client.transport {
-                Transport::Tls => self.hand_back_session(id, &said),
-                _ => self.hand_back_socket(id, &said),
-            });
-        if let Some(Ok(())) = handed {
+        let handed = self.try_hand_back(&client, &[request, behind].concat());
+        self.note_way(&handed);
+        let Err(error) = handed else {
             tracing::debug!(shard = self.index, client = %client.client, "connection handed back");
             return true;
-        }
-        if let Some(Err(error)) = handed {
-            tracing::debug!(shard = self.index, %error, "a connection cannot be handed back");
-        }
+        };
+        tracing::trace!(shard = self.index, %error, "a connection cannot be handed back");
         let verdict = self.server.handle_kept(self.now, client, request);
         let route = Route::of(&verdict, |_| None);
         self.follow_frame(route);
         false
     }
 
-    fn hand_back_socket(&mut self, id: ConnectionId, said: &[u8]) -> io::Result<()> {
-        let Some(connection) = self.connections.get(id) else {
-            return Ok(());
-        };
-        if connection.has_backlog() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+    fn try_hand_back(&mut self, client: &FiveTuple, said: &[u8]) -> io::Result<()> {
+        let id = self.connections.find(client);
+        let connection = id.and_then(|id| Some((id, self.connections.get(id)?)));
         let way = self.former.binds.as_mut();
-        let way = way.ok_or(io::ErrorKind::NotConnected)?;
-        let sent = way.send(&connection.five_tuple, said, &*connection);
-        // It lives on elsewhere, so that closing it alone does not take it from the poller.
-        let let_go = sent.and_then(|()| self.poller.remove(&*connection));
-        self.note_way(&let_go);
-        let_go.map(|()| self.close(id, ConnectionEnd::HandedBack))
+        let parts = connection.zip(way).ok_or(io::ErrorKind::NotConnected)?;
+        let ((id, connection), way) = parts;
+        if connection.has_tls() {
+            let far = lend_inside(connection, way, said)?;
+            self.join_back(id, far)
+        } else if connection.has_backlog() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            way.send(client, said, &*connection, connection.goodbye())?;
+            // It lives on elsewhere, so that closing it alone does not take it from the poller.
+            self.poller.remove(&*connection)?;
+            self.close(id, ConnectionEnd::HandedBack);
+            Ok(())
+        }
     }
 
-    fn hand_back_session(&mut self, id: ConnectionId, said: &[u8]) -> io::Result<()> {
-        let limits = *self.connections.limits();
-        let Some(connection) = self.connections.get(id) else {
-            return Ok(());
-        };
-        let way = self.former.binds.as_mut();
-        let way = way.ok_or(io::ErrorKind::NotConnected)?;
-        let (ours, theirs) = stream_pair()?;
-        let far = Wire::new(ours, Session::Plain);
-        self.poller
-            .add(&far, Token::Far(id).to_bits(), Interest::Read)?;
-        let sent = way.send(&connection.five_tuple, said, &theirs);
-        if sent.is_ok() {
+    /// Joins a connection with what leads to the process before this one.
+    fn join_back(&mut self, id: ConnectionId, far: Wire) -> io::Result<()> {
+        let token = Token::Far(id).to_bits();
+        self.poller.add(&far, token, Interest::Read)?;
+        let idle_after = self.connections.limits().idle_after;
+        if let Some(connection) = self.connections.get(id) {
             let early = connection.take_backlog();
-            let passage = Passage::back(far, &early, self.now.instant, limits.idle_after);
+            let passage = Passage::back(far, &early, self.now.instant, idle_after);
             connection.role = Role::Passing(Box::new(passage));
             self.server.stats_mut().increment(Counter::Passing);
-            self.carry(id);
         }
-        self.note_way(&sent);
-        sent
+        self.carry(id);
+        Ok(())
     }
 
     /// Notes it when the other process has gone.
-    fn note_way(&mut self, sent: &io::Result<()>) {
-        let error = sent.as_ref().err().map(io::Error::kind);
+    fn note_way(&mut self, handed: &io::Result<()>) {
+        let error = handed.as_ref().err().map(io::Error::kind);
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
         if error.is_some_and(|error| gone.contains(&error)) {
             self.former.binds = None;
@@ -105,8 +94,9 @@ impl Shard {
             };
             match way.receive() {
                 Ok(one) => {
-                    let (from, stream, said) = (one.from, one.stream, one.said.to_vec());
-                    self.admit_back(from, stream, &said);
+                    let (from, said) = (one.from, one.said.to_vec());
+                    let (stream, session) = (one.stream, one.session);
+                    self.admit_back(from, stream, session, &said);
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
@@ -118,12 +108,12 @@ impl Shard {
         }
     }
 
-    fn admit_back(&mut self, from: FiveTuple, stream: TcpStream, said: &[u8]) {
+    fn admit_back(&mut self, from: FiveTuple, stream: TcpStream, session: Session, said: &[u8]) {
         let is_admitted = self.connections.admits(from.client.ip());
         let opened = self.enter(from.transport, is_admitted, |shard| {
             let (now, limits) = (shard.now.instant, shard.connections.limits());
             let role = Role::Binding;
-            let connection = Connection::new(stream, Session::Plain, role, from, now, limits);
+            let connection = Connection::new(stream, session, role, from, now, limits);
             shard.keep(connection)
         });
         let Some(id) = opened else {
@@ -159,4 +149,12 @@ impl Shard {
             tracing::debug!(shard = self.index, %error, "cannot let go of a passage");
         }
     }
+}
+
+/// Lends the other process what is inside the session of a connection: one end of a pair, whose other end is
+/// returned.
+fn lend_inside(connection: &Connection, way: &mut BindWay, said: &[u8]) -> io::Result<Wire> {
+    let ((ours, theirs), goodbye) = (stream_pair()?, Waker::new()?);
+    way.send(&connection.five_tuple, said, &theirs, Some(&goodbye))?;
+    Ok(Wire::new(ours, Session::Inward(goodbye)))
 }

@@ -232,7 +232,9 @@ impl Shard {
         let client = connection.five_tuple;
         let (transport, unsent) = (client.transport, connection.unsent_media());
         let (end, failure) = connection.name_end(end);
-        connection.say_goodbye();
+        if end != ConnectionEnd::HandedBack {
+            connection.say_goodbye();
+        }
         let passed = u64::from(connection.passing().is_some());
         if let Some(joined) = connection.joined.take() {
             self.disjoin(&joined, end);

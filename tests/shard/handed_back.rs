@@ -1,7 +1,7 @@
 //! Data connections of TCP allocations (RFC 6062 §5.4) that come to shards which took over from those that
 //! have the allocation.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,6 +117,40 @@ fn over_tls_a_data_connection_is_joined_where_its_allocation_is() {
     new.wait_for(Counter::Passing, 0);
     new.wait_for(open(Transport::Tls), 0);
     new.stop();
+    scene.shards.stop();
+}
+
+/// A connection that broke must not look like one that ended, through however many processes.
+#[test]
+fn over_tls_a_broken_peer_is_no_goodbye_behind_an_upgrade() {
+    let (server, config) = pair();
+    let options = Options {
+        tls: Some(server),
+        ..Options::default()
+    };
+    let (mut scene, second) = taken_over(&options);
+    let mut breaks = |through: &Shards| {
+        let (id, mut peer) = scene.connect();
+        let data = Client::tls(through.tls_addresses[0], &config);
+        let (Link::Tls(mut session), _) = data.bind_link(id, b"") else {
+            panic!("not TLS");
+        };
+        peer.write_all(b"in the midst").expect("sent");
+        let mut heard = [0; 12];
+        session.read_exact(&mut heard).expect("all of it");
+        let breaking = socket2::Socket::from(peer);
+        breaking.set_linger(Some(Duration::ZERO)).expect("open");
+        drop(breaking);
+        let end = session.read(&mut heard).map_err(|error| error.kind());
+        assert_eq!(end, Err(ErrorKind::UnexpectedEof));
+    };
+    breaks(&second);
+    let third = start_after(&options, &second);
+    breaks(&third);
+    scene.shards.wait_for(ended(PeerEnd::Reset), 2);
+    scene.shards.wait_for(open(Transport::Tls), 0);
+    third.stop();
+    second.stop();
     scene.shards.stop();
 }
 
