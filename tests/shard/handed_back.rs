@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ fn a_data_connection_is_joined_where_its_allocation_is() {
         shards: 2,
         ..Options::default()
     });
-    for arrives in [true, false, true, false] {
+    for (before, arrives) in (0_u64..).zip([true, false, true, false]) {
         let (id, mut peer) = match arrives {
             true => scene.arrive(),
             false => scene.connect(),
@@ -73,8 +74,9 @@ fn a_data_connection_is_joined_where_its_allocation_is() {
         assert!(said.is_empty());
         hears(&mut peer, b"early");
         speak(&mut patient(client), &mut peer);
+        // There may be one connection with each peer.
+        scene.shards.wait_for(ended(PeerEnd::Closed), before + 1);
     }
-    scene.shards.wait_for(ended(PeerEnd::Closed), 4);
     scene.shards.wait_for(open(Transport::Tcp), 1);
     new.wait_for(handed_back(), 4);
     new.wait_for(open(Transport::Tcp), 0);
@@ -129,7 +131,7 @@ fn over_tls_a_broken_peer_is_no_goodbye_behind_an_upgrade() {
         ..Options::default()
     };
     let (mut scene, second) = taken_over(&options);
-    let mut breaks = |through: &Shards| {
+    let mut breaks = |through: &Shards, before: u64| {
         let (id, mut peer) = scene.connect();
         let data = Client::tls(through.tls_addresses[0], &config);
         let (Link::Tls(mut session), _) = data.bind_link(id, b"") else {
@@ -143,11 +145,12 @@ fn over_tls_a_broken_peer_is_no_goodbye_behind_an_upgrade() {
         drop(breaking);
         let end = session.read(&mut heard).map_err(|error| error.kind());
         assert_eq!(end, Err(ErrorKind::UnexpectedEof));
+        drop(session);
+        scene.shards.wait_for(ended(PeerEnd::Reset), before + 1);
     };
-    breaks(&second);
+    breaks(&second, 0);
     let third = start_after(&options, &second);
-    breaks(&third);
-    scene.shards.wait_for(ended(PeerEnd::Reset), 2);
+    breaks(&third, 1);
     scene.shards.wait_for(open(Transport::Tls), 0);
     third.stop();
     second.stop();
@@ -284,10 +287,15 @@ fn the_limits_on_connections_hold_for_those_that_come_back() {
 /// Whoever finds no room on the way is answered by the new process, and nobody waits.
 #[test]
 fn a_way_that_is_full_is_no_way() {
-    let (mut scene, new) = taken_over(&Options::default());
+    let gate = Arc::new(Mutex::new(()));
+    let stands_still = Options {
+        gate: Some(Arc::clone(&gate)),
+        ..Options::default()
+    };
+    let mut scene = Scene::over(start(&stands_still), false);
+    let new = start_after(&Options::default(), &scene.shards);
     let (id, _peer) = scene.connect();
-    let freezer = scene.shards.freezer();
-    freezer.freeze().expect("they settle");
+    let closed = gate.lock().expect("no panic");
     let mut clients: Vec<Client> = (0..MANY)
         .map(|_| {
             let mut client = Client::tcp(new.v4());
@@ -301,7 +309,7 @@ fn a_way_that_is_full_is_no_way() {
     while handled() < MANY as u64 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
-    freezer.resume();
+    drop(closed);
     let (handed, answered) = (new.get(handed_back()), new.get(Counter::Answered));
     assert!(handed > 0 && answered > 0, "{handed} and {answered}");
     for client in &mut clients {
@@ -324,7 +332,7 @@ fn data_connections_go_back_through_all_processes() {
     };
     let (mut scene, second) = taken_over(&options);
     let third = start_after(&options, &second);
-    for over_tls in [false, true] {
+    for (before, over_tls) in (0_u64..).zip([false, true]) {
         let (id, mut peer) = scene.connect();
         let client = match over_tls {
             true => Client::tls(third.tls_addresses[0], &config),
@@ -342,6 +350,8 @@ fn data_connections_go_back_through_all_processes() {
         .expect("so many bytes");
         assert_eq!(&heard, b"answer");
         assert!(is_closed(&mut peer));
+        drop(peer);
+        scene.shards.wait_for(ended(PeerEnd::Closed), before + 1);
     }
     scene.shards.wait_for(open(Transport::Tcp), 1);
     scene.shards.wait_for(open(Transport::Tls), 0);

@@ -45,7 +45,7 @@ pub struct Options {
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     pub bandwidth: Bandwidth,
-    /// Shard 1 waits for it whenever it publishes its counters.
+    /// The last shard waits for it whenever it publishes its counters.
     pub gate: Option<Arc<Mutex<()>>>,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
@@ -152,7 +152,7 @@ fn start_with(options: &Options, inheritances: Vec<Inheritance>) -> Shards {
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
-        let gate = options.gate.clone().filter(|_| index == 1);
+        let gate = options.gate.clone().filter(|_| index + 1 == options.shards);
         let setup = ShardSetup {
             index,
             sockets,
