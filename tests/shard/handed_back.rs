@@ -3,7 +3,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use turnstone::turn::{ConnectionEnd, Counter, PeerEnd, Transport};
 
 use crate::certificates::pair;
 use crate::client::{Client, Link};
-use crate::harness::{Options, Shards, start, start_after};
+use crate::harness::{Options, Shards, start, start_after, start_over};
 use crate::tcp_scene::{
     LAST_WORDS, Scene, code, ended, hears, is_closed, noise, patient, read_all,
 };
@@ -287,15 +286,10 @@ fn the_limits_on_connections_hold_for_those_that_come_back() {
 /// Whoever finds no room on the way is answered by the new process, and nobody waits.
 #[test]
 fn a_way_that_is_full_is_no_way() {
-    let gate = Arc::new(Mutex::new(()));
-    let stands_still = Options {
-        gate: Some(Arc::clone(&gate)),
-        ..Options::default()
-    };
-    let mut scene = Scene::over(start(&stands_still), false);
-    let new = start_after(&Options::default(), &scene.shards);
+    let mut scene = Scene::new(false);
     let (id, _peer) = scene.connect();
-    let closed = gate.lock().expect("no panic");
+    let new = start_over(&Options::default(), &scene.shards);
+    let old = scene.shards.freezer();
     let mut clients: Vec<Client> = (0..MANY)
         .map(|_| {
             let mut client = Client::tcp(new.v4());
@@ -307,9 +301,10 @@ fn a_way_that_is_full_is_no_way() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let handled = || new.get(handed_back()) + new.get(Counter::Answered);
     while handled() < MANY as u64 && Instant::now() < deadline {
+        old.hold().expect("it stands still");
         thread::sleep(Duration::from_millis(10));
     }
-    drop(closed);
+    old.release().expect("it lets go");
     let (handed, answered) = (new.get(handed_back()), new.get(Counter::Answered));
     assert!(handed > 0 && answered > 0, "{handed} and {answered}");
     for client in &mut clients {

@@ -45,7 +45,7 @@ pub struct Options {
     /// Called on the shard's thread before the first counters are published.
     pub on_start: fn(),
     pub bandwidth: Bandwidth,
-    /// The last shard waits for it whenever it publishes its counters.
+    /// Shard 1 waits for it whenever it publishes its counters.
     pub gate: Option<Arc<Mutex<()>>>,
     /// Serves TLS on addresses of its own.
     pub tls: Option<TlsServer>,
@@ -96,6 +96,15 @@ pub fn start(options: &Options) -> Shards {
 
 /// Shards that take the place of those of `old`, at addresses of their own. Relay sockets do not come along.
 pub fn start_after(options: &Options, old: &Shards) -> Shards {
+    let new = start_over(options, old);
+    let freezer = old.freezer();
+    freezer.hold().expect("all are there");
+    freezer.release().expect("all let go");
+    new
+}
+
+/// Likewise, but that the old ones stand still until they are released.
+pub fn start_over(options: &Options, old: &Shards) -> Shards {
     let freezer = old.freezer();
     let lent = freezer.lend().expect("descriptors");
     let (bequests, inheritances): (Vec<_>, Vec<_>) = lent
@@ -117,8 +126,6 @@ pub fn start_after(options: &Options, old: &Shards) -> Shards {
         bequest.imported().expect("taken in");
     }
     bequests.iter().for_each(Bequest::serve);
-    freezer.hold().expect("all are there");
-    freezer.release().expect("all let go");
     new
 }
 
@@ -152,7 +159,7 @@ fn start_with(options: &Options, inheritances: Vec<Inheritance>) -> Shards {
         let published = Arc::new(Mutex::new(Published::default()));
         shards.published.push(Arc::clone(&published));
         let on_start = options.on_start;
-        let gate = options.gate.clone().filter(|_| index + 1 == options.shards);
+        let gate = options.gate.clone().filter(|_| index == 1);
         let setup = ShardSetup {
             index,
             sockets,
