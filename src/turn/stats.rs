@@ -178,7 +178,7 @@ pub enum Counter {
     DtlsHandshakesFailed(HandshakeFailure),
     /// Established DTLS sessions that ended.
     DtlsSessionsEnded(ConnectionEnd),
-    /// Connections that go on to an upstream, a gauge.
+    /// Connections that go on to an upstream, or to the process before this one, a gauge.
     Passing,
 }
 
