@@ -83,42 +83,44 @@ fn a_data_connection_is_joined_where_its_allocation_is() {
     scene.shards.stop();
 }
 
-/// The session stays where it is, and what is inside goes on.
+/// The session stays where it is, and what is inside goes on; also where TLS and TCP come to one port.
 #[test]
 fn over_tls_a_data_connection_is_joined_where_its_allocation_is() {
-    let (server, config) = pair();
-    let options = Options {
-        tls: Some(server),
-        ..Options::default()
-    };
-    let (mut scene, new) = taken_over(&options);
-    let (id, mut peer) = scene.connect();
-    let data = Client::tls(new.tls_addresses[0], &config);
-    let (Link::Tls(mut session), said) = data.bind_link(id, b"early") else {
-        panic!("not TLS");
-    };
-    assert!(said.is_empty());
-    hears(&mut peer, b"early");
-    new.wait_for(Counter::Passing, 1);
-    scene.shards.wait_for(open(Transport::Tls), 1);
-    let (question, answer) = (noise(LAST_WORDS), noise(LAST_WORDS + 1));
-    session.write_all(&question).expect("sent");
-    session.conn.send_close_notify();
-    session.flush().expect("sent");
-    assert!(read_all(&mut peer) == question);
-    let sent = answer.clone();
-    thread::spawn(move || peer.write_all(&sent).expect("sent"));
-    let mut heard = Vec::new();
-    // It fails unless the server says goodbye as well.
-    session.read_to_end(&mut heard).expect("close_notify");
-    assert!(heard == answer);
-    scene.shards.wait_for(ended(PeerEnd::Closed), 1);
-    scene.shards.wait_for(open(Transport::Tls), 0);
-    drop(session);
-    new.wait_for(Counter::Passing, 0);
-    new.wait_for(open(Transport::Tls), 0);
-    new.stop();
-    scene.shards.stop();
+    for shared in [false, true] {
+        let (server, config) = pair();
+        let (mut scene, new) = taken_over(&Options {
+            tls: Some(server),
+            shared,
+            ..Options::default()
+        });
+        let (id, mut peer) = scene.connect();
+        let data = Client::tls(new.tls_addresses[0], &config);
+        let (Link::Tls(mut session), said) = data.bind_link(id, b"early") else {
+            panic!("not TLS");
+        };
+        assert!(said.is_empty());
+        hears(&mut peer, b"early");
+        new.wait_for(Counter::Passing, 1);
+        scene.shards.wait_for(open(Transport::Tls), 1);
+        let (question, answer) = (noise(LAST_WORDS), noise(LAST_WORDS + 1));
+        session.write_all(&question).expect("sent");
+        session.conn.send_close_notify();
+        session.flush().expect("sent");
+        assert!(read_all(&mut peer) == question);
+        let sent = answer.clone();
+        thread::spawn(move || peer.write_all(&sent).expect("sent"));
+        let mut heard = Vec::new();
+        // It fails unless the server says goodbye as well.
+        session.read_to_end(&mut heard).expect("close_notify");
+        assert!(heard == answer);
+        scene.shards.wait_for(ended(PeerEnd::Closed), 1);
+        scene.shards.wait_for(open(Transport::Tls), 0);
+        drop(session);
+        new.wait_for(Counter::Passing, 0);
+        new.wait_for(open(Transport::Tls), 0);
+        new.stop();
+        scene.shards.stop();
+    }
 }
 
 /// A connection that broke must not look like one that ended, through however many processes.
