@@ -2,7 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,6 +25,12 @@ use turnstone::turn::{
 pub const REALM: &str = "example.org";
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "wonderland";
+
+/// How long a test waits for what must come. Only a test that fails waits for so long: a machine may leave a
+/// thread alone for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any test takes.
+pub const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// What a test may choose.
 pub struct Options {
@@ -88,6 +97,8 @@ pub struct Published {
 }
 
 pub fn start(options: &Options) -> Shards {
+    // Many tests share the descriptors of the process.
+    let _ = turnstone::net::raise_descriptor_limit();
     let listen: Vec<SocketAddr> = options
         .listen
         .iter()
@@ -102,6 +113,7 @@ pub fn start(options: &Options) -> Shards {
     let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
     let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
+    let seed = seed();
     let mut shards = Shards {
         addresses: group.addresses,
         tls_addresses,
@@ -123,7 +135,7 @@ pub fn start(options: &Options) -> Shards {
             server: Setup {
                 shard: u16::try_from(index).expect("a small number"),
                 shards: u16::try_from(options.shards).expect("a small number"),
-                seed: [u8::try_from(index).expect("a small number"); 32],
+                seed: seed(index),
                 nonce_key: [7; 32],
                 policy: Arc::clone(&policy),
                 shared: Arc::clone(&shared),
@@ -161,6 +173,18 @@ pub fn start(options: &Options) -> Shards {
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
+}
+
+/// Seeds for the shards of one server. Those that run at the same time draw different relay ports: the ports
+/// of one host are for all of them.
+fn seed() -> impl Fn(usize) -> [u8; 32] {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let server = STARTED.fetch_add(1, Ordering::Relaxed);
+    let process = u64::from(std::process::id());
+    move |shard| {
+        let words = [process, server, shard as u64, 0].map(u64::to_le_bytes);
+        words.concat().try_into().expect("32 bytes")
+    }
 }
 
 fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
@@ -267,16 +291,35 @@ impl Shards {
     }
 
     /// Waits until `counter` is `value`.
+    #[track_caller]
     pub fn wait_for(&self, counter: Counter, value: u64) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.get(counter) != value {
-            let now = self.get(counter);
-            assert!(
-                Instant::now() < deadline,
-                "{counter:?} is {now}, not {value}"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let tell = || format!("{counter:?} is {}, not {value}", self.get(counter));
+        wait_until(tell, || self.get(counter) == value);
+    }
+
+    /// Gives every shard other limits on stream clients. They hold for connections that come from now on, and
+    /// for the others from the next that they say.
+    pub fn limit(&self, change: impl FnOnce(&mut StreamLimits)) {
+        let mut limits = StreamLimits::default();
+        change(&mut limits);
+        let all = self.handles.iter();
+        all.for_each(|handle| handle.set_streams(limits));
+        self.heed();
+    }
+
+    /// Gives every shard what TLS sessions start from.
+    pub fn set_tls(&self, tls: &TlsServer) {
+        let all = self.handles.iter();
+        all.for_each(|handle| handle.set_tls(tls.clone()));
+        self.heed();
+    }
+
+    /// Waits until every shard has read what was said to it up to now: it answers behind that.
+    pub fn heed(&self) {
+        let hold = || self.freezer().hold().map_err(|error| error.kind());
+        let tell = || "a shard reads nothing".to_owned();
+        // A shard that is not frozen has nothing to hold.
+        wait_until(tell, || hold() == Err(ErrorKind::Other));
     }
 
     /// Stops all shards, checks that every packet had one outcome, and returns the last counters.
@@ -309,13 +352,52 @@ fn check_sum(stats: &Stats) {
     );
 }
 
-/// A peer on `ip` that waits at most five seconds for a datagram.
-pub fn peer(ip: IpAddr) -> UdpSocket {
+/// Waits until `is_so`; what is not so is told by `tell`.
+#[track_caller]
+pub fn wait_until(tell: impl Fn() -> String, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{}", tell());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A peer on `ip` that waits patiently for a datagram.
+pub fn peer(ip: IpAddr) -> Peer {
     let socket = UdpSocket::bind((ip, 0)).expect("a port");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
-    socket
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Peer(socket)
+}
+
+/// The socket of a peer, which waits on when its process was stopped meanwhile.
+pub struct Peer(UdpSocket);
+
+impl Deref for Peer {
+    type Target = UdpSocket;
+
+    fn deref(&self) -> &UdpSocket {
+        &self.0
+    }
+}
+
+impl Peer {
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.recv(buffer))
+    }
+
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        uninterrupted(|| self.0.recv_from(buffer))
+    }
+}
+
+/// The outcome of a system call that is made again when a signal cut it short.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Processor time in nanoseconds that a thread has used.

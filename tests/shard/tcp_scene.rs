@@ -2,15 +2,13 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 use turnstone::stun::{AttributeType, Class, Message, Method};
 use turnstone::turn::{Counter, PeerEnd};
 
 use crate::client::{Client, connection_id, xor_address};
-use crate::harness::{Options, Shards, start};
+use crate::harness::{Options, PATIENCE, Shards, start, uninterrupted};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said last, and all at once.
 pub(crate) const LAST_WORDS: usize = 300_000;
 
@@ -115,7 +113,7 @@ pub(crate) fn hears(stream: &mut TcpStream, expected: &[u8]) {
 
 /// Whether the other side has closed, in peace or not.
 pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 64]) {
+    match uninterrupted(|| stream.read(&mut [0; 64])) {
         Ok(length) => length == 0,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }
