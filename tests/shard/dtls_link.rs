@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use dimpl::{Config, Dtls, DtlsCertificate, Output};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::harness::PATIENCE;
+
 /// How long one look at the socket takes at most.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -36,8 +37,8 @@ pub struct DtlsLink {
     pub socket: UdpSocket,
     dtls: Dtls,
     heard: VecDeque<Vec<u8>>,
-    /// Datagrams that it has sent.
-    pub sent: usize,
+    /// It has sent its second ClientHello.
+    pub returned_cookie: bool,
     pub connected: bool,
     pub closed: bool,
 }
@@ -63,7 +64,7 @@ impl DtlsLink {
             socket,
             dtls,
             heard: VecDeque::new(),
-            sent: 0,
+            returned_cookie: false,
             connected: false,
             closed: false,
         };
@@ -94,7 +95,7 @@ impl DtlsLink {
         self.drain();
     }
 
-    /// The next message; none after five seconds, or when the server has closed.
+    /// The next message; none when patience ends, or when the server has closed.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -132,7 +133,7 @@ impl DtlsLink {
             match self.dtls.poll_output(&mut room) {
                 Output::Packet(bytes) => {
                     self.socket.send(bytes).expect("sent");
-                    self.sent += 1;
+                    self.returned_cookie |= is_second_hello(bytes);
                 }
                 Output::ApplicationData(bytes) => self.heard.push_back(bytes.to_vec()),
                 Output::Connected => self.connected = true,
@@ -142,4 +143,12 @@ impl DtlsLink {
             }
         }
     }
+}
+
+/// Whether a datagram begins with a ClientHello that is not the first (RFC 6347 §4.2.2: the message's number
+/// stands behind its type and length).
+fn is_second_hello(datagram: &[u8]) -> bool {
+    const HEADER: usize = 13;
+    let message = datagram.get(HEADER..HEADER + 6);
+    message.is_some_and(|message| message[0] == 1 && message[4..] == [0, 1])
 }
