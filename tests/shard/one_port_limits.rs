@@ -10,6 +10,7 @@ use turnstone::turn::{ConnectionEnd, Counter, PassOutcome, Transport};
 
 use crate::certificates::NAME;
 use crate::client::Client;
+use crate::harness::NEVER;
 use crate::web::{GET, Web, is_closed, plain, serve, tls, upstream};
 
 #[test]
@@ -95,22 +96,39 @@ fn an_upstream_that_does_not_answer_is_given_up() {
 #[test]
 fn a_web_connection_has_an_idle_limit_of_its_own() {
     let web = Web::start();
-    let idle = Upstream {
-        idle_after: Duration::from_millis(1500),
-        ..web.upstream()
-    };
-    let (shards, _) = serve(vec![idle], |options| {
-        options.streams.silent_after = Duration::from_millis(200);
-        options.streams.idle_after = Duration::from_millis(200);
+    let (shards, _) = serve(vec![web.upstream()], |options| {
+        options.streams.silent_after = NEVER;
     });
     let mut near = plain(shards.v4());
     near.write_all(GET).expect("sent");
     let mut far = web.expect(GET);
-    sleep(Duration::from_millis(800));
-    far.write_all(b"late").expect("sent");
+    shards.limit(|limits| {
+        limits.silent_after = Duration::from_millis(200);
+        limits.idle_after = Duration::from_millis(200);
+    });
     let mut heard = [0; 4];
-    near.read_exact(&mut heard).expect("still open");
-    assert!(is_closed(&mut near) && is_closed(&mut far));
+    for _ in 0..2 {
+        far.write_all(b"late").expect("sent");
+        near.read_exact(&mut heard).expect("still open");
+        sleep(Duration::from_millis(600));
+    }
+    near.write_all(b"last").expect("sent");
+    far.read_exact(&mut heard).expect("still open");
+    shards.stop();
+    // The other way round.
+    let idle = Upstream {
+        idle_after: Duration::from_millis(300),
+        ..web.upstream()
+    };
+    let (shards, _) = serve(vec![idle], |options| {
+        (options.streams.silent_after, options.streams.idle_after) = (NEVER, NEVER);
+    });
+    let mut near = plain(shards.v4());
+    near.write_all(GET).expect("sent");
+    let mut far = web.accept();
+    let end = far.read_to_end(&mut Vec::new());
+    assert!(end.is_ok_and(|length| length <= GET.len()));
+    assert!(is_closed(&mut near));
     let silent = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Silent);
     shards.wait_for(silent, 1);
     shards.stop();
@@ -139,15 +157,19 @@ fn web_connections_count_against_their_source() {
 fn a_connection_that_never_says_what_it_is_is_closed() {
     let web = Web::start();
     let (shards, config) = serve(vec![web.upstream()], |options| {
-        options.streams.silent_after = Duration::from_millis(300);
+        options.streams.silent_after = NEVER;
     });
+    let mut inside = tls(shards.v4(), &config, NAME, &[]);
+    inside.flush().expect("a handshake");
+    shards.wait_for(Counter::TlsHandshakes, 1);
+    shards.limit(|limits| limits.silent_after = Duration::from_millis(300));
+    // So may HTTP begin, and so may not.
+    inside.write_all(&[0]).expect("sent");
     for beginning in [&b""[..], &[0, 1, 0], &[0x16, 3, 1, 2, 0, 1]] {
         let mut stream = plain(shards.v4());
         stream.write_all(beginning).expect("sent");
         assert!(is_closed(&mut stream));
     }
-    let mut inside = tls(shards.v4(), &config, NAME, &[]);
-    inside.flush().expect("a handshake");
     let end = inside.read(&mut [0; 8]);
     assert!(end.is_err() || end.is_ok_and(|length| length == 0));
     shards.stop();
