@@ -3,9 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl Default for Options {
         Self {
             listen: vec!["127.0.0.1:0", "[::1]:0"],
             shards: 1,
-            streams: StreamLimits::default(),
+            streams: patient_limits(),
             proxy_protocol_from: Vec::new(),
             upstreams: Vec::new(),
             shared: false,
@@ -75,6 +75,16 @@ impl Default for Options {
             gate: None,
             tls: None,
         }
+    }
+}
+
+/// Limits under which nobody has to do anything in time.
+fn patient_limits() -> StreamLimits {
+    StreamLimits {
+        media_age: NEVER,
+        silent_after: NEVER,
+        idle_after: NEVER,
+        ..StreamLimits::default()
     }
 }
 
@@ -99,21 +109,18 @@ pub struct Published {
 pub fn start(options: &Options) -> Shards {
     // Many tests share the descriptors of the process.
     let _ = turnstone::net::raise_descriptor_limit();
-    let listen: Vec<SocketAddr> = options
-        .listen
-        .iter()
-        .map(|a| a.parse().expect("an address"))
-        .collect();
+    let server = STARTED.fetch_add(1, Ordering::Relaxed);
+    let listen: Vec<_> = options.listen.iter().map(|a| at_home(server, a)).collect();
     let mut group =
         bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
-    let tls_addresses = bind_tls(options, &mut group);
+    let tls_addresses = bind_tls(options, server, &mut group);
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
     let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
     let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
-    let seed = seed();
+    let seed = seed(server);
     let mut shards = Shards {
         addresses: group.addresses,
         tls_addresses,
@@ -175,19 +182,33 @@ pub fn start(options: &Options) -> Shards {
     shards
 }
 
+/// Servers that were started.
+static STARTED: AtomicU16 = AtomicU16::new(1);
+
+/// The address, or instead of 127.0.0.1 one that only this server, its clients and its peers have: what one
+/// still says to a client that has gone does not come to whoever has the port next.
+fn at_home(server: u16, address: &str) -> SocketAddr {
+    let mut address: SocketAddr = address.parse().expect("an address");
+    if address.ip() == Ipv4Addr::LOCALHOST {
+        let [high, low] = server.to_be_bytes();
+        // In each process elsewhere.
+        let process = u8::try_from(std::process::id() % 250).expect("a small number") + 1;
+        address.set_ip(Ipv4Addr::new(127, process, high, low).into());
+    }
+    address
+}
+
 /// Seeds for the shards of one server. Those that run at the same time draw different relay ports: the ports
 /// of one host are for all of them.
-fn seed() -> impl Fn(usize) -> [u8; 32] {
-    static STARTED: AtomicU64 = AtomicU64::new(0);
-    let server = STARTED.fetch_add(1, Ordering::Relaxed);
+fn seed(server: u16) -> impl Fn(usize) -> [u8; 32] {
     let process = u64::from(std::process::id());
     move |shard| {
-        let words = [process, server, shard as u64, 0].map(u64::to_le_bytes);
+        let words = [process, server.into(), shard as u64, 0].map(u64::to_le_bytes);
         words.concat().try_into().expect("32 bytes")
     }
 }
 
-fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
+fn bind_tls(options: &Options, server: u16, group: &mut BoundGroup) -> Vec<SocketAddr> {
     if options.tls.is_none() {
         return Vec::new();
     }
@@ -197,7 +218,7 @@ fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
         all.for_each(|sockets| sockets.share(&addresses));
         return addresses;
     }
-    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
+    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| at_home(server, a));
     let over_tcp = BindOptions {
         udp: false,
         ..BindOptions::default()
@@ -300,7 +321,7 @@ impl Shards {
     /// Gives every shard other limits on stream clients. They hold for connections that come from now on, and
     /// for the others from the next that they say.
     pub fn limit(&self, change: impl FnOnce(&mut StreamLimits)) {
-        let mut limits = StreamLimits::default();
+        let mut limits = patient_limits();
         change(&mut limits);
         let all = self.handles.iter();
         all.for_each(|handle| handle.set_streams(limits));

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use socket2::{Domain, Socket, Type};
 use turnstone::stun::{AttributeType, Class, Message, Method};
 use turnstone::turn::{Counter, PeerEnd};
 
@@ -62,7 +63,7 @@ impl Scene {
     pub(crate) fn arrive(&mut self) -> (u32, TcpStream) {
         let peer = SocketAddr::new(self.relayed.ip(), 9);
         self.control.permit(peer);
-        let stream = TcpStream::connect(self.relayed).expect("a listener");
+        let stream = connect_at_home(self.relayed);
         let attempt = self.control.receive();
         let message = Message::parse(&attempt).expect("a message");
         let kind = (message.class(), message.method());
@@ -79,6 +80,15 @@ impl Scene {
         assert!(early.is_empty());
         (patient(client), peer)
     }
+}
+
+/// Connects to `to` from its own address; the kernel would take 127.0.0.1 for every server on loopback.
+fn connect_at_home(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+    let home = SocketAddr::new(to.ip(), 0);
+    socket.bind(&home.into()).expect("a port");
+    socket.connect(&to.into()).expect("a listener");
+    socket.into()
 }
 
 pub(crate) fn at(listener: &TcpListener) -> SocketAddr {
