@@ -1,6 +1,6 @@
 //! Limits and failures of connections that go on to a web server.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
@@ -157,20 +157,22 @@ fn web_connections_count_against_their_source() {
 fn a_connection_that_never_says_what_it_is_is_closed() {
     let web = Web::start();
     let (shards, config) = serve(vec![web.upstream()], |options| {
-        options.streams.silent_after = NEVER;
+        options.streams.silent_after = Duration::from_millis(300);
     });
-    let mut inside = tls(shards.v4(), &config, NAME, &[]);
-    inside.flush().expect("a handshake");
-    shards.wait_for(Counter::TlsHandshakes, 1);
-    shards.limit(|limits| limits.silent_after = Duration::from_millis(300));
-    // So may HTTP begin, and so may not.
-    inside.write_all(&[0]).expect("sent");
     for beginning in [&b""[..], &[0, 1, 0], &[0x16, 3, 1, 2, 0, 1]] {
         let mut stream = plain(shards.v4());
-        stream.write_all(beginning).expect("sent");
+        // It may be over already.
+        let _ = stream.write_all(beginning);
         assert!(is_closed(&mut stream));
     }
-    let end = inside.read(&mut [0; 8]);
-    assert!(end.is_err() || end.is_ok_and(|length| length == 0));
+    // On a slow machine the handshake alone takes too long sometimes.
+    let inside = || {
+        let mut stream = tls(shards.v4(), &config, NAME, &[]);
+        stream.flush().is_ok().then_some(stream)
+    };
+    let mut inside = (0..50).find_map(|_| inside()).expect("a handshake");
+    let end = inside.read(&mut [0; 8]).map_err(|error| error.kind());
+    let waits_on = matches!(end, Ok(1..) | Err(ErrorKind::WouldBlock));
+    assert!(!waits_on, "{end:?}");
     shards.stop();
 }
