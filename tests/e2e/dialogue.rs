@@ -25,12 +25,10 @@ use turn::proto::reqfamily::RequestedAddressFamily;
 use turn::proto::reqtrans::RequestedTransport;
 
 use super::dtls_link::{DtlsLink, Version};
+use super::process::{LIMIT, uninterrupted};
 use super::server::{PASSWORD, USER};
 
 const ACCESS_TOKEN: AttrType = AttrType(0x001B);
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Over TCP: a kernel that dropped segments for a slow reader sends them again seconds later.
-const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client and all it says to one server.
 pub(crate) struct Dialogue {
@@ -66,7 +64,7 @@ impl Dialogue {
         };
         let socket = UdpSocket::bind((any, 0)).unwrap();
         socket.connect(server).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
         Self::over(Transport::Udp(socket))
     }
 
@@ -74,7 +72,7 @@ impl Dialogue {
     pub(crate) fn tcp(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(STREAM_PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         Self::over(Transport::Tcp(stream))
     }
 
@@ -144,12 +142,28 @@ impl Dialogue {
     pub(crate) fn receive(&mut self) -> Result<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         let length = match &mut self.transport {
-            Transport::Udp(socket) => socket.recv(&mut buffer)?,
+            Transport::Udp(socket) => uninterrupted(|| socket.recv(&mut buffer))?,
             Transport::Tcp(stream) => receive_frame(stream, &mut buffer)?,
             Transport::Dtls(link) => return link.receive().ok_or(ErrorKind::TimedOut.into()),
         };
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// The next message, if one comes within `patience`.
+    pub(crate) fn receive_within(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        self.set_patience(patience);
+        let received = self.receive().ok();
+        self.set_patience(LIMIT);
+        received
+    }
+
+    fn set_patience(&self, patience: Duration) {
+        match &self.transport {
+            Transport::Udp(socket) => socket.set_read_timeout(Some(patience)).unwrap(),
+            Transport::Tcp(stream) => stream.set_read_timeout(Some(patience)).unwrap(),
+            Transport::Dtls(_) => {}
+        }
     }
 
     /// Sends a Binding request and waits for its response; other messages meanwhile are lost.
