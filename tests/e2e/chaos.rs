@@ -27,7 +27,7 @@ use super::succession::{Call, Succession, ends};
 /// `turnutils_uclient` may draw its channel numbers.
 const RULES: &str = "[compatibility]\nrfc5766_channels = true\n\
     [lifetimes]\nallocation = \"6s\"\nallocation_max = \"15s\"\n\
-    [streams]\nsilent_after = \"2s\"\nidle_after = \"2s\"\nbacklog_bytes = \"64KiB\"\n\
+    [streams]\nbacklog_bytes = \"64KiB\"\n\
     [peers]\nallow = [\"127.0.0.1\"]\n";
 const EACH: u16 = 10;
 /// Memory that may be added in all this, in bytes: buffers that are kept, and what the allocator keeps.
