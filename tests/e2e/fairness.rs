@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(20);
 const TICKS: usize = 300;
 /// The greedy one sends as much as it would have by the clock, for so many ticks at most: more would come
 /// between two looks of the server at the shares.
-const MOST_BEHIND: f64 = 5.0;
+const MOST_BEHIND: u32 = 5;
 /// Packets of the greedy one that must be lost before the test is over.
 const ENOUGH_LOST: usize = 500;
 const VOICE: usize = 160;
@@ -147,22 +147,23 @@ fn nine_users_lose_nothing_to_one_who_sends_ten_times_its_share() {
 /// seconds.
 fn talk(users: &mut [User]) -> f64 {
     let began = Instant::now();
-    let (mut last, mut owed) = (began, 0.0);
+    let (mut last, mut owed) = (began, 0);
     for tick in 0.. {
-        let passed = last.elapsed().as_secs_f64() / TICK.as_secs_f64();
+        let passed = last.elapsed().clamp(TICK, MOST_BEHIND * TICK);
         last = Instant::now();
-        // Ten times a share.
-        owed += 12.5 * passed.clamp(1.0, MOST_BEHIND);
+        // Ten times a share: twelve packets and a half in a tick.
+        owed += 25 * passed.as_micros();
+        let greedy = usize::try_from(owed / (2 * TICK.as_micros())).unwrap();
+        owed %= 2 * TICK.as_micros();
         for (i, user) in users.iter_mut().enumerate() {
             let voice = usize::from((tick + i) % 2 == 0);
             let video = match i {
-                GREEDY => owed as usize,
+                GREEDY => greedy,
                 _ if (tick + i) % 3 == 0 => 3,
                 _ => 0,
             };
             user.send(voice, video);
         }
-        owed = owed.fract();
         let all_came = until(LIMIT, || all_came(users));
         let is_enough = users[GREEDY].video.lost() >= ENOUGH_LOST || began.elapsed() > LIMIT;
         if !all_came || tick >= TICKS && is_enough {
