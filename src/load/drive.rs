@@ -25,10 +25,11 @@ const BURSTS_PER_PASS: usize = 32;
 const TOO_SHORT_TO_SLEEP: u64 = 2_000_000;
 /// How long after the end a sender that was held up may still send what was due before it.
 const GRACE: u64 = 500_000_000;
-/// After the end, packets are waited for until none has come for so long.
-const QUIET: u64 = 500_000_000;
+/// After the end, packets are waited for until all have come, or none has come for so long: a server that
+/// was not run meanwhile has lost nothing.
+const QUIET: u64 = 3_000_000_000;
 /// But not longer than this.
-const LONGEST_DRAIN: u64 = 2_000_000_000;
+const LONGEST_DRAIN: u64 = 10_000_000_000;
 const EVENTS: usize = 256;
 
 /// How hard a worker drives.

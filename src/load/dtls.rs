@@ -56,7 +56,9 @@ impl Session {
                 .set_read_timeout(Some(wait.clamp(MOMENT, patience)))?;
             let heard = match self.socket.recv(&mut buffer) {
                 Ok(length) => self.dtls.handle_datagram(Instant::now(), &buffer[..length]),
-                Err(error) if is_patience(&error) => self.dtls.handle_timeout(Instant::now()),
+                Err(error) if is_patience(&error) || error.kind() == ErrorKind::Interrupted => {
+                    self.dtls.handle_timeout(Instant::now())
+                }
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     return Err(LoadError::Closed(server, Transport::Dtls));
                 }

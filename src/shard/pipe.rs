@@ -263,9 +263,12 @@ impl Lane {
         taken
     }
 
-    /// Gives the sink what waits.
+    /// Gives the sink what waits: here, or as the last ciphertext in its session.
     fn deliver(&mut self, sink: &mut Wire, scratch: &mut TlsScratch) -> usize {
         if self.waiting.is_empty() {
+            if self.stage == Stage::Open && sink.flush_session().is_err() {
+                self.sink_broke();
+            }
             return 0;
         }
         let waiting = std::mem::take(&mut self.waiting);

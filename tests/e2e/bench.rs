@@ -4,17 +4,15 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::metrics::Metrics;
-use super::process::{Running, lacks, run, until};
+use super::process::{LIMIT, Running, lacks, run, until};
 use super::server::{PASSWORD, REALM, SECRET, Server, USER, binary, free_port};
 use super::tls::Secured;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
 
 /// `turnstone bench WORKLOAD` for a second against `server`.
@@ -36,10 +34,18 @@ fn known(workload: &str, server: SocketAddr, arguments: &[&str]) -> Command {
     command
 }
 
+/// What it reports; once more when it was not run in all of the second in which it should send.
 fn json(command: &mut Command) -> Value {
-    let (status, stdout, stderr) = run(command, LIMIT);
-    assert!(status.success(), "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
+    let mut report = Value::Null;
+    for _ in 0..10 {
+        let (status, stdout, stderr) = run(command, LIMIT);
+        assert!(status.success(), "{stderr}");
+        report = serde_json::from_str(&stdout).unwrap();
+        if report["result"]["sent"] != 0 {
+            break;
+        }
+    }
+    report
 }
 
 /// The one line that a run which comes to nothing prints.
@@ -52,14 +58,16 @@ fn complaint(command: &mut Command) -> String {
     stderr
 }
 
-/// Packets were due, all came to where they belong.
+/// Packets were due, and all came to where they belong; none but of those is missing that the tester, when
+/// it was not run, could not send in time.
 #[track_caller]
 fn all_came(report: &Value) {
     let result = &report["result"];
     let count = |key: &str| result[key].as_u64().unwrap();
-    assert!(count("sent") > 0, "{result}");
-    assert_eq!(count("received"), count("sent"), "{result}");
-    assert_eq!((count("lost"), count("misplaced")), (0, 0), "{result}");
+    let unsent = count("unsent");
+    assert!(count("received") > 0, "{result}");
+    assert_eq!(count("received") + unsent, count("sent"), "{result}");
+    assert_eq!((count("lost"), count("misplaced")), (unsent, 0), "{result}");
     assert!(result["latency"]["p50"].as_f64() > Some(0.0), "{result}");
 }
 

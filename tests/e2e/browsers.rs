@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::namespace::Namespace;
-use super::process::{Running, lacks, run};
+use super::process::{LIMIT, Running, lacks, run};
 use super::server::{PASSWORD, Server, USER};
 use super::signalling::{ROLES, Signalling};
 use super::tls::Secured;
 
-const PATIENCE: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 #[test]
 fn chromium_talks_to_chromium_over_udp() {
@@ -189,7 +189,7 @@ fn trust(issuer: &Path, home: &Path) {
         .arg(format!("sql:{}", database.display()))
         .arg("-i")
         .arg(issuer);
-    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(10));
+    let (status, stdout, stderr) = run(&mut command, LIMIT);
     assert!(status.success(), "{stdout}{stderr}");
 }
 

@@ -1,5 +1,7 @@
 //! An issuer of certificates, the files that the server reads, and what clients must trust.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,6 +81,27 @@ impl Issuer {
 }
 
 impl Issued {
+    /// Puts `NAME-chain.pem` and `NAME-key.pem` where they may be replaced together: both are links through
+    /// another one to a directory, and only that one changes. Between two renames the server might find the
+    /// chain without its key.
+    pub(crate) fn swap(&self, directory: &Path, name: &str) {
+        let generation = tempfile::Builder::new().prefix("..").tempdir_in(directory);
+        // It goes with the directory that it is in.
+        let generation = generation.unwrap().keep();
+        self.write(&generation, name);
+        let link = |target: &Path, name: &str| {
+            symlink(target, directory.join("link")).unwrap();
+            fs::rename(directory.join("link"), directory.join(name)).unwrap();
+        };
+        let current = format!("..{name}");
+        let first = !directory.join(&current).exists();
+        link(&generation, &current);
+        for part in ["chain", "key"].iter().filter(|_| first) {
+            let file = format!("{name}-{part}.pem");
+            link(&Path::new(&current).join(&file), &file);
+        }
+    }
+
     /// Writes `NAME-chain.pem` and `NAME-key.pem`, each in one step.
     pub(crate) fn write(&self, directory: &Path, name: &str) {
         for (part, text) in [("chain", &self.chain), ("key", &self.key)] {

@@ -18,16 +18,16 @@ use tokio::task::JoinHandle;
 use super::client::Client;
 use super::dialogue::{Dialogue, channel_data};
 use super::metrics::Metrics;
-use super::process::{Running, lacks, until};
+use super::process::{LIMIT, Running, lacks, until};
 use super::relaying::echo_peer;
 use super::server::{PASSWORD, Server, USER, binary, free_port};
 use super::succession::{Call, Succession, ends};
 
-const LIMIT: Duration = Duration::from_secs(15);
-/// Clients that vanish are forgotten soon, and `turnutils_uclient` may draw its channel numbers.
+/// Clients that vanish are forgotten soon, but later than any of those who behave is held up, and
+/// `turnutils_uclient` may draw its channel numbers.
 const RULES: &str = "[compatibility]\nrfc5766_channels = true\n\
-    [lifetimes]\nallocation = \"4s\"\nallocation_max = \"9s\"\n\
-    [streams]\nsilent_after = \"2s\"\nidle_after = \"2s\"\nbacklog_bytes = \"64KiB\"\n\
+    [lifetimes]\nallocation = \"6s\"\nallocation_max = \"15s\"\n\
+    [streams]\nbacklog_bytes = \"64KiB\"\n\
     [peers]\nallow = [\"127.0.0.1\"]\n";
 const EACH: u16 = 10;
 /// Memory that may be added in all this, in bytes: buffers that are kept, and what the allocator keeps.
@@ -54,7 +54,7 @@ impl Survivor {
     async fn lives(&self) {
         for _ in 0..10 {
             self.client.send(b"alive", self.peer).await;
-            let wait = Duration::from_millis(500);
+            let wait = Duration::from_secs(3);
             if let Ok(Some(_)) = tokio::time::timeout(wait, self.client.receive()).await {
                 return;
             }
@@ -179,18 +179,17 @@ fn upgrades_amid_noise_lose_no_call_and_leave_nothing() {
         let mut callers = [caller(address, ""), caller(address, "-t")];
         let enough = |metrics: &Metrics| metrics.sum("turnstone_allocations") > 8.0;
         assert!(enough(&server.metrics_when(enough)));
-        // Its allocation is not refreshed and lives for four seconds.
         let call = Call::udp(address);
         (0..4).for_each(|round| vanish(address, round % 2 == 0));
         shout(address);
         old.push(std::mem::replace(&mut server, succession.succeed()));
         shout(address);
         let (sent, lost) = call.end();
-        assert!(sent > 100 && lost * 100 <= sent, "{lost} of {sent} lost");
+        assert!(sent > 100 && lost == 0, "{lost} of {sent} lost");
         callers.iter_mut().for_each(lost_nothing);
         drop(crowds);
     }
-    old.into_iter().for_each(ends);
+    old.into_iter().map(ends).for_each(drop);
     let none = |metrics: &Metrics| metrics.sum("turnstone_allocations") == 0.0;
     let gone = until(LIMIT, || none(&server.metrics()));
     assert!(gone, "{:#?}", server.metrics());
@@ -220,10 +219,16 @@ impl Changing {
         }
     }
 
-    /// Another file, good or bad, and SIGHUP.
+    /// Another file, good or bad, and SIGHUP; signals that come too close together are one.
     fn reload(&mut self, text: &str) {
+        let reloads = |metrics: &Metrics| metrics.sum("turnstone_configuration_reloads_total");
+        let before = reloads(&self.server.metrics());
         fs::write(self.directory.path().join("turnserver.toml"), text).unwrap();
         self.server.running().signal(Signal::HUP);
+        let metrics = self
+            .server
+            .metrics_when(|metrics| reloads(metrics) > before);
+        assert!(reloads(&metrics) > before, "no reload");
     }
 }
 
@@ -250,12 +255,12 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
             vanish(address, round % 2 == 0);
             shout(address);
             changing.disturb(round);
-            thread::sleep(Duration::from_millis(150));
         }
         done.store(true, Ordering::Relaxed);
     });
-    let busy = changing.server.metrics();
-    assert!(busy.sum("turnstone_allocations") > 5.0, "{busy:#?}");
+    let many = |metrics: &Metrics| metrics.sum("turnstone_allocations") > 5.0;
+    let busy = changing.server.metrics_when(many);
+    assert!(many(&busy), "{busy:#?}");
     drop(crowds);
     for survivor in &survivors {
         survivor.lives().await;
@@ -264,9 +269,6 @@ async fn whatever_goes_wrong_those_who_behave_go_on_and_nothing_is_left() {
     let [last, second, third] = survivors;
     second.close().await;
     third.close().await;
-    let reloads = busy.sum("turnstone_configuration_reloads_total");
-    assert!(reloads >= f64::from(EACH) / 2.0, "{reloads} reloads");
-
     only_one_is_left(&changing.server);
     let mut open = 0.0;
     let closed = until(LIMIT, || {

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use webrtc_util::Conn;
 
+use super::process::LIMIT;
 use super::server::{PASSWORD, REALM, USER};
 
 /// An allocation and the client that holds it.
@@ -65,7 +66,8 @@ impl Client {
             password: password.to_owned(),
             realm: REALM.to_owned(),
             software: String::new(),
-            rto_in_ms: 0,
+            // Nothing is lost here; whoever answers may be late.
+            rto_in_ms: 2000,
             conn,
             vnet: None,
         })
@@ -99,11 +101,11 @@ impl Client {
         self.relay.send_to(payload, peer).await
     }
 
-    /// The next datagram that a peer sent; none after 3 s.
+    /// The next datagram that a peer sent; none after [`LIMIT`].
     pub(crate) async fn receive(&self) -> Option<(Vec<u8>, SocketAddr)> {
         let mut buffer = vec![0; 65_536];
         let received = self.relay.recv_from(&mut buffer);
-        let received = tokio::time::timeout(Duration::from_secs(3), received).await;
+        let received = tokio::time::timeout(LIMIT, received).await;
         let (length, peer) = received.ok()?.ok()?;
         buffer.truncate(length);
         Some((buffer, peer))

@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use stun::message::METHOD_REFRESH;
 
 use super::client::Client;
 use super::dialogue::{Dialogue, channel_data};
-use super::process::{lacks, run};
+use super::process::{LIMIT, lacks, run, uninterrupted};
 use super::server::{PASSWORD, SECRET, Server, USER, binary, free_port};
 
 const DECADE: i64 = 10 * 365 * 86_400;
@@ -33,7 +33,7 @@ impl Clock {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/clock.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-Wall", "-Werror", source, "-o"]);
-        let (status, _, errors) = run(compiler.arg(&library), Duration::from_secs(60));
+        let (status, _, errors) = run(compiler.arg(&library), LIMIT);
         assert!(status.success(), "{errors}");
         let file = File::options().write(true).open(&path).unwrap();
         Self {
@@ -71,7 +71,7 @@ fn time_limited() -> (String, String) {
     command
         .args(["credential", "--json", "--user", "hatter", "--ttl", "1h"])
         .args(["--secret", SECRET]);
-    let (_, printed, _) = run(&mut command, Duration::from_secs(30));
+    let (_, printed, _) = run(&mut command, LIMIT);
     let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
     let text = |key| printed[key].as_str().unwrap().to_owned();
     (text("username"), text("password"))
@@ -87,7 +87,8 @@ fn beginning() -> i64 {
 fn both_hear(client: &mut Dialogue, relayed: SocketAddr, peer: &UdpSocket) {
     let mut heard = [0; 16];
     client.send(&channel_data(0x4000, b"hear")).unwrap();
-    assert_eq!(peer.recv(&mut heard).unwrap(), 4);
+    let length = uninterrupted(|| peer.recv(&mut heard));
+    assert_eq!(length.unwrap(), 4);
     peer.send_to(b"well", relayed).unwrap();
     assert_eq!(client.receive().unwrap(), channel_data(0x4000, b"well"));
 }
@@ -106,8 +107,7 @@ async fn a_clock_that_is_set_ends_no_call_and_locks_nobody_out() {
     let (user, password) = time_limited();
 
     let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
     let mut client = Dialogue::udp(server.address());
     let relayed = client.allocate(None).unwrap();
     client.bind(0x4000, peer.local_addr().unwrap()).unwrap();

@@ -1,13 +1,18 @@
-//! Debian's coturn tools as clients: `turnutils_uclient`, `turnutils_stunclient`, `turnutils_peer`.
+//! Debian's coturn tools as clients: `turnutils_uclient`, `turnutils_stunclient`.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
+
+use turnstone::net::open_datagrams;
 
 use super::families::dual_stack;
 use super::metrics::Metrics;
-use super::process::{Running, lacks, run, until};
-use super::server::{PASSWORD, SECRET, Server, USER, free_port};
+use super::process::{LIMIT, lacks, run};
+use super::server::{PASSWORD, SECRET, Server, USER};
 use super::tls::Secured;
 
 pub(crate) const LOOPBACK_PEERS: &[&str] = &["--allow-peer", "127.0.0.1"];
@@ -37,7 +42,7 @@ fn uclient_in_a_crowd_over_tls_loses_nothing() {
 #[test]
 fn uclient_relays_over_dtls() {
     let test = "uclient_relays_over_dtls";
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let secured = Secured::start(LOOPBACK_PEERS);
@@ -91,7 +96,7 @@ fn uclients_talk_relay_to_relay_over_tcp() {
 #[test]
 fn uclient_with_time_limited_credentials() {
     let test = "uclient_with_time_limited_credentials";
-    if !lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if !lacks(test, &["turnutils_uclient"]) {
         let server = Server::start(LOOPBACK_PEERS);
         let peer = Peer::at("127.0.0.1");
         let flags = format!("{} -s -u gryphon -W {SECRET}", peer.flags());
@@ -120,7 +125,7 @@ fn uclient_with_another_secret_is_refused() {
 #[test]
 fn uclient_follows_a_redirection() {
     let test = "uclient_follows_a_redirection";
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let peer = Peer::at("127.0.0.1");
@@ -178,7 +183,7 @@ fn stunclient_learns_its_address() {
     for ip in ["127.0.0.1", "::1"] {
         let mut command = Command::new("turnutils_stunclient");
         command.args(["-p", &port, ip]);
-        let (status, stdout, stderr) = run(&mut command, Duration::from_secs(10));
+        let (status, stdout, stderr) = run(&mut command, LIMIT);
         assert!(status.success(), "{stdout}{stderr}");
         assert!(stdout.contains("UDP reflexive addr: "), "{stdout}{stderr}");
     }
@@ -187,7 +192,7 @@ fn stunclient_learns_its_address() {
 
 /// `messages` of clients with `flags` go to an echo peer and come back, on loopback over IPv4.
 fn echoes(test: &str, flags: &str, messages: u32) {
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let server = Server::start(LOOPBACK_PEERS);
@@ -199,7 +204,7 @@ fn echoes(test: &str, flags: &str, messages: u32) {
 
 /// As [`echoes`], over TLS with a certificate that the clients check.
 fn over_tls(test: &str, flags: &str, messages: u32) {
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let secured = Secured::start(LOOPBACK_PEERS);
@@ -215,7 +220,7 @@ fn over_tls(test: &str, flags: &str, messages: u32) {
 #[test]
 fn uclient_binds_any_channel_where_that_is_allowed() {
     let test = "uclient_binds_any_channel_where_that_is_allowed";
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let wide = "[compatibility]\nrfc5766_channels = true";
@@ -232,7 +237,7 @@ fn uclient_binds_any_channel_where_that_is_allowed() {
 
 /// A client that reaches the server at `here` and a peer at `there`.
 fn crosses(test: &str, here: &str, there: &str, flags: &str) {
-    if lacks(test, &["turnutils_uclient", "turnutils_peer"]) {
+    if lacks(test, &["turnutils_uclient"]) {
         return;
     }
     let server = dual_stack(&[]);
@@ -267,7 +272,7 @@ impl Tally {
         let words = common.split(' ').chain(flags.split(' '));
         command.args(words.filter(|word| !word.is_empty()));
         command.arg(address.ip().to_string());
-        let (_, stdout, stderr) = run(&mut command, Duration::from_secs(60));
+        let (_, stdout, stderr) = run(&mut command, LIMIT);
         let output = format!("{stdout}{stderr}");
         Self {
             sent: last_number(&output, "tot_send_msgs="),
@@ -292,33 +297,44 @@ fn last_number(output: &str, label: &str) -> u32 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// `turnutils_peer`, which sends everything back.
+/// A peer that sends everything back. Unlike `turnutils_peer` it loses nothing when it is not run for a
+/// while: its buffer has room for all that the clients of a test send.
 pub(crate) struct Peer {
     address: SocketAddr,
-    _running: Running,
+    over: Arc<AtomicBool>,
 }
+
+/// Memory for packets that wait at a [`Peer`], in bytes.
+const BUFFER: usize = 4 << 20;
 
 impl Peer {
     pub(crate) fn at(ip: &str) -> Self {
-        let address = SocketAddr::new(ip.parse().unwrap(), free_port());
-        let mut command = Command::new("turnutils_peer");
-        command.args(["-L", ip, "-p", &address.port().to_string()]);
-        let running = Running::start(&mut command);
-        let probe = UdpSocket::bind((ip, 0)).unwrap();
-        probe
+        let socket = open_datagrams(SocketAddr::new(ip.parse().unwrap(), 0), BUFFER).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .unwrap();
-        let answers = until(Duration::from_secs(5), || {
-            probe.send_to(b"there?", address).is_ok() && probe.recv(&mut [0; 16]).is_ok()
+        let address = socket.local_addr().unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&over);
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            }
         });
-        assert!(answers, "turnutils_peer does not answer at {address}");
-        Self {
-            address,
-            _running: running,
-        }
+        Self { address, over }
     }
 
     pub(crate) fn flags(&self) -> String {
         format!("-e {} -r {}", self.address.ip(), self.address.port())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 }

@@ -27,12 +27,10 @@ use turn::proto::reqfamily::RequestedAddressFamily;
 use turn::proto::reqtrans::RequestedTransport;
 
 use super::dtls_link::{DtlsLink, Version};
+use super::process::{LIMIT, uninterrupted};
 use super::server::{PASSWORD, USER};
 
 const ACCESS_TOKEN: AttrType = AttrType(0x001B);
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Over TCP: a kernel that dropped segments for a slow reader sends them again seconds later.
-const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client and all it says to one server.
 pub(crate) struct Dialogue {
@@ -69,7 +67,7 @@ impl Dialogue {
         };
         let socket = UdpSocket::bind((any, 0)).unwrap();
         socket.connect(server).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
         Self::over(Transport::Udp(socket))
     }
 
@@ -153,7 +151,7 @@ impl Dialogue {
     pub(crate) fn receive(&mut self) -> Result<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         let length = match &mut self.transport {
-            Transport::Udp(socket) => socket.recv(&mut buffer)?,
+            Transport::Udp(socket) => uninterrupted(|| socket.recv(&mut buffer))?,
             Transport::Tcp(stream) => receive_frame(stream, &mut buffer)?,
             Transport::Tls(session) => receive_frame(&mut **session, &mut buffer)?,
             Transport::Dtls(link) => return link.receive().ok_or(ErrorKind::TimedOut.into()),
@@ -171,6 +169,23 @@ impl Dialogue {
             Transport::Udp(_) | Transport::Dtls(_) => panic!("no stream"),
         }
         Ok(bytes)
+    }
+
+    /// The next message, if one comes within `patience`.
+    pub(crate) fn receive_within(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        self.set_patience(patience);
+        let received = self.receive().ok();
+        self.set_patience(LIMIT);
+        received
+    }
+
+    fn set_patience(&self, patience: Duration) {
+        match &self.transport {
+            Transport::Udp(socket) => socket.set_read_timeout(Some(patience)).unwrap(),
+            Transport::Tcp(stream) => stream.set_read_timeout(Some(patience)).unwrap(),
+            Transport::Tls(session) => session.sock.set_read_timeout(Some(patience)).unwrap(),
+            Transport::Dtls(_) => {}
+        }
     }
 
     /// Sends a Binding request and waits for its response; other messages meanwhile are lost.
@@ -345,7 +360,7 @@ fn error_code(response: &Message) -> Option<u16> {
 fn connect(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(STREAM_PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }
 

@@ -9,17 +9,20 @@ use turn::proto::PROTO_UDP;
 use turn::proto::reqtrans::RequestedTransport;
 
 use super::dialogue::Dialogue;
-use super::families::{dual_stack, talks};
+use super::families::{dual_stack_with, talks};
 use super::reservations::raw;
+use super::server::free_port;
 
 const LIFETIME: AttrType = AttrType(0x000D);
 const REQUESTED_ADDRESS_FAMILY: AttrType = AttrType(0x0017);
 const ADDITIONAL_ADDRESS_FAMILY: AttrType = AttrType(0x8000);
 
-/// Over UDP and TCP, until one family and then the other is deleted.
+/// Over UDP and TCP, until one family and then the other is deleted. Nobody else draws the relay's ports.
 #[test]
 fn a_client_relays_from_both_families_at_once() {
-    let server = dual_stack(&[]);
+    let port = free_port();
+    let ports = format!("ports = \"{port}-{}\"\n", port + 1);
+    let server = dual_stack_with(&ports, &["--workers", "1"]);
     let address = server.address_at("127.0.0.1");
     for mut client in [Dialogue::udp(address), Dialogue::tcp(address)] {
         let [v4, v6] = allocate(&mut client);

@@ -1,13 +1,13 @@
 //! IPv4 and IPv6 in every combination of client and relay.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use turn::proto::reqfamily::{
     REQUESTED_FAMILY_IPV4, REQUESTED_FAMILY_IPV6, RequestedAddressFamily,
 };
 
 use super::dialogue::{Dialogue, channel_data};
+use super::process::{LIMIT, uninterrupted};
 use super::server::Server;
 
 const CHANNEL: u16 = 0x4001;
@@ -74,18 +74,25 @@ pub(crate) fn talks(client: &mut Dialogue, channel: u16, relayed: SocketAddr, pe
 }
 
 pub(crate) fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
     let mut buffer = [0; 2048];
-    let (length, from) = peer.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| peer.recv_from(&mut buffer)).unwrap();
     (buffer[..length].to_vec(), from)
 }
 
 /// A server on both loopback addresses that relays from both, to loopback peers too.
 pub(crate) fn dual_stack(more: &[&str]) -> Server {
+    dual_stack_with("", more)
+}
+
+/// The same, with more in the section on relaying.
+pub(crate) fn dual_stack_with(relay: &str, more: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("dual-stack.toml");
-    let text = "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\ntcp = true\n\
-                [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n";
+    let text = format!(
+        "[relay]\naddresses = [\"127.0.0.1\", \"::1\"]\ntcp = true\n{relay}\
+         [peers]\nallow = [\"127.0.0.1\", \"::1\"]\n"
+    );
     std::fs::write(&file, text).unwrap();
     let file = file.display().to_string();
     let arguments = [&["--config", &file], more].concat();

@@ -4,13 +4,13 @@
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::dialogue::{Dialogue, channel_data};
 use super::fragments;
 use super::namespace::Namespace;
+use super::process::{LIMIT, uninterrupted};
 use super::server::Server;
 
 const CHANNEL: u16 = 0x4001;
@@ -76,7 +76,7 @@ impl Wire {
         let kind: u16 = if is_v4 { 0x0800 } else { 0x86DD };
         let protocol = Protocol::from(i32::from(kind.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol)).unwrap();
-        let patience = Some(Duration::from_secs(3));
+        let patience = Some(LIMIT);
         socket.set_read_timeout(patience).unwrap();
         Self(socket)
     }
@@ -85,7 +85,7 @@ impl Wire {
     fn header_of(&mut self, port: u16, payload: &[u8]) -> Header {
         let mut buffer = [0; 2048];
         loop {
-            let length = self.0.read(&mut buffer).unwrap();
+            let length = uninterrupted(|| self.0.read(&mut buffer)).unwrap();
             let (header, rest) = Header::parse(&buffer[..length]);
             let is_to_port = rest.get(2..4) == Some(&port.to_be_bytes());
             if is_to_port && rest[8..].ends_with(payload) {

@@ -4,11 +4,10 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::process::{self, Running, run, until};
+use super::process::{self, LIMIT, Running, run, until};
 
 /// One host: a network namespace without a name, so that nothing remains of it.
 pub(crate) struct Namespace {
@@ -29,7 +28,7 @@ impl Namespace {
         ]));
         let own = fs::read_link("/proc/self/ns/net").unwrap();
         let path = path(&holder);
-        let apart = until(Duration::from_secs(5), || {
+        let apart = until(LIMIT, || {
             let sleeping = fs::read_to_string(format!("/proc/{}/comm", holder.pid()));
             fs::read_link(&path).is_ok_and(|link| link != own)
                 && sleeping.is_ok_and(|name| name.trim() == "sleep")
@@ -46,12 +45,9 @@ impl Namespace {
             return true;
         }
         let possible = process::root()
-            && run(
-                Command::new("unshare").args(["--net", "true"]),
-                Duration::from_secs(5),
-            )
-            .0
-            .success();
+            && run(Command::new("unshare").args(["--net", "true"]), LIMIT)
+                .0
+                .success();
         if !possible {
             process::skip(test, "network namespaces need root");
         }
@@ -75,7 +71,7 @@ impl Namespace {
     pub(crate) fn ip(&self, arguments: &str) {
         let mut command = self.command("ip");
         command.args(arguments.split(' '));
-        let (status, _, stderr) = run(&mut command, Duration::from_secs(5));
+        let (status, _, stderr) = run(&mut command, LIMIT);
         assert!(status.success(), "ip {arguments}: {stderr}");
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::namespace::Namespace;
-use super::process::{Running, lacks, run, until};
+use super::process::{LIMIT, Running, lacks, run, uninterrupted, until};
 use super::server::{Server, binary, free_port};
 
 /// A server on 127.0.0.1 whose alternate address is 127.0.0.2.
@@ -30,13 +30,14 @@ fn configuration(alternate: &str, port: u16) -> tempfile::NamedTempFile {
 /// Exit code, standard output and standard error of `turnstone nat`.
 fn ask(mut command: Command, arguments: &[&str]) -> (Option<i32>, String, String) {
     command.arg("nat").args(arguments);
-    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(60));
+    let (status, stdout, stderr) = run(&mut command, LIMIT);
     (status.code(), stdout, stderr)
 }
 
-/// What `turnstone nat --json` finds out against `server`.
+/// What `turnstone nat --json` finds out against `server`. Where an answer does not come it waits for so
+/// long: longer than whoever sends one is held up.
 fn found(command: Command, server: &str) -> Value {
-    let (code, stdout, stderr) = ask(command, &["--json", "--timeout", "2s", server]);
+    let (code, stdout, stderr) = ask(command, &["--json", "--timeout", "8s", server]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     serde_json::from_str(&stdout).unwrap()
 }
@@ -59,7 +60,7 @@ fn natdiscovery(test: &str, flags: &[&str]) {
     let mut command = Command::new("turnutils_natdiscovery");
     let port = server.address().port().to_string();
     command.args(flags).args(["-p", &port, "127.0.0.1"]);
-    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(30));
+    let (status, stdout, stderr) = run(&mut command, LIMIT);
     let output = format!("{stdout}{stderr}");
     assert!(status.success(), "{output}");
     for line in [
@@ -83,7 +84,7 @@ fn natdiscovery_reads_the_lifetime_of_a_mapping() {
     let mut command = Command::new("turnutils_natdiscovery");
     let port = server.address().port().to_string();
     command.args(["-t", "-T", "1", "-p", &port, "127.0.0.1"]);
-    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(30));
+    let (status, stdout, stderr) = run(&mut command, LIMIT);
     let output = format!("{stdout}{stderr}");
     assert!(
         status.success() && output.contains("RFC 5780 response 2"),
@@ -102,7 +103,7 @@ fn stunclient_hears_from_the_alternate_address() {
     let port = server.address().port();
     let mut command = Command::new("turnutils_stunclient");
     command.args(["-p", &port.to_string(), "127.0.0.1"]);
-    let (status, stdout, stderr) = run(&mut command, Duration::from_secs(30));
+    let (status, stdout, stderr) = run(&mut command, LIMIT);
     let output = format!("{stdout}{stderr}");
     assert!(status.success(), "{output}");
     for part in ["RFC 5780 response 3", "Response origin: : 127.0.0.2:"] {
@@ -117,12 +118,10 @@ fn a_client_of_rfc_3489_is_answered() {
     let server = Server::start(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server.address()).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
     socket.send(b"\0\x01\0\0sixteen bytes id").unwrap();
     let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer).unwrap();
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
     let port = socket.local_addr().unwrap().port().to_be_bytes();
     let mapped = [0, 1, 0, 8, 0, 1, port[0], port[1], 127, 0, 0, 1];
     let expected = [b"\x01\x01\0\x0csixteen bytes id", &mapped[..]].concat();
@@ -177,7 +176,7 @@ fn nat_against_coturn() {
         .args(["--pidfile", &path("pid"), "--db", &path("db")]);
     let _coturn = Running::start(&mut command);
     let at = format!("127.0.0.1:{port}");
-    let up = until(Duration::from_secs(10), || {
+    let up = until(LIMIT, || {
         let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
         let timeout = Some(Duration::from_millis(100));
         probe.set_read_timeout(timeout).unwrap();
@@ -326,7 +325,7 @@ impl Network {
         std::fs::write(&file, format!("table ip nat {{\n{rules}\n}}\n")).unwrap();
         let mut nft = nat.command("nft");
         nft.arg("-f").arg(file.path());
-        let (status, _, stderr) = run(&mut nft, Duration::from_secs(10));
+        let (status, _, stderr) = run(&mut nft, LIMIT);
         assert!(status.success(), "nft: {stderr}");
         Some(Self {
             client,

