@@ -56,6 +56,8 @@ fn no_descriptor_left() {
     let files = exhaust();
     let connect = |socket: io::Result<Socket>, to: SocketAddr| {
         let socket = socket.expect("a descriptor");
+        let home = SocketAddr::new(to.ip(), 0);
+        socket.bind(&home.into()).expect("a port");
         socket.connect(&to.into()).expect("a listener");
         TcpStream::from(socket)
     };

@@ -1,12 +1,12 @@
 //! Allocations that move with their clients, from shard to shard (RFC 8016).
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use turnstone::stun::{AttributeType, Message, Method};
 use turnstone::turn::{AllocationEnd, Counter, Stats};
 
 use crate::client::{Client, xor_address};
-use crate::harness::{Options, Shards, peer, start};
+use crate::harness::{Options, Peer, Shards, peer, start};
 
 const CHANNEL: u16 = 0x4000;
 
@@ -44,7 +44,7 @@ pub(crate) fn come(client: &mut Client, ticket: &[u8]) -> Vec<u8> {
 }
 
 /// `count` messages each way, both sides ahead of the other: nothing is lost and all is in order.
-fn talk(client: &mut Client, peer: &UdpSocket, relayed: SocketAddr, count: u8) {
+fn talk(client: &mut Client, peer: &Peer, relayed: SocketAddr, count: u8) {
     for i in 0..count {
         client.send_data(CHANNEL, &[1, i]);
         peer.send_to(&[2, i], relayed).expect("sent");

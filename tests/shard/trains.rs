@@ -13,7 +13,7 @@ use turnstone::turn::{Counter, Direction, Reason};
 use crate::client::{Client, Link, channel_data, xor_address};
 use crate::dtls::with_dtls;
 use crate::dtls_link::Version;
-use crate::harness::{Options, Shards, peer, start};
+use crate::harness::{Options, Shards, peer, start, uninterrupted};
 
 /// Lengths of payloads: runs of one length, with shorter and longer ones between them.
 const LENGTHS: [usize; 24] = [
@@ -56,7 +56,8 @@ impl Client {
 
 fn recv(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
-    let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
+    let received = uninterrupted(|| socket.recv_from(&mut buffer));
+    let (length, from) = received.expect("a datagram");
     buffer.truncate(length);
     (buffer, from)
 }
