@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::caller::{Account, Caller, Pending};
 use super::error::LoadError;
+use super::intake::Intake;
 use super::link::Opener;
 use super::plan::Target;
 use super::stamp::Origin;
@@ -40,6 +41,8 @@ pub(super) struct Enrolment<'w> {
     pub(super) idle: &'w Cell<u64>,
     /// Clients with a request under way at a time.
     pub(super) at_once: usize,
+    /// Datagram sockets take in trains.
+    pub(super) trains: bool,
 }
 
 /// Says what a client does next: called with no step at first, then with each that is done.
@@ -68,7 +71,7 @@ impl Enrolment<'_> {
             made: 0,
         };
         let mut events = Events::with_capacity(EVENTS);
-        let mut buffer = vec![0; 65_536];
+        let mut intake = Intake::new(1, self.trains);
         let mut next = 0;
         loop {
             while errands.under_way < self.at_once && next < self.callers.len() {
@@ -88,7 +91,7 @@ impl Enrolment<'_> {
             for i in 0..events.len() {
                 let token = events.get(i).map_or(usize::MAX as u64, |event| event.token);
                 let client = usize::try_from(token).unwrap_or(usize::MAX);
-                self.receive(&mut errands, client, &mut buffer, script)?;
+                self.receive(&mut errands, client, &mut intake, script)?;
             }
             self.repeat(&mut errands)?;
         }
@@ -194,7 +197,7 @@ impl Enrolment<'_> {
         &mut self,
         errands: &mut Errands,
         client: usize,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         script: &mut Script<'_>,
     ) -> Result<(), LoadError> {
         loop {
@@ -202,7 +205,7 @@ impl Enrolment<'_> {
             let Some(caller) = self.callers.get_mut(client) else {
                 return Ok(());
             };
-            let read = read_answer(caller, buffer, &mut errands.garbled);
+            let read = read_answer(caller, intake, &mut errands.garbled);
             let (more, answer) = match read {
                 Ok(read) => read,
                 Err(_) if caller.pending.is_none() => return Ok(()),
@@ -321,7 +324,7 @@ impl Enrolment<'_> {
 /// Whether anything came to `caller`, and the answer that it waits for, if that was among it.
 fn read_answer(
     caller: &mut Caller,
-    buffer: &mut [u8],
+    intake: &mut Intake,
     garbled: &mut bool,
 ) -> io::Result<(bool, Option<Answer>)> {
     let pending = caller.pending.as_ref();
@@ -336,7 +339,7 @@ fn read_answer(
             found = Some(answer);
         }
     };
-    let more = caller.link.receive(buffer, &mut each)?;
+    let more = caller.link.receive(intake, &mut each)?;
     Ok((more, found))
 }
 

@@ -40,6 +40,8 @@ pub enum LoadError {
     NoProcess(u32),
     /// The address is not one of this host.
     NotLocal(IpAddr),
+    /// The kernel hands no trains of datagrams over, for this reason.
+    NoTrains(io::Error),
     /// No socket could be made for this reason.
     Socket(io::Error),
     /// The user has stopped it before there was anything to tell.
@@ -123,6 +125,11 @@ impl LoadError {
                 f,
                 "{ip} is not an address of this host; `ip address` lists them"
             ),
+            Self::NoTrains(error) => write!(
+                f,
+                "the kernel does not let sockets receive with UDP_GRO ({error}), which takes Linux 5.0 or \
+                 later; leave out --gro"
+            ),
             Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
             // The others are written above.
             _ => Ok(()),
@@ -164,7 +171,7 @@ fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: u64) -> fmt::Result {
 impl Error for LoadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Socket(error) => Some(error),
+            Self::Socket(error) | Self::NoTrains(error) => Some(error),
             _ => None,
         }
     }
@@ -205,6 +212,7 @@ mod tests {
             (LoadError::Exhausted(508, 7), "relay.ports"),
             (LoadError::Descriptors(20_064, 1024), "ulimit -n 20064"),
             (LoadError::NotLocal(at.ip()), "ip address"),
+            (LoadError::NoTrains(io::ErrorKind::Other.into()), "--gro"),
         ] {
             let text = error.to_string();
             assert!(text.contains(help), "{text}");

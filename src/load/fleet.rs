@@ -11,6 +11,7 @@ use super::caller::{Account, Caller};
 use super::datagrams::unspecified;
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
+use super::intake::receive_whole;
 use super::link::Opener;
 use super::plan::{Carrier, Plan, Traffic, Workload};
 use super::progress::Progress;
@@ -92,7 +93,7 @@ impl Fleet {
         if let Some(peer) = &peer {
             poller.add(peer, PEER, Interest::Read)?;
         }
-        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER);
+        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER, plan.workload.gro());
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
             if stop.load(Ordering::Relaxed) {
@@ -213,6 +214,7 @@ impl Fleet {
                 Workload::Cycle => usize::MAX,
                 _ => AT_ONCE,
             },
+            trains: self.plan.workload.gro(),
         }
         .perform(script)
     }
@@ -295,5 +297,7 @@ fn open_peer(plan: &Plan) -> Result<UdpSocket, LoadError> {
         }
     };
     let peer = open_datagrams(SocketAddr::new(ip, 0), PEER_BUFFER);
-    peer.map_err(|error| LoadError::unbound(error, ip))
+    let peer = peer.map_err(|error| LoadError::unbound(error, ip))?;
+    receive_whole(&peer, plan.workload.gro())?;
+    Ok(peer)
 }

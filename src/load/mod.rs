@@ -15,6 +15,7 @@ mod enrol;
 mod error;
 mod fleet;
 mod inbox;
+mod intake;
 mod link;
 mod outbound;
 mod plan;

@@ -109,6 +109,11 @@ impl Workload {
             Self::Cycle | Self::Idle => None,
         }
     }
+
+    /// Whether our own sockets take in trains.
+    pub(super) fn gro(&self) -> bool {
+        self.traffic().is_some_and(|traffic| traffic.gro)
+    }
 }
 
 /// Packets and their pace.
@@ -124,6 +129,9 @@ pub struct Traffic {
     pub size: usize,
     /// Packets that a flow sends at once.
     pub burst: usize,
+    /// Our own sockets take in trains of datagrams whole (`UDP_GRO`), as network cards and the kernel's
+    /// loopback hand them on, in place of one by one.
+    pub gro: bool,
     /// How hard.
     pub pace: Pace,
 }

@@ -103,6 +103,8 @@ pub struct Trial {
     pub misplaced: u64,
     /// Packets that came behind a later one of their flow.
     pub reordered: u64,
+    /// The share of datagrams, 0 to 1, that came in trains, where our own sockets take them in whole.
+    pub in_trains: Option<f64>,
     /// From due to received; of cycles, from beginning to end.
     pub latency: Option<Latency>,
     /// 99 of 100 packets were sent no later than so many nanoseconds after they were due.
@@ -144,6 +146,8 @@ impl Trial {
             received: tally.received,
             misplaced: tally.misplaced,
             reordered: tally.reordered,
+            in_trains: (tally.arrivals.datagrams > 0)
+                .then(|| tally.arrivals.in_trains as f64 / tally.arrivals.datagrams as f64),
             latency: Latency::of(&tally.latency),
             late_p99: tally.lateness.value_at_quantile(0.99),
             busy: (1.0 - tally.idle as f64 / 1e9 / seconds.max(0.001)).clamp(0.0, 1.0),

@@ -103,6 +103,30 @@ fn relay_and_pair_deliver_everything_over_udp_and_tcp() {
     server.stop();
 }
 
+/// How many packets come in trains is the server's and the kernel's affair; what must hold is that every
+/// one of them is found in its train.
+#[test]
+fn bursts_that_are_received_whole_count_packet_by_packet() {
+    let secured = Secured::start(LOOPBACK_PEERS);
+    let gro = ["--gro", "--burst", "8", "--size", "1200", "--window", "64"];
+    let plain = secured.server.address();
+    for (workload, at, transport) in [
+        ("relay", plain, "udp"),
+        ("relay", plain, "tcp"),
+        ("relay", secured.tls, "dtls"),
+        ("pair", plain, "udp"),
+    ] {
+        let mut command = known(workload, at, &["--transport", transport]);
+        let report = json(command.args(["--allocations", "4"]).args(gro));
+        all_came(&report);
+        assert_eq!(report["traffic"]["gro"], true);
+        let share = report["result"]["in_trains"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&share), "{share} of them in trains");
+    }
+    all_ended(&secured.server);
+    secured.server.stop();
+}
+
 #[test]
 fn all_workloads_run_over_dtls_too() {
     let secured = Secured::start(LOOPBACK_PEERS);
@@ -327,6 +351,9 @@ fn coturn_can_be_loaded_too() {
     });
     assert!(answers && running.alive(), "coturn is up");
     all_came(&json(&mut known("relay", server, GENTLE)));
+    all_came(&json(
+        known("relay", server, GENTLE).args(["--gro", "--burst", "4"]),
+    ));
     all_came(&json(&mut known("pair", server, GENTLE)));
     all_came(&json(&mut known("cycle", server, &["--clients", "2"])));
     for transport in ["tls", "dtls"] {

@@ -68,6 +68,7 @@ fn workload(args: &WorkloadArgs) -> Result<(Workload, usize), Failure> {
                 down: true,
                 size: BINDING_SIZE,
                 burst: 1,
+                gro: false,
                 pace: pace(&args.pace),
             };
             (Workload::Binding(traffic), count(args.clients))
@@ -98,6 +99,7 @@ fn traffic(args: &RelayArgs) -> Traffic {
         down: args.direction != Direction::Up,
         size: count(args.size),
         burst: count(args.burst),
+        gro: args.gro,
         pace: pace(&args.pace),
     }
 }
@@ -207,6 +209,11 @@ mod tests {
                 "relay 192.0.2.1:80 --transport tcp --direction up --burst 8 --size 1200 --rate 5000",
                 "relay at 192.0.2.1:80 over tcp: 100 allocations, 1200 bytes up by channels in bursts of \
                  8, 5000 a second",
+            ),
+            (
+                "relay 192.0.2.1 --burst 8 --gro",
+                "relay at 192.0.2.1:3478 over udp: 100 allocations, 160 bytes both ways by channels in \
+                 bursts of 8, received with GRO, as many as come back, 256 on their way",
             ),
             (
                 "pair 192.0.2.1 --transport tls --allocations 4 --indications --search --loss 1",

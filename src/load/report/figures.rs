@@ -78,6 +78,9 @@ impl Report {
             "lost",
             format!("{:.3} % ({})", trial.loss() * 100.0, trial.lost()),
         ));
+        if let Some(share) = trial.in_trains {
+            counts.push(("came in trains", format!("{:.1} %", share * 100.0)));
+        }
         counts
     }
 }

@@ -118,6 +118,7 @@ mod tests {
             down: true,
             size: 160,
             burst: 1,
+            gro: false,
             pace: Pace::Search {
                 loss: 0.01,
                 start: 1.0,
@@ -194,8 +195,8 @@ mod tests {
         );
         assert_eq!(
             keys(&json["result"]),
-            "busy delivered_per_second late_p99 latency loss lost misplaced own_limit rate received \
-             reordered seconds sent server_cpu_each server_cpu_seconds server_resident_bytes unsent"
+            "busy delivered_per_second in_trains late_p99 latency loss lost misplaced own_limit rate \
+             received reordered seconds sent server_cpu_each server_cpu_seconds server_resident_bytes unsent"
         );
         assert_eq!(keys(&json["result"]["latency"]), "max mean p50 p99 p999");
         assert_eq!(
