@@ -28,8 +28,14 @@ pub enum LoadError {
     WrongRealm(String, String),
     /// 403: the server does not relay to this address.
     RefusedPeer(SocketAddr),
-    /// 486 or 508 after so many allocations.
+    /// 486 or 508 with so many allocations.
     Exhausted(u16, u64),
+    /// 440: the server has no relayed addresses of IPv6, or of IPv4.
+    NoFamily(bool),
+    /// It answered before, and now nobody listens.
+    Vanished(SocketAddr, Transport),
+    /// The process was there when the run began.
+    ProcessEnded(u32),
     /// Another error response: to what, its code and reason.
     Refused(&'static str, u16, String),
     /// The answer was signed with another key, or not at all.
@@ -69,6 +75,7 @@ impl fmt::Display for LoadError {
             ),
             Self::RefusedPeer(peer) => refused_peer(f, peer),
             Self::Exhausted(code, made) => exhausted(f, *code, *made),
+            Self::NoFamily(v6) => no_family(f, *v6),
             Self::Refused(what, code, reason) => {
                 write!(f, "the server refuses {what} with error {code} {reason:?}")
             }
@@ -85,6 +92,15 @@ impl fmt::Display for LoadError {
 }
 
 impl LoadError {
+    /// The same when it befalls a run that had begun well.
+    pub(super) fn during_run(self) -> Self {
+        match self {
+            Self::Closed(server, transport) => Self::Vanished(server, transport),
+            Self::NoProcess(pid) => Self::ProcessEnded(pid),
+            error => error,
+        }
+    }
+
     /// What keeps the load tester from the server, or from its own sockets.
     fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,6 +119,12 @@ impl LoadError {
                 f,
                 "nothing listens at {server} over {transport}; check address, port and --transport"
             ),
+            Self::Vanished(server, transport) => write!(
+                f,
+                "the server at {server} has gone during the run: nothing listens there over {transport} any \
+                 more"
+            ),
+            Self::ProcessEnded(pid) => write!(f, "--pid {pid}: the process ended during the run"),
             Self::HungUp(server) => write!(f, "{server} closed the connection"),
             Self::Handshake(server, transport, why) => write!(
                 f,
@@ -144,6 +166,19 @@ fn refused_peer(f: &mut fmt::Formatter<'_>, peer: &SocketAddr) -> fmt::Result {
         "the server does not relay to {ip} (403): allow it in the server (turnstone: --allow-peer {ip}, \
          or peers.allow in its file; coturn: --allowed-peer-ip={ip}, for loopback \
          --allow-loopback-peers), or name another address of this host with --peer"
+    )
+}
+
+fn no_family(f: &mut fmt::Formatter<'_>, v6: bool) -> fmt::Result {
+    let (lacks, other) = if v6 {
+        ("IPv6", "IPv4")
+    } else {
+        ("IPv4", "IPv6")
+    };
+    write!(
+        f,
+        "the server has no relayed addresses of {lacks} (440); give it some, or name an {other} address of \
+         this host with --peer to have it relay to {other}"
     )
 }
 
@@ -211,6 +246,12 @@ mod tests {
             (LoadError::Exhausted(486, 7), "limits.allocations_per_user"),
             (LoadError::Exhausted(508, 7), "relay.ports"),
             (LoadError::Descriptors(20_064, 1024), "ulimit -n 20064"),
+            (LoadError::NoFamily(true), "--peer"),
+            (
+                LoadError::Closed(at, Transport::Udp).during_run(),
+                "any more",
+            ),
+            (LoadError::NoProcess(7).during_run(), "during the run"),
             (LoadError::NotLocal(at.ip()), "ip address"),
             (LoadError::NoTrains(io::ErrorKind::Other.into()), "--gro"),
         ] {

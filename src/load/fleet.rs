@@ -17,7 +17,7 @@ use super::plan::{Carrier, Plan, Traffic, Workload};
 use super::progress::Progress;
 use super::shape::Shape;
 use super::stamp::Origin;
-use super::wire::Step;
+use super::wire::{Family, Step};
 use crate::net::{Epoll, Interest, open_datagrams};
 
 /// Bytes of a client's socket buffers.
@@ -129,7 +129,7 @@ impl Fleet {
             // One by one from the start, so that refusals are found before the load begins.
             Workload::Cycle if clients.contains(&0) => return self.try_cycle(stop),
             Workload::Cycle => return Ok(()),
-            _ => Step::Allocate,
+            _ => Step::Allocate(self.plan.target.relayed()),
         };
         self.perform(stop, &mut |client, done| {
             made.fetch_add(u64::from(done.is_some()), Ordering::Relaxed);
@@ -277,8 +277,8 @@ impl Fleet {
 /// The step of a cycle behind `done`: challenge and Allocate are one step to the script.
 pub(super) const fn after(done: Option<Step>, peer: SocketAddr) -> Option<Step> {
     match done {
-        None => Some(Step::Allocate),
-        Some(Step::Allocate) => Some(Step::Permit(peer)),
+        None => Some(Step::Allocate(Family::of(peer.ip()))),
+        Some(Step::Allocate(_)) => Some(Step::Permit(peer)),
         Some(Step::Permit(_)) => Some(Step::Channel(peer)),
         Some(Step::Channel(_)) => Some(Step::Release),
         Some(Step::Release | Step::Bind) => None,

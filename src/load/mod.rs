@@ -41,4 +41,4 @@ pub use progress::{Progress, Stage};
 pub use report::{Report, Section, html};
 pub use run::run;
 pub use trial::{Handshakes, Latency, Moment, SetUp, Trial};
-pub use watch::Server;
+pub use watch::{CpuTime, Server};

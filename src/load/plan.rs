@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::wire::Family;
+
 /// The server and how it is reached.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -17,8 +19,16 @@ pub struct Target {
     pub realm: Option<String>,
     /// Where the clients' sockets are bound, in turn; what the routing table says when empty.
     pub sources: Vec<IpAddr>,
-    /// Where the peers' sockets are bound; what the routing table says when none.
+    /// Where the peers' sockets are bound; what the routing table says when none. Relayed transport
+    /// addresses are of its family, or else of the server's.
     pub peer: Option<IpAddr>,
+}
+
+impl Target {
+    /// What relayed transport addresses are to be of.
+    pub(super) fn relayed(&self) -> Family {
+        Family::of(self.peer.unwrap_or(self.server.ip()))
+    }
 }
 
 /// A long-term credential.

@@ -88,8 +88,9 @@ pub(super) struct CommonArgs {
     #[arg(long, value_name = "IP")]
     pub(super) bind: Option<IpAddr>,
 
-    /// Where the peer's socket is bound: an address of this host that the server relays to. Default:
-    /// what the routing table says.
+    /// Where the peer's socket is bound: an address of this host that the server relays to. Relayed
+    /// addresses are of its family, IPv4 or IPv6. Default: what the routing table says, and the server's
+    /// family.
     #[arg(long, value_name = "IP")]
     pub(super) peer: Option<IpAddr>,
 

@@ -128,10 +128,9 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         TransportArg::Dtls => (Transport::Dtls, 5349),
     };
     let server = server_address::resolve(&common.server, port)?;
-    for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
-        if ip.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
-            return Err(format!("{flag}: {server} is of the other address family"));
-        }
+    let bind = common.bind;
+    if bind.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
+        return Err(format!("--bind: {server} is of the other address family"));
     }
     Ok(Target {
         server,
@@ -241,7 +240,7 @@ mod tests {
             "relay 192.0.2.1 --loss 1",
             "relay 192.0.2.1 --size 11",
             "relay 192.0.2.1 --size 16001 --transport dtls",
-            "relay 192.0.2.1 --peer ::1",
+            "relay 192.0.2.1 --bind ::1",
             "relay 192.0.2.1 --user alice",
             "relay 192.0.2.1 --transport quic",
             "cycle 192.0.2.1 --rate 5",
