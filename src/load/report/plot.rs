@@ -135,7 +135,7 @@ fn draw(lines: &[Line], axes: &Axes<'_>) -> Drawn {
             .margin_right(40)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d(left..right.max(left + 1e-9), 0.0..(top * 1.25).max(1e-9))?;
+            .build_cartesian_2d(left..right.max(left + 1e-9), 0.0..(top * 1.4).max(1e-9))?;
         let text = ("sans-serif", 13).into_font().color(&INK);
         chart
             .configure_mesh()
