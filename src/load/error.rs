@@ -101,7 +101,7 @@ impl LoadError {
         }
     }
 
-    /// What keeps the load tester from the server, or from its own sockets.
+    /// What keeps the load tester from the server.
     fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(server, transport, seconds) => {
@@ -124,7 +124,6 @@ impl LoadError {
                 "the server at {server} has gone during the run: nothing listens there over {transport} any \
                  more"
             ),
-            Self::ProcessEnded(pid) => write!(f, "--pid {pid}: the process ended during the run"),
             Self::HungUp(server) => write!(f, "{server} closed the connection"),
             Self::Handshake(server, transport, why) => write!(
                 f,
@@ -134,6 +133,13 @@ impl LoadError {
             Self::NotStun(server) => {
                 write!(f, "what answers at {server} speaks no STUN; check the port")
             }
+            _ => self.write_host(f),
+        }
+    }
+
+    /// What this host lacks, or does not let us do.
+    fn write_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Descriptors(needed, limit) => write!(
                 f,
                 "{needed} files must be open and {limit} may be; raise the limit (`ulimit -n {needed}`) \
@@ -143,6 +149,7 @@ impl LoadError {
                 f,
                 "--pid {pid}: no such process, or not one that this user may look at"
             ),
+            Self::ProcessEnded(pid) => write!(f, "--pid {pid}: the process ended during the run"),
             Self::NotLocal(ip) => write!(
                 f,
                 "{ip} is not an address of this host; `ip address` lists them"
