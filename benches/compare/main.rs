@@ -16,11 +16,12 @@ mod process;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use cases::Case;
-use outcome::Outcome;
+use cases::{Case, Series};
+use outcome::{Outcome, Runs};
 use process::{Process, Server};
 use turnstone::load::{self, Progress, Report};
 
@@ -40,7 +41,7 @@ impl Options {
     fn of(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             rounds: 3,
-            duration: Duration::from_secs(3),
+            duration: Duration::from_secs(2),
             only: None,
             assert: false,
         };
@@ -64,10 +65,22 @@ impl Options {
         Ok(options)
     }
 
-    fn wants(&self, case: &Case) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|only| case.name.contains(only))
+    /// What is to be measured.
+    fn series(&self) -> Result<Vec<Series>, String> {
+        let all = cases::all();
+        let Some(only) = &self.only else {
+            return Ok(all);
+        };
+        let names: Vec<&str> = all.iter().flat_map(Series::names).collect();
+        let wanted = all.into_iter().filter_map(|series| series.only(only));
+        let wanted: Vec<Series> = wanted.collect();
+        if wanted.is_empty() {
+            let names = names.join("\n  ");
+            return Err(format!(
+                "--only {only:?}: no workload is called so; there are\n  {names}"
+            ));
+        }
+        Ok(wanted)
     }
 }
 
@@ -76,14 +89,26 @@ fn number(text: &str) -> Result<usize, String> {
     number.ok_or(format!("{text:?}: write a number from 1 on"))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let directory = directory()?;
-    if arguments.iter().any(|argument| argument == "--test") {
-        // `cargo test --benches` only wants to know that it still works.
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if given("--test") || !given("--bench") {
+        // `cargo test --benches`, which passes nothing, only wants to know that it still works.
         return smoke(&directory);
     }
     let options = Options::of(&arguments)?;
+    let wanted = options.series()?;
     process::take_precedence();
     process::pin(1)?;
     let installed = Server::ALL.into_iter().filter(Server::is_installed);
@@ -92,8 +117,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("coturn is not installed: Turnstone is measured alone (apt install coturn)");
     }
     let mut outcomes = Vec::new();
-    for case in cases::all().into_iter().filter(|case| options.wants(case)) {
-        outcomes.push(compare(&case, &servers, &options, &directory)?);
+    for series in &wanted {
+        outcomes.extend(compare(series, &servers, &options, &directory)?);
     }
     outcome::publish(&outcomes, &directory)?;
     if options.assert {
@@ -104,29 +129,30 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// By turns, so that the machine's moods strike all alike.
 fn compare(
-    case: &Case,
+    series: &Series,
     servers: &[Server],
     options: &Options,
     directory: &Path,
-) -> Result<Outcome, Box<dyn Error>> {
-    let mut reports = vec![Vec::new(); servers.len()];
+) -> Result<Vec<Outcome>, Box<dyn Error>> {
+    let mut runs: Vec<Runs> = servers.iter().copied().map(Runs::of).collect();
     for round in 1..=options.rounds {
-        for (server, reports) in servers.iter().zip(&mut reports) {
-            let report = measure(case, *server, options.duration, directory)?;
-            let value = (case.value)(&report);
-            eprintln!(
-                "{}, round {round}, {server}: {}",
-                case.name,
-                value.map_or("nothing measured".to_owned(), |value| format!(
-                    "{value:.2} {}",
-                    case.unit
-                ))
-            );
-            reports.push(report);
+        for runs in &mut runs {
+            let mut reports = Vec::new();
+            for case in &series.cases {
+                let report = measure(case, runs.server, options.duration, directory)?;
+                tell(case, round, runs.server, &report);
+                reports.push(report);
+            }
+            runs.rounds.push(reports);
         }
     }
-    let reports = servers.iter().copied().zip(reports);
-    Ok(Outcome::of(case.clone(), reports))
+    Ok(outcome::of(series, &runs))
+}
+
+fn tell(case: &Case, round: usize, server: Server, report: &Report) {
+    let value = (case.value)(report).map(|value| format!("{value:.2} {}", case.unit));
+    let value = value.unwrap_or_else(|| "nothing measured".to_owned());
+    eprintln!("{}, round {round}, {server}: {value}", case.name);
 }
 
 fn measure(
@@ -145,16 +171,16 @@ fn measure(
 }
 
 fn smoke(directory: &Path) -> Result<(), Box<dyn Error>> {
-    for mut case in cases::all() {
-        case.clients = case.clients.min(4);
-        let report = measure(
-            &case,
-            Server::Turnstone,
-            Duration::from_millis(100),
-            directory,
-        )?;
-        let outcome = Outcome::of(case, [(Server::Turnstone, vec![report])]);
-        outcome::publish(&[outcome], directory)?;
+    for mut series in cases::all() {
+        let mut runs = Runs::of(Server::Turnstone);
+        let mut reports = Vec::new();
+        for case in &mut series.cases {
+            case.clients = case.clients.min(4);
+            let duration = Duration::from_millis(100);
+            reports.push(measure(case, Server::Turnstone, duration, directory)?);
+        }
+        runs.rounds.push(reports);
+        outcome::publish(&outcome::of(&series, &[runs]), directory)?;
     }
     Ok(())
 }

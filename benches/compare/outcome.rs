@@ -7,12 +7,35 @@ use std::path::Path;
 use serde_json::{Value, json};
 use turnstone::load::{self, Report, Section};
 
-use crate::cases::Case;
+use crate::cases::{self, Case, Goal, Growth, Series};
 use crate::process::Server;
 
-/// What a comparison found.
+/// What was measured of a server: in each round, a report of every case.
+pub(crate) struct Runs {
+    pub(crate) server: Server,
+    pub(crate) rounds: Vec<Vec<Report>>,
+}
+
+impl Runs {
+    /// Nothing yet of `server`.
+    pub(crate) const fn of(server: Server) -> Self {
+        Self {
+            server,
+            rounds: Vec::new(),
+        }
+    }
+
+    /// The reports of one case.
+    fn of_case(&self, case: usize) -> impl Iterator<Item = &Report> {
+        self.rounds.iter().filter_map(move |round| round.get(case))
+    }
+}
+
+/// A row: what a comparison found.
 pub(crate) struct Outcome {
-    case: Case,
+    name: &'static str,
+    unit: &'static str,
+    goal: Goal,
     medians: Vec<Median>,
 }
 
@@ -21,30 +44,83 @@ struct Median {
     server: Server,
     value: Option<f64>,
     all: Vec<f64>,
+    /// None where the figure is made of two.
     report: Option<Report>,
+    /// It is not the server's: the load tester was the limit.
+    own_limit: bool,
+    /// Packets where they did not belong, in all runs.
+    misplaced: u64,
+}
+
+/// What is told of `series`.
+pub(crate) fn of(series: &Series, runs: &[Runs]) -> Vec<Outcome> {
+    let cases = series.cases.iter().enumerate();
+    let cases = cases.map(|(place, case)| Outcome::of_case(case, place, runs));
+    let growth = series.growth.map(|growth| Outcome::of_growth(growth, runs));
+    cases.chain(growth).collect()
+}
+
+impl Median {
+    /// Of `values`, each with the reports that it comes from.
+    fn of<'r>(
+        server: Server,
+        values: impl Iterator<Item = (Option<f64>, Vec<&'r Report>)>,
+    ) -> Self {
+        let (mut known, mut misplaced) = (Vec::new(), 0);
+        for (value, reports) in values {
+            let results = reports.iter().filter_map(|report| report.result());
+            misplaced += results.map(|trial| trial.misplaced).sum::<u64>();
+            known.extend(value.map(|value| (value, reports)));
+        }
+        known.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let middle = known.get(known.len() / 2);
+        let reports = middle.map_or(&[][..], |(_, reports)| reports);
+        let mut results = reports.iter().filter_map(|report| report.result());
+        Self {
+            server,
+            value: middle.map(|(value, _)| *value),
+            all: known.iter().map(|(value, _)| *value).collect(),
+            own_limit: results.any(|trial| trial.own_limit().is_some()),
+            report: match reports {
+                [report] => Some((*report).clone()),
+                _ => None,
+            },
+            misplaced,
+        }
+    }
 }
 
 impl Outcome {
-    pub(crate) fn of(case: Case, reports: impl IntoIterator<Item = (Server, Vec<Report>)>) -> Self {
-        let medians = reports.into_iter().map(|(server, reports)| {
-            let values = reports
-                .into_iter()
-                .filter_map(|report| Some(((case.value)(&report)?, report)));
-            let mut values: Vec<(f64, Report)> = values.collect();
-            values.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let all = values.iter().map(|(value, _)| *value).collect();
-            let middle = values.len() / 2;
-            let (value, report) = values.into_iter().nth(middle).unzip();
-            Median {
-                server,
-                value,
-                all,
-                report,
-            }
+    fn of_case(case: &Case, place: usize, runs: &[Runs]) -> Self {
+        let medians = runs.iter().map(|runs| {
+            let reports = runs.of_case(place);
+            let values = reports.map(|report| ((case.value)(report), vec![report]));
+            Median::of(runs.server, values)
         });
         Self {
+            name: case.name,
+            unit: case.unit,
+            goal: case.goal,
             medians: medians.collect(),
-            case,
+        }
+    }
+
+    /// Each round's last case against its first: what is measured at the same time compares best.
+    fn of_growth(growth: Growth, runs: &[Runs]) -> Self {
+        let medians = runs.iter().map(|runs| {
+            let rounds = runs.rounds.iter().filter_map(|round| {
+                let (first, last) = round.first().zip(round.last())?;
+                let values = cases::cpu(last).zip(cases::cpu(first));
+                let times = values.map(|(last, first)| last / first);
+                Some((times, vec![first, last]))
+            });
+            Median::of(runs.server, rounds)
+        });
+        Self {
+            name: growth.name,
+            unit: growth.unit,
+            goal: growth.goal,
+            medians: medians.collect(),
         }
     }
 
@@ -65,14 +141,14 @@ impl Outcome {
         let figure =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let own = self.of_server(Server::Turnstone);
-        let met = own.and_then(|own| self.case.goal.is_met(own, self.ratio()));
+        let met = own.and_then(|own| self.goal.is_met(own, self.ratio()));
         vec![
-            self.case.name.to_owned(),
-            self.case.unit.to_owned(),
+            self.name.to_owned(),
+            self.unit.to_owned(),
             figure(own),
             figure(self.of_server(Server::Coturn)),
             figure(self.ratio()),
-            self.case.goal.text(),
+            self.goal.text(),
             match met {
                 None => "-",
                 // Then it is the load tester that was measured.
@@ -86,12 +162,7 @@ impl Outcome {
 
     /// Whether a median is not the server's.
     fn own_limit(&self) -> bool {
-        let limited = |report: &Report| {
-            report
-                .result()
-                .is_some_and(|trial| trial.own_limit().is_some())
-        };
-        self.reports().any(|(_, report)| limited(report))
+        self.medians.iter().any(|median| median.own_limit)
     }
 
     fn json(&self) -> Value {
@@ -104,9 +175,9 @@ impl Outcome {
             })
         });
         json!({
-            "case": self.case.name,
-            "unit": self.case.unit,
-            "goal": self.case.goal.text(),
+            "case": self.name,
+            "unit": self.unit,
+            "goal": self.goal.text(),
             "ratio": self.ratio(),
             "servers": medians.collect::<Vec<_>>(),
         })
@@ -114,7 +185,7 @@ impl Outcome {
 
     fn reports(&self) -> impl Iterator<Item = (String, &Report)> {
         self.medians.iter().filter_map(|median| {
-            let title = format!("{}: {}", self.case.name, median.server);
+            let title = format!("{}: {}", self.name, median.server);
             Some((title, median.report.as_ref()?))
         })
     }
@@ -123,18 +194,16 @@ impl Outcome {
     fn gross(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         if let Some(ratio) = self.ratio().filter(|ratio| *ratio > 1.5) {
-            wrong.push(format!("{}: {ratio:.2} of coturn's figure", self.case.name));
+            wrong.push(format!("{}: {ratio:.2} of coturn's figure", self.name));
         }
-        for (title, report) in self.reports() {
-            let misplaced = report.result().map_or(0, |trial| trial.misplaced);
-            if misplaced > 0 {
-                wrong.push(format!(
-                    "{title}: {misplaced} packets where they did not belong"
-                ));
-            }
+        for median in self.medians.iter().filter(|median| median.misplaced > 0) {
+            wrong.push(format!(
+                "{}: {}: {} packets where they did not belong",
+                self.name, median.server, median.misplaced
+            ));
         }
         if self.of_server(Server::Turnstone).is_none() {
-            wrong.push(format!("{}: nothing was measured", self.case.name));
+            wrong.push(format!("{}: nothing was measured", self.name));
         }
         wrong
     }

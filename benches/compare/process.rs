@@ -3,11 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{available_parallelism, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -15,6 +15,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 pub(crate) const USER: &str = "bench";
 pub(crate) const PASSWORD: &str = "bench";
 const REALM: &str = "bench";
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// At how many ports it is tried.
+const MOST_ATTEMPTS: u32 = 5;
 /// One source makes all the load.
 const TURNSTONE_FILE: &str = "\
 [limits]
@@ -92,8 +96,20 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// A fresh process, which answers. Another program may take a port that was free a moment ago; then
+    /// it is tried at another.
     pub(crate) fn start(server: Server, directory: &Path) -> io::Result<Self> {
-        let port = UdpSocket::bind(loopback(0))?.local_addr()?.port();
+        let mut attempts = 1;
+        loop {
+            match Self::try_start(server, directory) {
+                Err(_) if attempts < MOST_ATTEMPTS => attempts += 1,
+                started => return started,
+            }
+        }
+    }
+
+    fn try_start(server: Server, directory: &Path) -> io::Result<Self> {
+        let port = free_port()?;
         let file = directory.join("turnserver.toml");
         fs::write(&file, TURNSTONE_FILE)?;
         let mut command = Command::new("taskset");
@@ -103,18 +119,29 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let process = Self {
+        let mut process = Self {
             child,
             address: loopback(port),
         };
-        for _ in 0..200 {
+        process.await_answer(server)?;
+        Ok(process)
+    }
+
+    fn await_answer(&mut self, server: Server) -> io::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                let why = format!("{server} ended at its start: {status}");
+                return Err(io::Error::other(why));
+            }
             // It listens for datagrams and for connections, in this order or the other.
-            if TcpStream::connect(process.address).is_ok() {
+            if TcpStream::connect(self.address).is_ok() {
                 sleep(Duration::from_millis(50));
-                return Ok(process);
+                return Ok(());
             }
             sleep(Duration::from_millis(25));
         }
+        let port = self.address.port();
         Err(io::Error::other(format!(
             "{server} does not answer on port {port}"
         )))
@@ -151,6 +178,16 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 /// Puts this thread, and what it starts, before everything else on the machine, where it may.
 pub(crate) fn take_precedence() {
     let _ = setpriority_process(None, -20);
+}
+
+/// A port that nobody has, for datagrams and for connections.
+fn free_port() -> io::Result<u16> {
+    let datagrams = UdpSocket::bind(loopback(0))?;
+    let port = datagrams.local_addr()?.port();
+    match TcpListener::bind(loopback(port)) {
+        Ok(_) => Ok(port),
+        Err(_) => free_port(),
+    }
 }
 
 /// The loopback address at `port`.

@@ -77,7 +77,7 @@ impl Caller {
     /// Gives up the request that is pending; whether there is, or may be, an allocation.
     pub(super) fn may_hold(&mut self) -> bool {
         let pending = self.pending.take();
-        let asked = pending.is_some_and(|pending| pending.step == Step::Allocate);
+        let asked = pending.is_some_and(|pending| matches!(pending.step, Step::Allocate(_)));
         self.relayed.is_some() || asked && self.signature.is_some()
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::enrol::gone;
 use super::error::LoadError;
 use super::fleet::{End, Fleet, Flow, PEER};
-use super::inbox::{Inbox, PeerInbox, ROOM, receive_several};
-use super::link::Link;
+use super::inbox::{Inbox, PeerInbox};
+use super::intake::Intake;
 use super::outbound::{PeerBatch, Train, send_burst, shapes};
 use super::plan::Traffic;
 use super::progress::Progress;
@@ -17,7 +17,7 @@ use super::shape::Shape;
 use super::stamp::{Origin, Stamp};
 use super::tally::{Stretch, Tally};
 use super::window::Window;
-use crate::net::{BATCH, Events, Interest, ReceiveBatch};
+use crate::net::{Events, Interest};
 
 /// Bursts sent before receiving has its turn.
 const BURSTS_PER_PASS: usize = 32;
@@ -64,8 +64,7 @@ struct Driver<'d> {
     batch: PeerBatch,
     inbox: Inbox,
     peer_inbox: PeerInbox,
-    several: ReceiveBatch,
-    buffer: Vec<u8>,
+    intake: Intake,
     /// Connections that wait for room to write.
     blocked: Vec<usize>,
 }
@@ -100,7 +99,7 @@ pub(super) fn drive(
     }
     driver.finish(last.min(course.stretch.to))?;
     driver.drain(&mut events)?;
-    Ok(driver.inbox.tally)
+    Ok(driver.into_tally())
 }
 
 impl<'d> Driver<'d> {
@@ -133,9 +132,9 @@ impl<'d> Driver<'d> {
                 tally: Tally::new(course.stretch),
                 seen: 0,
             },
-            peer_inbox: PeerInbox::new(),
-            several: ReceiveBatch::default(),
-            buffer: vec![0; ROOM * BATCH],
+            peer_inbox: PeerInbox::new(traffic.gro),
+            // What comes to a client together was sent together.
+            intake: Intake::new(traffic.burst, traffic.gro),
             blocked: Vec::new(),
             flows,
         })
@@ -323,26 +322,17 @@ impl<'d> Driver<'d> {
             inbox,
             flows,
             origin,
-            buffer,
+            intake,
             ..
         } = self;
         let Some(caller) = self.fleet.callers.get_mut(client) else {
             return Ok(());
         };
-        if self.traffic.burst > 1
-            && let Link::Udp(_) = caller.link
-        {
-            return receive_several(
-                caller,
-                &mut self.several,
-                inbox,
-                flows,
-                (client, *origin),
-                buffer,
-            );
-        }
-        let mut take = |frame: &[u8]| inbox.at_client(flows, client, frame, origin.nanos());
-        let received = caller.link.receive(buffer, &mut take);
+        let mut came = None;
+        let received = caller.link.receive(intake, &mut |frame| {
+            let now = *came.get_or_insert_with(|| origin.nanos());
+            inbox.at_client(flows, client, frame, now);
+        });
         received
             .map(drop)
             .map_err(|error| gone(&self.fleet.plan.target, error))
@@ -361,6 +351,14 @@ impl<'d> Driver<'d> {
             poller.modify(&caller.link, client as u64, Interest::Read)?;
         }
         Ok(())
+    }
+
+    /// What was counted.
+    fn into_tally(self) -> Tally {
+        let mut tally = self.inbox.tally;
+        tally.arrivals = self.intake.arrivals();
+        tally.arrivals += self.peer_inbox.arrivals();
+        tally
     }
 
     /// Waits for what is still on its way.

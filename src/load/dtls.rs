@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::datagrams::send_train;
 use super::error::LoadError;
+use super::intake::Intake;
 use super::plan::Transport;
 use crate::transport::{DtlsClient, DtlsClientOutput, DtlsRefusal};
 
@@ -93,39 +94,52 @@ impl Session {
         Ok(sent.min(bytes.len() / length.max(1)))
     }
 
-    /// Receives one datagram and hands its messages to `each`. False when nothing waits.
+    /// Receives what one call brings and hands its messages to `each`. False when nothing waits.
     pub(super) fn receive(
         &mut self,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         each: &mut dyn FnMut(&[u8]),
     ) -> io::Result<bool> {
-        let length = match self.socket.recv(buffer) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let heard = self.dtls.handle_datagram(Instant::now(), &buffer[..length]);
-        self.pass_on(each);
+        let Self {
+            socket,
+            dtls,
+            train,
+        } = self;
+        let mut heard = Ok(());
+        let more = intake.receive(socket, &mut |datagram| {
+            let now = dtls.handle_datagram(Instant::now(), datagram);
+            pass_on(dtls, train, socket, each);
+            heard = heard.and(now);
+        })?;
         heard.map_err(io::Error::other)?;
         if self.dtls.is_closed() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        Ok(true)
+        Ok(more)
     }
 
-    /// Sends what there is to send, and hands what there is to hear to `each`.
-    fn pass_on(&mut self, each: &mut dyn FnMut(&[u8])) {
-        let Self {
-            dtls,
-            train,
-            socket,
-        } = self;
-        dtls.drain(|output| match output {
-            DtlsClientOutput::Send(datagram) => drop(train.add(socket, datagram)),
-            DtlsClientOutput::Message(bytes) => each(bytes),
-        });
-        train.leave(socket);
+    /// Its socket, connected to the server.
+    pub(super) const fn socket(&self) -> &UdpSocket {
+        &self.socket
     }
+
+    fn pass_on(&mut self, each: &mut dyn FnMut(&[u8])) {
+        pass_on(&mut self.dtls, &mut self.train, &self.socket, each);
+    }
+}
+
+/// Sends what `dtls` has to send, and hands what there is to hear to `each`.
+fn pass_on(
+    dtls: &mut DtlsClient,
+    train: &mut Train,
+    socket: &UdpSocket,
+    each: &mut dyn FnMut(&[u8]),
+) {
+    dtls.drain(|output| match output {
+        DtlsClientOutput::Send(datagram) => drop(train.add(socket, datagram)),
+        DtlsClientOutput::Message(bytes) => each(bytes),
+    });
+    train.leave(socket);
 }
 
 impl AsFd for Session {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::caller::{Account, Caller, Pending};
 use super::error::LoadError;
+use super::intake::Intake;
 use super::link::Opener;
 use super::plan::Target;
 use super::stamp::Origin;
-use super::wire::{self, Answer, Step};
+use super::wire::{self, Answer, Family, Step};
 use crate::net::{Epoll, Events, Interest};
 
 /// A request is sent again after this time. Constant, so that the deadlines stay in order.
@@ -40,6 +41,8 @@ pub(super) struct Enrolment<'w> {
     pub(super) idle: &'w Cell<u64>,
     /// Clients with a request under way at a time.
     pub(super) at_once: usize,
+    /// Datagram sockets take in trains.
+    pub(super) trains: bool,
 }
 
 /// Says what a client does next: called with no step at first, then with each that is done.
@@ -52,7 +55,16 @@ struct Errands {
     under_way: usize,
     /// Something came that is no STUN message.
     garbled: bool,
-    made: u64,
+    /// The server gives no more, with this code. What is under way is waited for, so that it is known how
+    /// many it gave; nothing new is asked for.
+    exhausted: Option<u16>,
+}
+
+impl Errands {
+    /// Whether another client may begin.
+    fn wants_more(&self, at_once: usize) -> bool {
+        self.exhausted.is_none() && self.under_way < at_once
+    }
 }
 
 impl Enrolment<'_> {
@@ -65,13 +77,13 @@ impl Enrolment<'_> {
             deadlines: VecDeque::new(),
             under_way: 0,
             garbled: false,
-            made: 0,
+            exhausted: None,
         };
         let mut events = Events::with_capacity(EVENTS);
-        let mut buffer = vec![0; 65_536];
+        let mut intake = Intake::new(1, self.trains);
         let mut next = 0;
         loop {
-            while errands.under_way < self.at_once && next < self.callers.len() {
+            while errands.wants_more(self.at_once) && next < self.callers.len() {
                 if let Some(step) = script(next, None) {
                     errands.under_way += 1;
                     self.begin(&mut errands, next, step)?;
@@ -79,7 +91,10 @@ impl Enrolment<'_> {
                 next += 1;
             }
             if errands.under_way == 0 {
-                return Ok(());
+                return match errands.exhausted {
+                    Some(code) => Err(LoadError::Exhausted(code, self.held())),
+                    None => Ok(()),
+                };
             }
             if self.stop.load(Ordering::Relaxed) {
                 return Err(LoadError::Interrupted);
@@ -88,10 +103,19 @@ impl Enrolment<'_> {
             for i in 0..events.len() {
                 let token = events.get(i).map_or(usize::MAX as u64, |event| event.token);
                 let client = usize::try_from(token).unwrap_or(usize::MAX);
-                self.receive(&mut errands, client, &mut buffer, script)?;
+                self.receive(&mut errands, client, &mut intake, script)?;
             }
             self.repeat(&mut errands)?;
         }
+    }
+
+    /// How many clients have an allocation.
+    fn held(&self) -> u64 {
+        let held = self
+            .callers
+            .iter()
+            .filter(|caller| caller.relayed.is_some());
+        held.count() as u64
     }
 
     /// Passes `error` on, or ends the errands of `client` alone.
@@ -118,7 +142,7 @@ impl Enrolment<'_> {
     }
 
     fn begin(&mut self, errands: &mut Errands, client: usize, step: Step) -> Result<(), LoadError> {
-        if step == Step::Allocate {
+        if let Step::Allocate(_) = step {
             // Every allocation starts from the challenge, and from a port that had none before: servers
             // may keep an allocation for a while after its end.
             self.callers[client].signature = None;
@@ -194,7 +218,7 @@ impl Enrolment<'_> {
         &mut self,
         errands: &mut Errands,
         client: usize,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         script: &mut Script<'_>,
     ) -> Result<(), LoadError> {
         loop {
@@ -202,7 +226,7 @@ impl Enrolment<'_> {
             let Some(caller) = self.callers.get_mut(client) else {
                 return Ok(());
             };
-            let read = read_answer(caller, buffer, &mut errands.garbled);
+            let read = read_answer(caller, intake, &mut errands.garbled);
             let (more, answer) = match read {
                 Ok(read) => read,
                 Err(_) if caller.pending.is_none() => return Ok(()),
@@ -230,8 +254,9 @@ impl Enrolment<'_> {
         };
         match answer {
             Answer::Granted(address) => {
-                self.granted(errands, client, pending.step, address);
-                match script(client, Some(pending.step)) {
+                self.granted(client, pending.step, address);
+                let next = script(client, Some(pending.step));
+                match next.filter(|_| errands.exhausted.is_none()) {
                     Some(step) => self.begin(errands, client, step),
                     None => {
                         errands.under_way -= 1;
@@ -239,35 +264,37 @@ impl Enrolment<'_> {
                     }
                 }
             }
+            Answer::Challenge { .. } if errands.exhausted.is_some() => {
+                errands.under_way -= 1;
+                Ok(())
+            }
             Answer::Challenge { code, realm, nonce } => {
                 self.challenged(client, code, realm, nonce)?;
                 self.ask_again(errands, client, &pending, code)
             }
             // RFC 8656 §7.4: another client had the port a moment ago.
-            Answer::Refused(437, _) if pending.step == Step::Allocate => {
+            Answer::Refused(437, _) if matches!(pending.step, Step::Allocate(_)) => {
                 self.move_away(client)?;
                 self.callers[client].signature = None;
                 self.ask_again(errands, client, &pending, 437)
             }
+            Answer::Refused(code @ (486 | 508), _) if matches!(pending.step, Step::Allocate(_)) => {
+                errands.exhausted.get_or_insert(code);
+                errands.under_way -= 1;
+                Ok(())
+            }
             Answer::Refused(code, reason) => {
-                let error = refused(pending.step, code, reason, errands.made);
+                let error = refused(pending.step, code, reason);
                 self.fail(errands, client, error)
             }
             Answer::Forged => self.fail(errands, client, LoadError::Forged(self.target.server)),
         }
     }
 
-    fn granted(
-        &mut self,
-        errands: &mut Errands,
-        client: usize,
-        step: Step,
-        address: Option<SocketAddr>,
-    ) {
+    fn granted(&mut self, client: usize, step: Step, address: Option<SocketAddr>) {
         let caller = &mut self.callers[client];
         match step {
-            Step::Allocate => {
-                errands.made += 1;
+            Step::Allocate(_) => {
                 caller.relayed = address;
                 caller.used = true;
             }
@@ -321,7 +348,7 @@ impl Enrolment<'_> {
 /// Whether anything came to `caller`, and the answer that it waits for, if that was among it.
 fn read_answer(
     caller: &mut Caller,
-    buffer: &mut [u8],
+    intake: &mut Intake,
     garbled: &mut bool,
 ) -> io::Result<(bool, Option<Answer>)> {
     let pending = caller.pending.as_ref();
@@ -336,14 +363,14 @@ fn read_answer(
             found = Some(answer);
         }
     };
-    let more = caller.link.receive(buffer, &mut each)?;
+    let more = caller.link.receive(intake, &mut each)?;
     Ok((more, found))
 }
 
-fn refused(step: Step, code: u16, reason: String, made: u64) -> LoadError {
+fn refused(step: Step, code: u16, reason: String) -> LoadError {
     match (step, code) {
         (Step::Permit(peer) | Step::Channel(peer), 403) => LoadError::RefusedPeer(peer),
-        (Step::Allocate, 486 | 508) => LoadError::Exhausted(code, made),
+        (Step::Allocate(family), 440) => LoadError::NoFamily(family == Family::V6),
         _ => LoadError::Refused(step.name(), code, reason),
     }
 }

@@ -28,8 +28,14 @@ pub enum LoadError {
     WrongRealm(String, String),
     /// 403: the server does not relay to this address.
     RefusedPeer(SocketAddr),
-    /// 486 or 508 after so many allocations.
+    /// 486 or 508 with so many allocations.
     Exhausted(u16, u64),
+    /// 440: the server has no relayed addresses of IPv6, or of IPv4.
+    NoFamily(bool),
+    /// It answered before, and now nobody listens.
+    Vanished(SocketAddr, Transport),
+    /// The process was there when the run began.
+    ProcessEnded(u32),
     /// Another error response: to what, its code and reason.
     Refused(&'static str, u16, String),
     /// The answer was signed with another key, or not at all.
@@ -40,6 +46,8 @@ pub enum LoadError {
     NoProcess(u32),
     /// The address is not one of this host.
     NotLocal(IpAddr),
+    /// The kernel hands no trains of datagrams over, for this reason.
+    NoTrains(io::Error),
     /// No socket could be made for this reason.
     Socket(io::Error),
     /// The user has stopped it before there was anything to tell.
@@ -67,6 +75,7 @@ impl fmt::Display for LoadError {
             ),
             Self::RefusedPeer(peer) => refused_peer(f, peer),
             Self::Exhausted(code, made) => exhausted(f, *code, *made),
+            Self::NoFamily(v6) => no_family(f, *v6),
             Self::Refused(what, code, reason) => {
                 write!(f, "the server refuses {what} with error {code} {reason:?}")
             }
@@ -83,7 +92,16 @@ impl fmt::Display for LoadError {
 }
 
 impl LoadError {
-    /// What keeps the load tester from the server, or from its own sockets.
+    /// The same when it befalls a run that had begun well.
+    pub(super) fn during_run(self) -> Self {
+        match self {
+            Self::Closed(server, transport) => Self::Vanished(server, transport),
+            Self::NoProcess(pid) => Self::ProcessEnded(pid),
+            error => error,
+        }
+    }
+
+    /// What keeps the load tester from the server.
     fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(server, transport, seconds) => {
@@ -101,6 +119,11 @@ impl LoadError {
                 f,
                 "nothing listens at {server} over {transport}; check address, port and --transport"
             ),
+            Self::Vanished(server, transport) => write!(
+                f,
+                "the server at {server} has gone during the run: nothing listens there over {transport} any \
+                 more"
+            ),
             Self::HungUp(server) => write!(f, "{server} closed the connection"),
             Self::Handshake(server, transport, why) => write!(
                 f,
@@ -110,6 +133,13 @@ impl LoadError {
             Self::NotStun(server) => {
                 write!(f, "what answers at {server} speaks no STUN; check the port")
             }
+            _ => self.write_host(f),
+        }
+    }
+
+    /// What this host lacks, or does not let us do.
+    fn write_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Descriptors(needed, limit) => write!(
                 f,
                 "{needed} files must be open and {limit} may be; raise the limit (`ulimit -n {needed}`) \
@@ -119,9 +149,15 @@ impl LoadError {
                 f,
                 "--pid {pid}: no such process, or not one that this user may look at"
             ),
+            Self::ProcessEnded(pid) => write!(f, "--pid {pid}: the process ended during the run"),
             Self::NotLocal(ip) => write!(
                 f,
                 "{ip} is not an address of this host; `ip address` lists them"
+            ),
+            Self::NoTrains(error) => write!(
+                f,
+                "the kernel does not let sockets receive with UDP_GRO ({error}), which takes Linux 5.0 or \
+                 later; leave out --gro"
             ),
             Self::Socket(error) => write!(f, "no socket could be opened: {error}"),
             // The others are written above.
@@ -137,6 +173,19 @@ fn refused_peer(f: &mut fmt::Formatter<'_>, peer: &SocketAddr) -> fmt::Result {
         "the server does not relay to {ip} (403): allow it in the server (turnstone: --allow-peer {ip}, \
          or peers.allow in its file; coturn: --allowed-peer-ip={ip}, for loopback \
          --allow-loopback-peers), or name another address of this host with --peer"
+    )
+}
+
+fn no_family(f: &mut fmt::Formatter<'_>, v6: bool) -> fmt::Result {
+    let (lacks, other) = if v6 {
+        ("IPv6", "IPv4")
+    } else {
+        ("IPv4", "IPv6")
+    };
+    write!(
+        f,
+        "the server has no relayed addresses of {lacks} (440); give it some, or name an {other} address of \
+         this host with --peer to have it relay to {other}"
     )
 }
 
@@ -164,7 +213,7 @@ fn exhausted(f: &mut fmt::Formatter<'_>, code: u16, made: u64) -> fmt::Result {
 impl Error for LoadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Socket(error) => Some(error),
+            Self::Socket(error) | Self::NoTrains(error) => Some(error),
             _ => None,
         }
     }
@@ -204,7 +253,14 @@ mod tests {
             (LoadError::Exhausted(486, 7), "limits.allocations_per_user"),
             (LoadError::Exhausted(508, 7), "relay.ports"),
             (LoadError::Descriptors(20_064, 1024), "ulimit -n 20064"),
+            (LoadError::NoFamily(true), "--peer"),
+            (
+                LoadError::Closed(at, Transport::Udp).during_run(),
+                "any more",
+            ),
+            (LoadError::NoProcess(7).during_run(), "during the run"),
             (LoadError::NotLocal(at.ip()), "ip address"),
+            (LoadError::NoTrains(io::ErrorKind::Other.into()), "--gro"),
         ] {
             let text = error.to_string();
             assert!(text.contains(help), "{text}");

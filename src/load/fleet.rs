@@ -11,12 +11,13 @@ use super::caller::{Account, Caller};
 use super::datagrams::unspecified;
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
+use super::intake::receive_whole;
 use super::link::Opener;
 use super::plan::{Carrier, Plan, Traffic, Workload};
 use super::progress::Progress;
 use super::shape::Shape;
 use super::stamp::Origin;
-use super::wire::Step;
+use super::wire::{Family, Step};
 use crate::net::{Epoll, Interest, open_datagrams};
 
 /// Bytes of a client's socket buffers.
@@ -92,7 +93,7 @@ impl Fleet {
         if let Some(peer) = &peer {
             poller.add(peer, PEER, Interest::Read)?;
         }
-        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER);
+        let mut opener = Opener::new(target.clone(), CLIENT_BUFFER, plan.workload.gro());
         let mut callers = Vec::with_capacity(clients);
         for number in 0..clients {
             if stop.load(Ordering::Relaxed) {
@@ -128,7 +129,7 @@ impl Fleet {
             // One by one from the start, so that refusals are found before the load begins.
             Workload::Cycle if clients.contains(&0) => return self.try_cycle(stop),
             Workload::Cycle => return Ok(()),
-            _ => Step::Allocate,
+            _ => Step::Allocate(self.plan.target.relayed()),
         };
         self.perform(stop, &mut |client, done| {
             made.fetch_add(u64::from(done.is_some()), Ordering::Relaxed);
@@ -213,6 +214,7 @@ impl Fleet {
                 Workload::Cycle => usize::MAX,
                 _ => AT_ONCE,
             },
+            trains: self.plan.workload.gro(),
         }
         .perform(script)
     }
@@ -275,8 +277,8 @@ impl Fleet {
 /// The step of a cycle behind `done`: challenge and Allocate are one step to the script.
 pub(super) const fn after(done: Option<Step>, peer: SocketAddr) -> Option<Step> {
     match done {
-        None => Some(Step::Allocate),
-        Some(Step::Allocate) => Some(Step::Permit(peer)),
+        None => Some(Step::Allocate(Family::of(peer.ip()))),
+        Some(Step::Allocate(_)) => Some(Step::Permit(peer)),
         Some(Step::Permit(_)) => Some(Step::Channel(peer)),
         Some(Step::Channel(_)) => Some(Step::Release),
         Some(Step::Release | Step::Bind) => None,
@@ -295,5 +297,7 @@ fn open_peer(plan: &Plan) -> Result<UdpSocket, LoadError> {
         }
     };
     let peer = open_datagrams(SocketAddr::new(ip, 0), PEER_BUFFER);
-    peer.map_err(|error| LoadError::unbound(error, ip))
+    let peer = peer.map_err(|error| LoadError::unbound(error, ip))?;
+    receive_whole(&peer, plan.workload.gro())?;
+    Ok(peer)
 }

@@ -2,19 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 
-use super::caller::Caller;
-use super::error::LoadError;
 use super::fleet::{End, Flow};
+use super::intake::{Arrivals, Intake};
 use super::shape;
-use super::stamp::{Origin, Stamp};
+use super::stamp::Stamp;
 use super::tally::Tally;
 use super::window::Window;
-use crate::net::{BATCH, ReceiveBatch};
+use crate::net::BATCH;
 
-/// Bytes of a datagram that is received.
-pub(super) const ROOM: usize = 65_536;
 /// Most batches taken from the peer's socket at a time, so that sending goes on.
 const MOST_BATCHES: usize = 4;
 
@@ -69,15 +65,14 @@ impl Inbox {
 
 /// The peer's receiving side.
 pub(super) struct PeerInbox {
-    memory: Vec<u8>,
-    batch: ReceiveBatch,
+    intake: Intake,
 }
 
 impl PeerInbox {
-    pub(super) fn new() -> Self {
+    /// Of a socket that takes in trains, if `trains`.
+    pub(super) fn new(trains: bool) -> Self {
         Self {
-            memory: vec![0; BATCH * ROOM],
-            batch: ReceiveBatch::default(),
+            intake: Intake::new(BATCH, trains),
         }
     }
 
@@ -92,61 +87,36 @@ impl PeerInbox {
         now: impl Fn() -> u64,
     ) -> io::Result<()> {
         for _ in 0..MOST_BATCHES {
-            let room = self.memory.chunks_exact_mut(ROOM);
-            let count = match self.batch.receive(peer.as_fd(), room, false) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            let now = now();
-            for i in 0..count {
-                let Some(received) = self.batch.get(i) else {
-                    continue;
-                };
-                let payload = &self.memory[i * ROOM..i * ROOM + received.length];
+            let mut came = None;
+            let count = self.intake.receive_several(peer, |from, payload| {
+                let now = *came.get_or_insert_with(&now);
                 inbox.count(flows, payload, now, |flow| match flow.to {
-                    End::Peer(client) => relayed(client) == Some(received.from),
+                    End::Peer(client) => relayed(client) == Some(from),
                     End::Client(_) => false,
                 });
-            }
-            if count < BATCH {
+            })?;
+            if count < self.intake.most() {
                 return Ok(());
             }
         }
         Ok(())
     }
-}
 
-/// Receives datagrams of a client while there are many at a time.
-pub(super) fn receive_several(
-    caller: &Caller,
-    batch: &mut ReceiveBatch,
-    inbox: &mut Inbox,
-    flows: &mut [Flow],
-    (client, origin): (usize, Origin),
-    buffer: &mut [u8],
-) -> Result<(), LoadError> {
-    let count = match batch.receive(caller.link.as_fd(), buffer.chunks_exact_mut(ROOM), false) {
-        Ok(count) => count,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let now = origin.nanos();
-    for i in 0..count {
-        let length = batch.get(i).map_or(0, |received| received.length);
-        let frame = &buffer[i * ROOM..i * ROOM + length];
-        inbox.at_client(flows, client, frame, now);
+    /// How datagrams came so far.
+    pub(super) const fn arrivals(&self) -> Arrivals {
+        self.intake.arrivals()
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::load::intake::receive_whole;
     use crate::load::shape::Shape;
     use crate::load::tally::Stretch;
+    use crate::net::send_segments;
 
     const SIZE: usize = 16;
 
@@ -193,6 +163,43 @@ mod tests {
         inbox.at_client(&mut flows, 1, &frame(0, 1, 1, SIZE + 1), 2000);
         inbox.at_client(&mut flows, 1, &frame(9, 1, 1, SIZE), 2000);
         assert_eq!((inbox.tally.received, inbox.tally.misplaced), (1, 3));
+    }
+
+    /// What comes to a peer in trains of four, from the relayed address or from elsewhere.
+    fn at_peer(gro: bool, from_relayed: bool) -> (Inbox, Arrivals) {
+        let (mut inbox, mut flows) = setting();
+        flows[0].to = End::Peer(0);
+        let [relay, stranger, peer] = [0; 3].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        peer.set_nonblocking(true).unwrap();
+        receive_whole(&peer, gro).unwrap();
+        let relayed = relay.local_addr().ok();
+        let from = if from_relayed { relay } else { stranger };
+        let payloads = (0..4).flat_map(|sequence| frame(0, sequence, 1, SIZE).split_off(4));
+        let train: Vec<u8> = payloads.collect();
+        let to = peer.local_addr().ok();
+        send_segments(&from, to, &train, SIZE.try_into().unwrap()).unwrap();
+        let mut receiving = PeerInbox::new(gro);
+        let end = Instant::now() + Duration::from_secs(30);
+        while inbox.seen + inbox.tally.misplaced < 4 && Instant::now() < end {
+            let received = receiving.receive(&peer, &mut inbox, &mut flows, |_| relayed, || 2000);
+            received.unwrap();
+        }
+        (inbox, receiving.arrivals())
+    }
+
+    #[test]
+    fn every_packet_of_a_train_counts() {
+        let counts = |inbox: &Inbox| (inbox.tally.received, inbox.tally.misplaced, inbox.seen);
+        let all = Arrivals {
+            datagrams: 4,
+            in_trains: 4,
+        };
+        for (gro, arrivals) in [(true, all), (false, Arrivals::default())] {
+            let (inbox, came) = at_peer(gro, true);
+            assert_eq!((counts(&inbox), came), ((4, 0, 4), arrivals), "{gro}");
+            let (inbox, came) = at_peer(gro, false);
+            assert_eq!((counts(&inbox), came), ((0, 4, 0), arrivals), "{gro}");
+        }
     }
 
     #[test]

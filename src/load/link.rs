@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use super::datagrams::{connected, send_train};
 use super::error::LoadError;
+use super::intake::{Intake, receive_whole};
 use super::plan::{Target, Transport};
 use super::stamp::nanos;
 use super::tally::histogram;
@@ -25,6 +26,8 @@ pub(super) struct Opener {
     target: Target,
     /// Bytes of a socket's buffers.
     buffer: usize,
+    /// Datagram sockets take in trains.
+    trains: bool,
     /// How many were opened.
     opened: usize,
     /// How long handshakes took, in nanoseconds, when there were any.
@@ -32,11 +35,13 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    /// Opens links to `target` with buffers of `buffer` bytes.
-    pub(super) const fn new(target: Target, buffer: usize) -> Self {
+    /// Opens links to `target` with buffers of `buffer` bytes, whose datagram sockets take in trains if
+    /// `trains`.
+    pub(super) const fn new(target: Target, buffer: usize, trains: bool) -> Self {
         Self {
             target,
             buffer,
+            trains,
             opened: 0,
             handshakes: None,
         }
@@ -52,6 +57,7 @@ impl Opener {
         self.opened += 1;
         let began = Instant::now();
         let link = Link::open(&self.target, source, self.buffer)?;
+        link.receive_whole(self.trains)?;
         if self.target.transport.is_secured() {
             let times = self.handshakes.get_or_insert_with(|| histogram(3));
             times.saturating_record(nanos(began.elapsed()));
@@ -102,6 +108,15 @@ impl Link {
         }
     }
 
+    /// Has its datagram socket, if it has one, take in trains, where `trains`.
+    fn receive_whole(&self, trains: bool) -> Result<(), LoadError> {
+        match self {
+            Self::Udp(socket) => receive_whole(socket, trains),
+            Self::Dtls(session) => receive_whole(session.socket(), trains),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
     /// Sends the messages of `length` bytes each that `bytes` is made of; how many went.
     pub(super) fn send(&mut self, bytes: &[u8], length: usize) -> io::Result<usize> {
         match self {
@@ -131,24 +146,17 @@ impl Link {
         }
     }
 
-    /// Receives one datagram, or whatever has come of the stream, and hands every message to `each`.
+    /// Receives what one call brings of datagrams or of the stream, and hands every message to `each`.
     /// False when nothing waits.
     pub(super) fn receive(
         &mut self,
-        buffer: &mut [u8],
+        intake: &mut Intake,
         each: &mut dyn FnMut(&[u8]),
     ) -> io::Result<bool> {
         match self {
-            Self::Udp(socket) => match socket.recv(buffer) {
-                Ok(length) => {
-                    each(&buffer[..length]);
-                    Ok(true)
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-                Err(error) => Err(error),
-            },
-            Self::Dtls(session) => session.receive(buffer, each),
-            Self::Stream(connection) => connection.receive(buffer, each),
+            Self::Udp(socket) => intake.receive(socket, each),
+            Self::Dtls(session) => session.receive(intake, each),
+            Self::Stream(connection) => connection.receive(intake.memory(), each),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::wire::Family;
+
 /// The server and how it is reached.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -17,8 +19,16 @@ pub struct Target {
     pub realm: Option<String>,
     /// Where the clients' sockets are bound, in turn; what the routing table says when empty.
     pub sources: Vec<IpAddr>,
-    /// Where the peers' sockets are bound; what the routing table says when none.
+    /// Where the peers' sockets are bound; what the routing table says when none. Relayed transport
+    /// addresses are of its family, or else of the server's.
     pub peer: Option<IpAddr>,
+}
+
+impl Target {
+    /// What relayed transport addresses are to be of.
+    pub(super) fn relayed(&self) -> Family {
+        Family::of(self.peer.unwrap_or(self.server.ip()))
+    }
 }
 
 /// A long-term credential.
@@ -109,6 +119,11 @@ impl Workload {
             Self::Cycle | Self::Idle => None,
         }
     }
+
+    /// Whether our own sockets take in trains.
+    pub(super) fn gro(&self) -> bool {
+        self.traffic().is_some_and(|traffic| traffic.gro)
+    }
 }
 
 /// Packets and their pace.
@@ -124,6 +139,9 @@ pub struct Traffic {
     pub size: usize,
     /// Packets that a flow sends at once.
     pub burst: usize,
+    /// Our own sockets take in trains of datagrams whole (`UDP_GRO`), as network cards and the kernel's
+    /// loopback hand them on, in place of one by one.
+    pub gro: bool,
     /// How hard.
     pub pace: Pace,
 }

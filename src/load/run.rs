@@ -16,7 +16,7 @@ use super::search::Search;
 use super::shares::{head, shares};
 use super::stamp::Origin;
 use super::tally::{Stretch, Tally, join};
-use super::trial::{Handshakes, SetUp, Trial};
+use super::trial::{Handshakes, SetUp, Trial, share_of_growth};
 use super::watch::Server;
 use super::worker::{Done, Order, Reply, Worker};
 use crate::net::raise_descriptor_limit;
@@ -116,18 +116,27 @@ impl Office<'_> {
         })?;
         self.progress.enter(Stage::Load);
         let mut report = Report::new(self.plan.clone(), set_up);
+        report.is_anothers = self.server.and_then(|server| {
+            let serves = server.has_socket_at(self.plan.target.server.port());
+            serves.map(|serves| !serves)
+        }) == Some(true);
+        self.load_with(&mut report).map_err(LoadError::during_run)?;
+        report.handshakes = self.handshakes.as_ref().and_then(Handshakes::of);
+        report.interrupted = self.stop.load(Ordering::Relaxed);
+        Ok(report)
+    }
+
+    fn load_with(&mut self, report: &mut Report) -> Result<(), LoadError> {
         match self.plan.workload {
             Workload::Cycle => report
                 .trials
                 .push(self.trial(None, |_, _, stretch| Order::Cycle(stretch))?),
             Workload::Idle => report.trials.push(self.hold()?),
             Workload::Relay(traffic) | Workload::Pair(traffic) | Workload::Binding(traffic) => {
-                self.drive(&traffic, &mut report)?;
+                self.drive(&traffic, report)?;
             }
         }
-        report.handshakes = self.handshakes.as_ref().and_then(Handshakes::of);
-        report.interrupted = self.stop.load(Ordering::Relaxed);
-        Ok(report)
+        Ok(())
     }
 
     /// Makes the allocations.
@@ -162,11 +171,7 @@ impl Office<'_> {
             bytes_each: before
                 .zip(after)
                 .filter(|_| has_allocations)
-                .map(|(before, after)| {
-                    #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
-                    let each = after.saturating_sub(before) as f64 / rest.max(1) as f64;
-                    each
-                }),
+                .and_then(|(before, after)| share_of_growth(after.saturating_sub(before), rest)),
         })
     }
 
@@ -244,7 +249,7 @@ impl Office<'_> {
 
     /// Waits for the end of `stretch` and tells what it cost the server.
     fn cost_of(&mut self, stretch: Stretch, tallies: &mut Vec<Tally>) -> Result<Cost, LoadError> {
-        let cpu = |server: &Option<Server>| server.map(|server| server.cpu_nanos()).transpose();
+        let cpu = |server: &Option<Server>| server.map(|server| server.cpu_time()).transpose();
         self.wait_until(stretch.from, tallies)?;
         if self.stop.load(Ordering::Relaxed) {
             return Err(LoadError::Interrupted);
@@ -257,7 +262,7 @@ impl Office<'_> {
             cpu_nanos: after.zip(before).map(|(after, before)| {
                 // Both looks come a little late; the cost is brought to the stretch that counts.
                 let share = seconds(stretch.from, to.min(stretch.to)) / seconds(from, to).max(1e-6);
-                scale(after - before, share)
+                scale(after.since(&before), share)
             }),
         })
     }
@@ -295,6 +300,7 @@ impl Office<'_> {
 
     fn gather_into(&mut self, tallies: &mut Vec<Tally>, may_stop: bool) -> Result<(), LoadError> {
         let mut answered = tallies.len();
+        let mut exhausted = None;
         while answered < self.workers.len() {
             if may_stop && self.stop.load(Ordering::Relaxed) {
                 self.halt.store(true, Ordering::Relaxed);
@@ -304,6 +310,11 @@ impl Office<'_> {
                     answered += 1;
                     self.take(done, tallies);
                 }
+                // The others come to the same end, and only then is it known how many there were.
+                Ok(Err(error @ LoadError::Exhausted(..))) => {
+                    answered += 1;
+                    exhausted.get_or_insert(error);
+                }
                 Ok(Err(error)) => return self.give_up(error, answered + 1),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -311,7 +322,7 @@ impl Office<'_> {
                 }
             }
         }
-        Ok(())
+        exhausted.map_or(Ok(()), Err)
     }
 
     fn take(&mut self, done: Done, tallies: &mut Vec<Tally>) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::intake::Arrivals;
 use super::stamp::nanos;
 
 /// The longest time that is told apart, in nanoseconds: a minute.
@@ -75,6 +76,8 @@ pub(super) struct Tally {
     pub(super) misplaced: u64,
     /// Packets that came behind a later one of their flow.
     pub(super) reordered: u64,
+    /// How datagrams came in the whole trial.
+    pub(super) arrivals: Arrivals,
     /// From due to received.
     pub(super) latency: Histogram<u64>,
     /// From due to sent.
@@ -107,6 +110,7 @@ impl Tally {
             received: 0,
             misplaced: 0,
             reordered: 0,
+            arrivals: Arrivals::default(),
             latency: histogram(3),
             lateness: histogram(2),
             moments: vec![moment; usize::try_from(moments).unwrap_or(1)],
@@ -159,6 +163,7 @@ impl Tally {
         self.received += other.received;
         self.misplaced += other.misplaced;
         self.reordered += other.reordered;
+        self.arrivals += other.arrivals;
         // The most idle worker hides how busy another was.
         self.idle = self.idle.min(other.idle);
         join(&mut self.latency, &other.latency);

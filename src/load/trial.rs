@@ -12,8 +12,16 @@ pub struct SetUp {
     /// How long that took, in seconds.
     pub seconds: f64,
     /// How much the server's resident memory grew by each allocation behind the first hundred, in
-    /// bytes, with a process id.
+    /// bytes, with a process id and where it grew by enough to tell.
     pub bytes_each: Option<f64>,
+}
+
+/// Bytes for each of `count` allocations by which memory grew; none when it grew by so little that the
+/// pages, or room left from before, decide it.
+#[expect(clippy::cast_precision_loss, reason = "below 2^52")]
+pub(super) fn share_of_growth(bytes: u64, count: usize) -> Option<f64> {
+    const LEAST: u64 = 128 * 1024;
+    (bytes >= LEAST).then(|| bytes as f64 / count.max(1) as f64)
 }
 
 /// How sessions of TLS or DTLS came about, one after the other on each thread.
@@ -103,6 +111,8 @@ pub struct Trial {
     pub misplaced: u64,
     /// Packets that came behind a later one of their flow.
     pub reordered: u64,
+    /// The share of datagrams, 0 to 1, that came in trains, where our own sockets take them in whole.
+    pub in_trains: Option<f64>,
     /// From due to received; of cycles, from beginning to end.
     pub latency: Option<Latency>,
     /// 99 of 100 packets were sent no later than so many nanoseconds after they were due.
@@ -144,6 +154,8 @@ impl Trial {
             received: tally.received,
             misplaced: tally.misplaced,
             reordered: tally.reordered,
+            in_trains: (tally.arrivals.datagrams > 0)
+                .then(|| tally.arrivals.in_trains as f64 / tally.arrivals.datagrams as f64),
             latency: Latency::of(&tally.latency),
             late_p99: tally.lateness.value_at_quantile(0.99),
             busy: (1.0 - tally.idle as f64 / 1e9 / seconds.max(0.001)).clamp(0.0, 1.0),
@@ -180,9 +192,13 @@ impl Trial {
     pub fn own_limit(&self) -> Option<String> {
         if self.rate.is_some() && self.late_p99 > LATE {
             let late = self.late_p99 as f64 / 1e6;
+            let unsent = match self.unsent {
+                0 => String::new(),
+                unsent => format!("{unsent} packets never left it, "),
+            };
             return Some(format!(
-                "the load tester could not keep to its schedule (1 % of packets left more than {late:.0} \
-                 ms late): give it a core of its own, more --threads, or a lower rate"
+                "the load tester could not keep to its schedule ({unsent}1 % of packets were more than \
+                 {late:.0} ms late): give it a core of its own, more --threads, or a lower rate"
             ));
         }
         if self.busy > BUSY {
@@ -240,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_hardly_grows_tells_nothing_of_an_allocation() {
+        assert_eq!(share_of_growth(0, 10), None);
+        assert_eq!(share_of_growth(64 * 1024, 10), None);
+        assert_eq!(share_of_growth(1_000_000, 1000), Some(1000.0));
+    }
+
+    #[test]
     fn moments_add_up() {
         let moments = trial().moments;
         assert_eq!(moments.len(), 10);
@@ -252,6 +275,9 @@ mod tests {
         let mut late = trial();
         late.late_p99 = 20_000_000;
         assert!(late.own_limit().is_some_and(|why| why.contains("20 ms")));
+        late.unsent = 77;
+        let why = late.own_limit().unwrap_or_default();
+        assert!(why.contains("77 packets never left it"), "{why}");
         let mut busy = trial();
         busy.busy = 0.99;
         assert!(busy.own_limit().is_some_and(|why| why.contains("99 %")));

@@ -1,6 +1,6 @@
 //! Control messages, written and read by the crates `stun` and `turn`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ::stun::agent::TransactionId;
@@ -19,6 +19,7 @@ use ::turn::proto::channum::ChannelNumber;
 use ::turn::proto::lifetime::Lifetime;
 use ::turn::proto::peeraddr::PeerAddress;
 use ::turn::proto::relayaddr::RelayedAddress;
+use ::turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use ::turn::proto::reqtrans::RequestedTransport;
 
 use super::plan::Login;
@@ -31,8 +32,8 @@ pub(super) const CHANNEL: u16 = 0x4000;
 pub(super) enum Step {
     /// Binding (RFC 8489 §3).
     Bind,
-    /// Allocate (RFC 8656 §7).
-    Allocate,
+    /// Allocate (RFC 8656 §7) a relayed transport address of this family.
+    Allocate(Family),
     /// CreatePermission (RFC 8656 §9).
     Permit(SocketAddr),
     /// ChannelBind (RFC 8656 §12).
@@ -41,12 +42,31 @@ pub(super) enum Step {
     Release,
 }
 
+/// What a relayed transport address is to be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// IPv4, which is what servers give unasked.
+    V4,
+    /// IPv6 (REQUESTED-ADDRESS-FAMILY, RFC 8656 §18.10).
+    V6,
+}
+
+impl Family {
+    /// That of `ip`.
+    pub(super) const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 impl Step {
     /// What it is called in messages.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Bind => "Binding",
-            Self::Allocate => "Allocate",
+            Self::Allocate(_) => "Allocate",
             Self::Permit(_) => "CreatePermission",
             Self::Channel(_) => "ChannelBind",
             Self::Release => "Refresh",
@@ -56,7 +76,7 @@ impl Step {
     const fn method(self) -> Method {
         match self {
             Self::Bind => METHOD_BINDING,
-            Self::Allocate => METHOD_ALLOCATE,
+            Self::Allocate(_) => METHOD_ALLOCATE,
             Self::Permit(_) => METHOD_CREATE_PERMISSION,
             Self::Channel(_) => METHOD_CHANNEL_BIND,
             Self::Release => METHOD_REFRESH,
@@ -70,7 +90,7 @@ impl Step {
         };
         match self {
             Self::Bind => None,
-            Self::Allocate => Some(Box::new(RequestedTransport {
+            Self::Allocate(_) => Some(Box::new(RequestedTransport {
                 protocol: PROTO_UDP,
             })),
             Self::Permit(to) | Self::Channel(to) => Some(Box::new(peer(to))),
@@ -112,6 +132,9 @@ pub(super) fn request(
     }
     if let Some(attribute) = step.attribute() {
         add(&*attribute)?;
+    }
+    if step == Step::Allocate(Family::V6) {
+        add(&REQUESTED_FAMILY_IPV6)?;
     }
     if let Some((login, signature)) = signed {
         add(&TextAttribute::new(ATTR_USERNAME, login.username.clone()))?;
@@ -165,7 +188,7 @@ pub(super) fn answer(
 
 fn address(step: Step, message: &Message) -> Option<SocketAddr> {
     match step {
-        Step::Allocate => {
+        Step::Allocate(_) => {
             let mut relayed = RelayedAddress::default();
             relayed.get_from(message).ok()?;
             Some(SocketAddr::new(relayed.ip, relayed.port))
@@ -204,6 +227,7 @@ mod tests {
     use crate::stun;
 
     const ID: [u8; 12] = *b"abcdefghijkl";
+    const ALLOCATE: Step = Step::Allocate(Family::V4);
 
     fn login() -> Login {
         Login {
@@ -237,7 +261,8 @@ mod tests {
     fn requests_are_what_this_server_reads() {
         let peer = "192.0.2.7:99".parse().unwrap();
         for step in [
-            Step::Allocate,
+            ALLOCATE,
+            Step::Allocate(Family::V6),
             Step::Permit(peer),
             Step::Channel(peer),
             Step::Release,
@@ -254,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn a_family_is_named_where_it_is_not_the_one_that_servers_give_unasked() {
+        for (family, value) in [(Family::V4, None), (Family::V6, Some([2, 0, 0, 0]))] {
+            let bytes = request(Step::Allocate(family), ID, None).unwrap();
+            let message = stun::Message::parse(&bytes).unwrap();
+            let named = message.attribute(stun::AttributeType::REQUESTED_ADDRESS_FAMILY);
+            assert_eq!(
+                named.map(|named| named.value),
+                value.as_ref().map(|value| &value[..])
+            );
+        }
+    }
+
+    #[test]
     fn a_success_is_granted_only_when_it_is_signed() {
         let relayed = "192.0.2.1:50000".parse().unwrap();
         let sign = |key: &[u8]| {
@@ -264,7 +302,7 @@ mod tests {
             })
         };
         let signature = signature();
-        let read = |bytes: &[u8]| answer(Step::Allocate, bytes, Some(&signature.key));
+        let read = |bytes: &[u8]| answer(ALLOCATE, bytes, Some(&signature.key));
         let granted = Answer::Granted(Some(relayed));
         assert_eq!(read(&sign(&signature.key.0)), Some((ID, granted)));
         assert_eq!(read(&sign(b"another")), Some((ID, Answer::Forged)));
@@ -278,7 +316,7 @@ mod tests {
                 .attribute(stun::AttributeType::REALM, b"oz")
                 .attribute(stun::AttributeType::NONCE, b"n0nce");
         });
-        let read = |bytes: &[u8]| answer(Step::Allocate, bytes, None).map(|(_, answer)| answer);
+        let read = |bytes: &[u8]| answer(ALLOCATE, bytes, None).map(|(_, answer)| answer);
         let expected = Answer::Challenge {
             code: 401,
             realm: "oz".to_owned(),

@@ -110,6 +110,8 @@ impl Worker<'_> {
                 idle_before.get_or_insert(idle.get());
             }
             if done.is_some() {
+                // Counted here, so that those which a user breaks off do not look lost.
+                tally.send(began[client], began[client], 1);
                 tally.receive(began[client], now);
                 self.progress.packets(0, 1);
             }
@@ -117,7 +119,6 @@ impl Worker<'_> {
                 return None;
             }
             began[client] = now;
-            tally.send(now, now, 1);
             self.progress.packets(1, 0);
             after(None, peer)
         });

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod bench_refusals;
 mod browsers;
 mod certificates;
 mod chaos;

@@ -88,8 +88,9 @@ pub(super) struct CommonArgs {
     #[arg(long, value_name = "IP")]
     pub(super) bind: Option<IpAddr>,
 
-    /// Where the peer's socket is bound: an address of this host that the server relays to. Default:
-    /// what the routing table says.
+    /// Where the peer's socket is bound: an address of this host that the server relays to. Relayed
+    /// addresses are of its family, IPv4 or IPv6. Default: what the routing table says, and the server's
+    /// family.
     #[arg(long, value_name = "IP")]
     pub(super) peer: Option<IpAddr>,
 
@@ -162,6 +163,13 @@ pub(super) struct RelayArgs {
     /// Packets that a flow sends at once, 1 to 256, as video does.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), value_name = "N")]
     pub(super) burst: u32,
+
+    /// Receive with UDP_GRO: the load tester's own sockets take in a burst in one piece where it arrives
+    /// in one, and cut it themselves. A server on this machine that sends bursts with UDP_SEGMENT then
+    /// pays for a burst what it pays at a network card that segments; without, the kernel cuts them in
+    /// the server's CPU time. Tells how many packets came in trains.
+    #[arg(long)]
+    pub(super) gro: bool,
 
     /// Send and Data indications in place of ChannelData.
     #[arg(long)]

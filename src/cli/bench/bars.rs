@@ -11,8 +11,8 @@ use crate::load::{Plan, Progress, Stage, Workload};
 
 const LOOK: Duration = Duration::from_millis(100);
 const LOOKS_A_SECOND: usize = 10;
-const SET_UP: &str = "{bar:30} {pos} of {len} clients set up{msg}";
-const LOAD: &str = "{spinner} {elapsed_precise} {msg}";
+const SET_UP: &str = "{wide_bar} {pos} of {len} clients set up{msg}";
+const LOAD: &str = "{spinner} {elapsed_precise} {wide_msg}";
 const RELEASE: &str = "{spinner} ending the allocations";
 
 /// Does `work` while bars on standard error, if that is a terminal, show what it is at.

@@ -68,6 +68,7 @@ fn workload(args: &WorkloadArgs) -> Result<(Workload, usize), Failure> {
                 down: true,
                 size: BINDING_SIZE,
                 burst: 1,
+                gro: false,
                 pace: pace(&args.pace),
             };
             (Workload::Binding(traffic), count(args.clients))
@@ -98,6 +99,7 @@ fn traffic(args: &RelayArgs) -> Traffic {
         down: args.direction != Direction::Up,
         size: count(args.size),
         burst: count(args.burst),
+        gro: args.gro,
         pace: pace(&args.pace),
     }
 }
@@ -126,10 +128,9 @@ fn target(common: &CommonArgs) -> Result<Target, Failure> {
         TransportArg::Dtls => (Transport::Dtls, 5349),
     };
     let server = server_address::resolve(&common.server, port)?;
-    for (flag, ip) in [("--bind", common.bind), ("--peer", common.peer)] {
-        if ip.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
-            return Err(format!("{flag}: {server} is of the other address family"));
-        }
+    let bind = common.bind;
+    if bind.is_some_and(|ip| ip.is_ipv4() != server.is_ipv4()) {
+        return Err(format!("--bind: {server} is of the other address family"));
     }
     Ok(Target {
         server,
@@ -209,6 +210,11 @@ mod tests {
                  8, 5000 a second",
             ),
             (
+                "relay 192.0.2.1 --burst 8 --gro",
+                "relay at 192.0.2.1:3478 over udp: 100 allocations, 160 bytes both ways by channels in \
+                 bursts of 8, received with GRO, as many as come back, 256 on their way",
+            ),
+            (
                 "pair 192.0.2.1 --transport tls --allocations 4 --indications --search --loss 1",
                 "pair at 192.0.2.1:5349 over tls: 2 pairs, 160 bytes both ways by indications, the \
                  highest rate that loses 1 % at most",
@@ -234,7 +240,7 @@ mod tests {
             "relay 192.0.2.1 --loss 1",
             "relay 192.0.2.1 --size 11",
             "relay 192.0.2.1 --size 16001 --transport dtls",
-            "relay 192.0.2.1 --peer ::1",
+            "relay 192.0.2.1 --bind ::1",
             "relay 192.0.2.1 --user alice",
             "relay 192.0.2.1 --transport quic",
             "cycle 192.0.2.1 --rate 5",

@@ -47,8 +47,13 @@ fn packets(traffic: &Traffic) -> String {
         1 => String::new(),
         burst => format!(" in bursts of {burst}"),
     };
+    let gro = if traffic.gro {
+        ", received with GRO"
+    } else {
+        ""
+    };
     let (size, pace) = (traffic.size, pace(traffic.pace));
-    format!("{size} bytes {way} by {carrier}{burst}, {pace}")
+    format!("{size} bytes {way} by {carrier}{burst}{gro}, {pace}")
 }
 
 fn pace(pace: Pace) -> String {

@@ -1,5 +1,7 @@
 //! A report for people: names and values.
 
+use std::fmt::Write as _;
+
 use super::Report;
 use crate::load::plan::Workload;
 use crate::load::trial::{Latency, Trial};
@@ -15,7 +17,7 @@ impl Report {
                 add(name, value);
             }
             if let Some(latency) = &trial.latency {
-                add(self.latency_name(), latency_text(latency));
+                add(self.latency_name(), latency_text(latency, trial.received));
             }
             if let Some(micros) = trial.cpu_micros_each() {
                 let each = format!("server CPU per {}", self.unit());
@@ -37,7 +39,10 @@ impl Report {
         }
         if let Some(handshakes) = &self.handshakes {
             let transport = self.plan.target.transport.to_string().to_uppercase();
-            let (count, times) = (handshakes.count, latency_text(&handshakes.times));
+            let (count, times) = (
+                handshakes.count,
+                latency_text(&handshakes.times, handshakes.count),
+            );
             add(
                 &format!("{transport} handshakes"),
                 format!("{count}: {times}"),
@@ -74,22 +79,28 @@ impl Report {
                 trial.seconds
             ),
         )];
-        counts.push((
-            "lost",
-            format!("{:.3} % ({})", trial.loss() * 100.0, trial.lost()),
-        ));
+        // A cycle that does not come to its end ends the run.
+        if self.plan.workload != Workload::Cycle {
+            let lost = format!("{:.3} % ({})", trial.loss() * 100.0, trial.lost());
+            counts.push(("lost", lost));
+        }
+        if let Some(share) = trial.in_trains {
+            counts.push(("came in trains", format!("{:.1} %", share * 100.0)));
+        }
         counts
     }
 }
 
-fn latency_text(latency: &Latency) -> String {
-    format!(
-        "p50 {}, p99 {}, p99.9 {}, max {}",
-        time(latency.p50),
-        time(latency.p99),
-        time(latency.p999),
-        time(latency.max)
-    )
+/// Percentiles of `count` times, as far as so many tell them from the longest.
+fn latency_text(latency: &Latency, count: u64) -> String {
+    let mut text = format!("p50 {}", time(latency.p50));
+    for (name, least, nanos) in [("p99", 100, latency.p99), ("p99.9", 1000, latency.p999)] {
+        if count >= least {
+            let _ = write!(text, ", {name} {}", time(nanos));
+        }
+    }
+    let _ = write!(text, ", max {}", time(latency.max));
+    text
 }
 
 /// A time of three digits with the unit that fits it.
@@ -115,6 +126,25 @@ fn time(nanos: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentiles_are_told_where_there_are_enough_times() {
+        let latency = Latency {
+            p50: 1000,
+            p99: 2000,
+            p999: 3000,
+            max: 4000,
+            mean: 1000.0,
+            curve: Vec::new(),
+        };
+        for (count, text) in [
+            (99, "p50 1.00 µs, max 4.00 µs"),
+            (100, "p50 1.00 µs, p99 2.00 µs, max 4.00 µs"),
+            (1000, "p50 1.00 µs, p99 2.00 µs, p99.9 3.00 µs, max 4.00 µs"),
+        ] {
+            assert_eq!(latency_text(&latency, count), text);
+        }
+    }
 
     #[test]
     fn times_have_three_digits() {

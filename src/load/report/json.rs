@@ -44,6 +44,7 @@ fn traffic(traffic: &Traffic) -> Value {
         "down": traffic.down,
         "size": traffic.size,
         "burst": traffic.burst,
+        "gro": traffic.gro,
         "pace": pace,
     })
 }
@@ -83,6 +84,7 @@ fn trial(trial: &Trial) -> Value {
         "lost": trial.lost(),
         "misplaced": trial.misplaced,
         "reordered": trial.reordered,
+        "in_trains": trial.in_trains,
         "delivered_per_second": trial.delivered(),
         "loss": trial.loss(),
         "latency": trial.latency.as_ref().map(latency),

@@ -23,6 +23,8 @@ pub struct Report {
     pub trials: Vec<Trial>,
     /// The user has stopped the run before its end.
     pub interrupted: bool,
+    /// The process whose cost is told has no socket at the server's port.
+    pub is_anothers: bool,
 }
 
 impl Report {
@@ -33,6 +35,7 @@ impl Report {
             handshakes: None,
             trials: Vec::new(),
             interrupted: false,
+            is_anothers: false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Report {
             notes.push("every rate that was tried lost more than is allowed".to_owned());
             return notes;
         };
+        notes.extend(self.doubts());
         notes.extend(trial.own_limit());
         if let Some(why) = self.end_of_search(trial) {
             notes.push(why);
@@ -72,6 +76,24 @@ impl Report {
         }
         notes.extend(self.limited_by_server(trial));
         notes
+    }
+
+    /// Why the server's cost may not be the server's, or why its memory is not told.
+    fn doubts(&self) -> Option<String> {
+        let pid = self.plan.pid?;
+        if self.is_anothers {
+            let port = self.plan.target.server.port();
+            return Some(format!(
+                "process {pid} (--pid) has no socket at port {port}: CPU time and memory may be those of \
+                 another program than the server"
+            ));
+        }
+        let untold = self.plan.workload == Workload::Idle && self.set_up.bytes_each.is_none();
+        untold.then(|| {
+            "the server's memory has hardly grown, so that it is not told what an allocation takes: start \
+             the server anew, or ask for more allocations"
+                .to_owned()
+        })
     }
 
     /// A search that ended where the tester, not the server, could do no more.
@@ -118,6 +140,7 @@ mod tests {
             down: true,
             size: 160,
             burst: 1,
+            gro: false,
             pace: Pace::Search {
                 loss: 0.01,
                 start: 1.0,
@@ -194,8 +217,8 @@ mod tests {
         );
         assert_eq!(
             keys(&json["result"]),
-            "busy delivered_per_second late_p99 latency loss lost misplaced own_limit rate received \
-             reordered seconds sent server_cpu_each server_cpu_seconds server_resident_bytes unsent"
+            "busy delivered_per_second in_trains late_p99 latency loss lost misplaced own_limit rate \
+             received reordered seconds sent server_cpu_each server_cpu_seconds server_resident_bytes unsent"
         );
         assert_eq!(keys(&json["result"]["latency"]), "max mean p50 p99 p999");
         assert_eq!(

@@ -40,17 +40,19 @@ type Drawn = Result<String, Box<dyn Error>>;
 
 /// Latency over the share of packets that is not slower; the axis stretches the slowest.
 pub(super) fn percentiles(latencies: &[(&str, &Latency)]) -> Drawn {
+    let longest = latencies.iter().map(|(_, latency)| latency.max).max();
+    let (unit, nanos_each) = unit(longest.unwrap_or_default());
     let lines = latencies.iter().map(|(name, latency)| Line {
         name: (*name).to_owned(),
         points: latency
             .curve
             .iter()
-            .map(|(share, nanos)| (halvings(*share), micros(*nanos)))
+            .map(|(share, nanos)| (halvings(*share), float(*nanos) / nanos_each))
             .collect(),
     });
     let axes = Axes {
-        x: "share of packets",
-        y: "one-way latency, µs",
+        x: "share that was not slower",
+        y: &format!("latency, {unit}"),
         label: &|halvings| share_text(*halvings),
     };
     draw(&lines.collect::<Vec<_>>(), &axes)
@@ -61,6 +63,7 @@ pub(super) fn delivery(moments: &[Moment]) -> Drawn {
     over_time(
         moments,
         "per second",
+        1.0,
         &[
             ("delivered", |moment| moment.delivered),
             ("lost", |moment| moment.lost),
@@ -70,12 +73,15 @@ pub(super) fn delivery(moments: &[Moment]) -> Drawn {
 
 /// Median and 99th percentile over time.
 pub(super) fn course(moments: &[Moment]) -> Drawn {
+    let longest = moments.iter().map(|moment| moment.p99).max();
+    let (unit, nanos_each) = unit(longest.unwrap_or_default());
     over_time(
         moments,
-        "latency, µs",
+        &format!("latency, {unit}"),
+        nanos_each,
         &[
-            ("p50", |moment| micros(moment.p50)),
-            ("p99", |moment| micros(moment.p99)),
+            ("p50", |moment| float(moment.p50)),
+            ("p99", |moment| float(moment.p99)),
         ],
     )
 }
@@ -94,24 +100,24 @@ pub(super) fn search(trials: &[Trial]) -> Drawn {
     let axes = Axes {
         x: "packets per second",
         y: "lost, %",
-        label: &|rate| format!("{rate:.0}"),
+        label: &number,
     };
     draw(&[line], &axes)
 }
 
-/// Lines over the course of a trial, each with its name and its value at a moment.
-fn over_time(moments: &[Moment], y: &str, values: &[(&str, Value)]) -> Drawn {
+/// Lines over the course of a trial, each with its name and its value at a moment, in units of `each`.
+fn over_time(moments: &[Moment], y: &str, each: f64, values: &[(&str, Value)]) -> Drawn {
     let lines = values.iter().map(|(name, value)| Line {
         name: (*name).to_owned(),
         points: moments
             .iter()
-            .map(|moment| (moment.at, value(moment)))
+            .map(|moment| (moment.at, value(moment) / each))
             .collect(),
     });
     let axes = Axes {
         x: "time, s",
         y,
-        label: &|second| format!("{second:.0}"),
+        label: &number,
     };
     draw(&lines.collect::<Vec<_>>(), &axes)
 }
@@ -126,15 +132,17 @@ fn draw(lines: &[Line], axes: &Axes<'_>) -> Drawn {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
+            .margin_right(40)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d(left..right.max(left + 1e-9), 0.0..(top * 1.05).max(1e-9))?;
+            .build_cartesian_2d(left..right.max(left + 1e-9), 0.0..(top * 1.4).max(1e-9))?;
         let text = ("sans-serif", 13).into_font().color(&INK);
         chart
             .configure_mesh()
             .x_desc(axes.x)
             .y_desc(axes.y)
             .x_label_formatter(axes.label)
+            .y_label_formatter(&number)
             .light_line_style(WHITE)
             .bold_line_style(GRID)
             .axis_style(INK)
@@ -158,6 +166,24 @@ fn draw(lines: &[Line], axes: &Axes<'_>) -> Drawn {
     Ok(svg)
 }
 
+/// A number without zeros that say nothing, for an axis.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what plotters calls")]
+fn number(value: &f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The unit that fits times up to `longest` nanoseconds, and its nanoseconds.
+const fn unit(longest: u64) -> (&'static str, f64) {
+    if longest < 10_000_000 {
+        ("µs", 1e3)
+    } else if longest < 10_000_000_000 {
+        ("ms", 1e6)
+    } else {
+        ("s", 1e9)
+    }
+}
+
 /// How often the slower share is halved: 0.5 is one, 0.75 is two.
 fn halvings(share: f64) -> f64 {
     -(1.0 - share).log2()
@@ -178,8 +204,8 @@ fn share_text(halvings: f64) -> String {
     clippy::cast_precision_loss,
     reason = "nanoseconds of a run are below 2^52"
 )]
-fn micros(nanos: u64) -> f64 {
-    nanos as f64 / 1000.0
+const fn float(nanos: u64) -> f64 {
+    nanos as f64
 }
 
 #[cfg(test)]
@@ -201,6 +227,26 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(svg.contains("delivered") && svg.contains("lost"));
         assert!(course(&moments).unwrap().contains("p99"));
+    }
+
+    #[test]
+    fn axes_tell_their_places_apart() {
+        let labels = [0.0, 0.1, 0.5, 10.0, 200_000.0].map(|value| number(&value));
+        assert_eq!(labels, ["0", "0.1", "0.5", "10", "200000"]);
+        assert_eq!(unit(9_000_000), ("µs", 1e3));
+        assert_eq!(unit(231_000_000), ("ms", 1e6));
+        // A second of ten moments has no two labels that are the same.
+        let moments = (0..10).map(|tenth| Moment {
+            at: f64::from(tenth) / 10.0,
+            delivered: 1.0,
+            lost: 0.0,
+            p50: 1000,
+            p99: 1000,
+        });
+        let svg = delivery(&moments.collect::<Vec<_>>()).unwrap();
+        for label in ["0.2", "0.4"] {
+            assert!(svg.lines().any(|line| line.trim() == label), "{label}");
+        }
     }
 
     #[test]
