@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use client::Client;
-use harness::{Options, peer, start};
+use harness::{Options, peer, start, wait_until};
 use turnstone::turn::{Counter, HopWay};
 
 thread_local! {
@@ -94,16 +94,25 @@ fn a_relayed_packet_allocates_nothing() {
     relay(50);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     assert!(before > 0, "the counter counts");
-    relay(200);
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
-    assert_eq!(after - before, 0, "allocations for 8000 packets");
+    allocates_nothing(|| relay(200), "8000 packets");
     hops_allocate_nothing(&shards);
     shards.stop();
 }
 
+/// Buffers grow with the longest burst that there was, and that is the machine's luck: but not each time.
+fn allocates_nothing(mut relay: impl FnMut(), what: &str) {
+    let mut count = || {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        relay();
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    let counts: Vec<u64> = (0..10).map(|_| count()).take_while(|n| *n > 0).collect();
+    assert!(counts.len() < 10, "allocations for {what}: {counts:?}");
+}
+
 /// Between clients, in one shard and from shard to shard.
 fn hops_allocate_nothing(shards: &harness::Shards) {
-    let mut pairs: Vec<[Client; 2]> = (0..16)
+    let mut pairs: Vec<[Client; 2]> = (0..32)
         .map(|_| [Client::udp(shards.v4()), Client::udp(shards.v4())])
         .collect();
     for [a, b] in &mut pairs {
@@ -124,16 +133,9 @@ fn hops_allocate_nothing(shards: &harness::Shards) {
         }
     };
     relay(20);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    relay(20);
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
-    assert_eq!(after - before, 0, "allocations for 3200 hops");
+    allocates_nothing(|| relay(20), "6400 hops");
     for way in HopWay::ALL {
-        let hops = Counter::RelayHops(*way);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while shards.get(hops) == 0 {
-            assert!(std::time::Instant::now() < deadline, "no {way:?}");
-            std::thread::yield_now();
-        }
+        let hops = || shards.get(Counter::RelayHops(*way));
+        wait_until(|| format!("no {way:?}"), || hops() > 0);
     }
 }

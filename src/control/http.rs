@@ -188,6 +188,8 @@ mod tests {
     use super::*;
     use crate::metrics::Page;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     async fn start(bounds: Bounds) -> (SocketAddr, Shown) {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind");
         let address = listener.local_addr().expect("address");
@@ -277,10 +279,10 @@ mod tests {
             ..BOUNDS
         };
         let (address, _) = start(bounds).await;
-        let mut slow = TcpStream::connect(address).await.expect("connect");
         let started = Instant::now();
+        let mut slow = TcpStream::connect(address).await.expect("connect");
         let mut closed = false;
-        while !closed && started.elapsed() < Duration::from_secs(5) {
+        while !closed && started.elapsed() < PATIENCE {
             let mut byte = [0];
             let _ = slow.write_all(b"G").await;
             closed = matches!(
@@ -304,7 +306,7 @@ mod tests {
         for _ in 0..20 {
             crowd.push(TcpStream::connect(address).await.expect("connect"));
         }
-        let answered = timeout(Duration::from_secs(10), get(address, "/healthz")).await;
+        let answered = timeout(PATIENCE, get(address, "/healthz")).await;
         assert!(answered.expect("in time").starts_with("HTTP/1.1 200 "));
     }
 
@@ -321,7 +323,7 @@ mod tests {
             .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
             .await
             .expect("write");
-        let answered = timeout(Duration::from_secs(5), get(address, "/healthz")).await;
+        let answered = timeout(PATIENCE, get(address, "/healthz")).await;
         assert!(answered.expect("in time").starts_with("HTTP/1.1 200 "));
     }
 }

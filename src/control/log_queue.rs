@@ -175,7 +175,10 @@ mod tests {
         let queue = LogQueue::start(LogFormat::Human, memory.clone()).expect("thread");
         queue.make_writer().write_all(b"one\n").expect("write");
         queue.make_writer().write_all(b"two\n").expect("write");
-        queue.flush();
+        // It gives up after a second in which the writer did not get to run.
+        while memory.text().len() < 8 {
+            queue.flush();
+        }
         assert_eq!(memory.text(), "one\ntwo\n");
     }
 

@@ -55,7 +55,7 @@ impl Workforce<'_> {
             sender,
         )?;
         let mut predecessor = predecessor;
-        let inherit = predecessor.as_deref_mut().map(Predecessor::take_records);
+        let inherit = predecessor.as_deref_mut().map(Predecessor::take_ways);
         let spawned = shards.spawn(self.sockets, self.pages, inherit)?;
         let estate = estate(&shards, &spawned.freezer);
         let take_over =

@@ -245,10 +245,33 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{open_relay, send_segments};
+    use crate::net::{Epoll, Events, Interest, open_relay, send_segments};
 
     fn socket() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    /// Kernel memory of what waits in a socket of [`socket`], in bytes.
+    fn waiting(port: u16) -> u64 {
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let name = format!("0100007F:{port:04X}");
+        let mut rows = table.lines().map(|row| row.split_whitespace());
+        let mut row = rows.find(|row| row.clone().nth(1) == Some(&name)).unwrap();
+        let (_, received) = row.nth(4).unwrap().split_once(':').unwrap();
+        u64::from_str_radix(received, 16).unwrap()
+    }
+
+    /// Sends, and waits until it has arrived: loopback may take its time.
+    fn bring(to: SocketAddr, send: impl FnOnce() -> io::Result<usize>) {
+        let before = waiting(to.port());
+        send().unwrap();
+        for _ in 0..6000 {
+            if waiting(to.port()) > before {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("nothing arrives in a minute");
     }
 
     #[test]
@@ -293,12 +316,14 @@ mod tests {
         let relay = relays.get(key, Family::V4).expect("open");
         assert!(relay.takes_in_trains());
         let (mut batch, mut room) = (ReceiveBatch::default(), [0; 256]);
-        peer.send_to(&[1; 20], to).unwrap();
+        bring(to, || peer.send_to(&[1; 20], to));
         let single = relay.receive(&mut batch, &mut room).expect("a datagram");
         assert_eq!((single.datagrams().count(), single.length), (1, 20));
         // Somebody else does this only now.
         take_in_trains(&theirs).expect("UDP_GRO");
-        send_segments(&peer, Some(to), &[1; 60], 20).unwrap();
+        bring(to, || {
+            send_segments(&peer, Some(to), &[1; 60], 20).map(|()| 60)
+        });
         let train = relay.receive(&mut batch, &mut room).expect("a train");
         assert_eq!(train.datagrams().count(), 3);
     }
@@ -321,18 +346,23 @@ mod tests {
     #[test]
     fn an_error_hides_nothing_that_waits_behind_it() {
         let key = AllocationKey::from_token(0);
-        let (mut relays, peer, gone) = (Relays::default(), socket(), socket());
+        let (mut relays, peer) = (Relays::default(), socket());
         let ours = open_relay("127.0.0.1:0".parse().unwrap(), 65_536).unwrap();
         let to = ours.local_addr().unwrap();
         relays.insert(key, Family::V4, ours);
         let relay = relays.get(key, Family::V4).expect("open");
-        let closed = gone.local_addr().unwrap();
-        drop(gone);
+        // Nobody listens there, and no test draws that port.
+        let closed = SocketAddr::new(to.ip(), 1);
         relay
             .send_unfragmented(closed, b"answered by ICMP")
             .unwrap();
+        let (poller, mut events) = (Epoll::new().unwrap(), Events::with_capacity(1));
+        poller.add(&relay.socket, 0, Interest::Nothing).unwrap();
+        let patience = std::time::Duration::from_secs(60);
+        poller.wait(&mut events, Some(patience)).unwrap();
+        assert!(!events.is_empty(), "no error");
         for text in [b"1", b"2"] {
-            peer.send_to(text, to).unwrap();
+            bring(to, || peer.send_to(text, to));
         }
         let (mut batch, mut room) = (ReceiveBatch::default(), [0; 64]);
         assert!(relay.receive_waiting(&mut batch, &mut room).is_err());
@@ -380,24 +410,22 @@ mod tests {
         assert!(!relay.takes_in_trains());
         relay.take_in_trains();
         let to = relay.socket.local_addr().unwrap();
-        let patience = std::time::Duration::from_millis(200);
-        relay.socket.set_read_timeout(Some(patience)).unwrap();
         let mut memory = vec![0; 32 * 64];
         let mut batch = ReceiveBatch::default();
         let mut receive = |pass| {
-            // Loopback may take its time.
-            let _ = relay.socket.peek(&mut [0]);
             let (wanted, packets) = (relay.expected(pass), memory.chunks_mut(64));
             relay.receive_trains(&mut batch, packets, wanted).ok()
         };
         for length in 1..=20 {
-            peer.send_to(&[1; 20][..length], to).unwrap();
+            bring(to, || peer.send_to(&[1; 20][..length], to));
         }
         let counts = [10, 11, 12, 20, 21, 22].map(&mut receive);
         assert_eq!(counts, [1, 2, 4, 1, 2, 4].map(Some));
         assert_eq!([23, 24].map(&mut receive), [Some(6), None]);
         let burst = &[1; 60];
-        send_segments(&peer, Some(to), burst, 20).unwrap();
+        bring(to, || {
+            send_segments(&peer, Some(to), burst, 20).map(|()| 60)
+        });
         assert_eq!([25, 26].map(&mut receive), [Some(1), None]);
     }
 }

@@ -48,5 +48,6 @@ mod tls;
 mod tls_reload;
 mod upgrade;
 mod upgrade_old;
+mod upgrade_tcp_relays;
 mod upgrade_whole;
 mod web;

@@ -5,7 +5,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use turnstone::stun::{
@@ -15,9 +14,7 @@ use turnstone::transport::{Frame, Framer};
 use turnstone::turn::StoredKey;
 
 use crate::dtls_link::{DtlsLink, Version};
-use crate::harness::{PASSWORD, REALM, USER};
-
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::harness::{PASSWORD, PATIENCE, REALM, USER, uninterrupted};
 
 pub enum Link {
     Udp(UdpSocket),
@@ -112,7 +109,7 @@ impl Client {
         self.try_receive().expect("a message")
     }
 
-    /// The next message; none at the end of the stream or after five seconds.
+    /// The next message; none at the end of the stream or when patience ends.
     pub fn try_receive(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         loop {
@@ -120,7 +117,7 @@ impl Client {
                 Link::Tcp(stream) => stream,
                 Link::Tls(session) => &mut **session,
                 Link::Udp(socket) => {
-                    let length = socket.recv(&mut buffer).ok()?;
+                    let length = uninterrupted(|| socket.recv(&mut buffer)).ok()?;
                     buffer.truncate(length);
                     return Some(buffer);
                 }
@@ -133,7 +130,8 @@ impl Client {
             if frame.is_some() {
                 return frame;
             }
-            let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
+            let length = uninterrupted(|| stream.read(&mut buffer)).ok();
+            let length = length.filter(|length| *length > 0)?;
             self.unread.extend(&buffer[..length]);
         }
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use dimpl::{Config, Dtls, DtlsCertificate, Output};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for what must come; a machine may leave a thread alone for seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one look at the socket takes at most.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -36,10 +37,12 @@ pub struct DtlsLink {
     pub socket: UdpSocket,
     dtls: Dtls,
     heard: VecDeque<Vec<u8>>,
-    /// Datagrams that it has sent.
-    pub sent: usize,
+    /// It has sent its second ClientHello.
+    pub returned_cookie: bool,
     pub connected: bool,
     pub closed: bool,
+    /// The handshake has failed.
+    failed: bool,
 }
 
 impl DtlsLink {
@@ -63,27 +66,32 @@ impl DtlsLink {
             socket,
             dtls,
             heard: VecDeque::new(),
-            sent: 0,
+            returned_cookie: false,
             connected: false,
             closed: false,
+            failed: false,
         };
         link.drain();
         link
     }
 
-    /// An endpoint that is connected to `server`.
+    /// An endpoint that is connected to `server`. A handshake in which the library sent its first message twice,
+    /// because nobody answered for a second, may fail by that.
     pub fn connect(server: SocketAddr, version: Version) -> Self {
-        let socket = UdpSocket::bind((server.ip(), 0)).expect("a port");
-        socket.connect(server).expect("a route");
-        let mut link = Self::open(socket, version);
-        assert!(link.shake_hands(), "{version:?}");
-        link
+        let open = || {
+            let socket = UdpSocket::bind((server.ip(), 0)).expect("a port");
+            socket.connect(server).expect("a route");
+            Self::open(socket, version)
+        };
+        let mut links = (0..20).map(|_| open());
+        let link = links.find_map(|mut link| link.shake_hands().then_some(link));
+        link.unwrap_or_else(|| panic!("no handshake: {version:?}"))
     }
 
     /// Waits for the end of the handshake.
     pub fn shake_hands(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while !self.connected && Instant::now() < deadline {
+        while !self.connected && !self.failed && Instant::now() < deadline {
             self.look();
         }
         self.connected
@@ -94,7 +102,7 @@ impl DtlsLink {
         self.drain();
     }
 
-    /// The next message; none after five seconds, or when the server has closed.
+    /// The next message; none when patience ends, or when the server has closed.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -117,13 +125,16 @@ impl DtlsLink {
     pub fn look(&mut self) {
         let mut datagram = vec![0; 65_536];
         let length = self.socket.recv(&mut datagram);
-        self.dtls.handle_timeout(Instant::now()).expect("patience");
-        if let Ok(length) = length {
-            self.dtls
-                .handle_packet(&datagram[..length])
-                .expect("a sound session");
+        let timed = self.dtls.handle_timeout(Instant::now());
+        let handled = match length {
+            Ok(length) => timed.and_then(|()| self.dtls.handle_packet(&datagram[..length])),
+            Err(_) => timed,
+        };
+        assert!(!self.connected || handled.is_ok(), "{handled:?}");
+        self.failed |= handled.is_err();
+        if !self.failed {
+            self.drain();
         }
-        self.drain();
     }
 
     fn drain(&mut self) {
@@ -132,7 +143,7 @@ impl DtlsLink {
             match self.dtls.poll_output(&mut room) {
                 Output::Packet(bytes) => {
                     self.socket.send(bytes).expect("sent");
-                    self.sent += 1;
+                    self.returned_cookie |= is_second_hello(bytes);
                 }
                 Output::ApplicationData(bytes) => self.heard.push_back(bytes.to_vec()),
                 Output::Connected => self.connected = true,
@@ -142,4 +153,12 @@ impl DtlsLink {
             }
         }
     }
+}
+
+/// Whether a datagram begins with a ClientHello that is not the first (RFC 6347 §4.2.2: the message's number
+/// stands behind its type and length).
+fn is_second_hello(datagram: &[u8]) -> bool {
+    const HEADER: usize = 13;
+    let message = datagram.get(HEADER..HEADER + 6);
+    message.is_some_and(|message| message[0] == 1 && message[4..] != [0, 0])
 }

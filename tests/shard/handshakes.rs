@@ -3,19 +3,18 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use turnstone::turn::{ConnectionEnd, Counter, Direction, HandshakeFailure, Transport};
 
 use crate::certificates::client;
 use crate::client::{Client, Link};
-use crate::harness::peer;
+use crate::harness::{NEVER, PATIENCE, peer};
+use crate::streams::is_closed_under;
 use crate::tls::serve;
 
 fn is_closed(stream: &mut TcpStream) -> bool {
-    let patience = Some(Duration::from_secs(5));
-    stream.set_read_timeout(patience).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut rest = Vec::new();
     let end = stream.read_to_end(&mut rest);
     end.is_ok_and(|_| true)
@@ -65,23 +64,26 @@ fn a_client_that_distrusts_the_certificate_is_counted() {
 /// Requirement S8.
 #[test]
 fn half_open_and_slow_handshakes_are_closed() {
-    let (shards, config) = serve(|limits| limits.silent_after = Duration::from_millis(400));
-    let begin = Instant::now();
-    let mut silent = Client::tcp(shards.tls_addresses[0]);
-    let mut slow = Client::tcp(shards.tls_addresses[0]);
+    let (shards, config) = serve(|limits| limits.silent_after = NEVER);
     let mut mute = Client::tls(shards.tls_addresses[0], &config);
     let Link::Tls(link) = &mut mute.link else {
         panic!("a TLS link");
     };
-    // The handshake, and then nothing.
+    // The handshake, and then nothing that means something.
     link.conn.complete_io(&mut link.sock).expect("a handshake");
-    for byte in [22_u8, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3, 0, 0, 0, 0, 0] {
-        if slow.stream().write_all(&[byte]).is_err() {
-            break;
-        }
-        sleep(Duration::from_millis(40));
-    }
-    for stream in [silent.stream(), slow.stream(), mute.stream()] {
+    shards.wait_for(Counter::TlsHandshakes, 1);
+    shards.limit(|limits| {
+        limits.silent_after = Duration::from_millis(400);
+        limits.idle_after = NEVER;
+    });
+    let begin = Instant::now();
+    let mut silent = Client::tcp(shards.tls_addresses[0]);
+    let mut slow = Client::tcp(shards.tls_addresses[0]);
+    // A hello of which more follows than ever comes.
+    slow.send(&[22, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3]);
+    assert!(is_closed_under(&mut slow, &[0]));
+    mute.send(&[0x40, 0, 0, 0]);
+    for stream in [silent.stream(), mute.stream()] {
         assert!(is_closed(stream));
     }
     assert!(begin.elapsed() >= Duration::from_millis(400));
@@ -115,7 +117,7 @@ fn too_many_handshakes_end_the_oldest_and_no_session() {
 /// Requirement S8: 500 that never finish a handshake, and media goes on.
 #[test]
 fn five_hundred_slow_clients_cost_a_good_one_nothing() {
-    let (shards, config) = serve(|_| {});
+    let (shards, config) = serve(|limits| limits.silent_after = NEVER);
     let mut good = Client::tls(shards.tls_addresses[0], &config);
     let relayed = good.allocate();
     let peer = peer(relayed.ip());
@@ -149,6 +151,7 @@ fn ten_thousand_half_open_handshakes_cost_a_good_client_nothing() {
     let (shards, config) = serve(|limits| {
         limits.handshakes = 200;
         limits.connections_per_source = 20_000;
+        limits.silent_after = NEVER;
     });
     let mut good = Client::tls(shards.tls_addresses[0], &config);
     let relayed = good.allocate();
@@ -173,8 +176,8 @@ fn ten_thousand_half_open_handshakes_cost_a_good_client_nothing() {
         }
     }
     Client::tls(shards.tls_addresses[0], &config).ping();
+    shards.wait_for(Counter::TlsHandshakes, 2);
     let refused = Counter::TlsHandshakesFailed(HandshakeFailure::Refused);
     assert!(shards.get(refused) > 5000, "{}", shards.get(refused));
-    shards.wait_for(Counter::TlsHandshakes, 2);
     shards.stop();
 }

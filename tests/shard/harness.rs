@@ -2,26 +2,37 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{
-    DtlsSetup, Freezer, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
+    Bequest, DtlsSetup, Freezer, Give, HeldSockets, Inheritance, Mail, ShardHandle, ShardSetup,
+    StreamLimits, spawn,
 };
 use turnstone::stun::ChannelRange;
 use turnstone::transport::{DtlsIdentity, TlsServer};
 use turnstone::turn::{
-    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network,
-    OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup,
-    Shared, Source, Stats, StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Handover, Lifetimes, Limits,
+    Network, OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction,
+    Setup, Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "wonderland";
+
+/// How long a test waits for what must come. Only a test that fails waits for so long: a machine may leave a
+/// thread alone for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any test takes.
+pub const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// What a test may choose.
 pub struct Options {
@@ -53,7 +64,7 @@ impl Default for Options {
         Self {
             listen: vec!["127.0.0.1:0", "[::1]:0"],
             shards: 1,
-            streams: StreamLimits::default(),
+            streams: patient_limits(),
             proxy_protocol_from: Vec::new(),
             upstreams: Vec::new(),
             shared: false,
@@ -66,6 +77,16 @@ impl Default for Options {
             gate: None,
             tls: None,
         }
+    }
+}
+
+/// Limits under which nobody has to do anything in time.
+fn patient_limits() -> StreamLimits {
+    StreamLimits {
+        media_age: NEVER,
+        silent_after: NEVER,
+        idle_after: NEVER,
+        ..StreamLimits::default()
     }
 }
 
@@ -88,20 +109,60 @@ pub struct Published {
 }
 
 pub fn start(options: &Options) -> Shards {
-    let listen: Vec<SocketAddr> = options
-        .listen
-        .iter()
-        .map(|a| a.parse().expect("an address"))
-        .collect();
+    start_with(options, Vec::new())
+}
+
+/// Shards that take the place of those of `old`, at addresses of their own. Relay sockets do not come along.
+pub fn start_after(options: &Options, old: &Shards) -> Shards {
+    let new = start_over(options, old);
+    let freezer = old.freezer();
+    freezer.hold().expect("all are there");
+    freezer.release().expect("all let go");
+    new
+}
+
+/// Likewise, but that the old ones stand still until they are released.
+pub fn start_over(options: &Options, old: &Shards) -> Shards {
+    let freezer = old.freezer();
+    let lent = freezer.lend().expect("descriptors");
+    let (bequests, inheritances): (Vec<_>, Vec<_>) = lent
+        .into_iter()
+        .map(|lent| Inheritance::expect(lent.ways))
+        .unzip();
+    let new = start_with(options, inheritances);
+    freezer.freeze().expect("they settle");
+    let (given, states) = channel();
+    let give = || -> Give {
+        let given = given.clone();
+        Box::new(move |handover, _| given.send(handover.to_bytes()).map_err(io::Error::other))
+    };
+    freezer.export(give).expect("given");
+    for (bequest, state) in bequests.iter().zip(states) {
+        bequest.give(Handover::from_bytes(&state).expect("a handover"));
+    }
+    for bequest in &bequests {
+        bequest.imported().expect("taken in");
+    }
+    bequests.iter().for_each(Bequest::serve);
+    new
+}
+
+fn start_with(options: &Options, inheritances: Vec<Inheritance>) -> Shards {
+    let mut inheritances = inheritances.into_iter();
+    // Many tests share the descriptors of the process.
+    let _ = turnstone::net::raise_descriptor_limit();
+    let server = STARTED.fetch_add(1, Ordering::Relaxed);
+    let listen: Vec<_> = options.listen.iter().map(|a| at_home(server, a)).collect();
     let mut group =
         bind_group(&listen, options.shards, &BindOptions::default()).expect("free ports");
-    let tls_addresses = bind_tls(options, &mut group);
+    let tls_addresses = bind_tls(options, server, &mut group);
     let policy = Arc::new(policy(options));
     let shared = Arc::new(Shared::default());
     let held = Arc::new(HeldSockets::default());
     let (sources, dtls_sources) = (Arc::default(), Arc::default());
     let clock = Clock::start();
     let (mail, boxes) = Mail::open(options.shards).expect("descriptors");
+    let seed = seed(server);
     let mut shards = Shards {
         addresses: group.addresses,
         tls_addresses,
@@ -123,7 +184,7 @@ pub fn start(options: &Options) -> Shards {
             server: Setup {
                 shard: u16::try_from(index).expect("a small number"),
                 shards: u16::try_from(options.shards).expect("a small number"),
-                seed: [u8::try_from(index).expect("a small number"); 32],
+                seed: seed(index),
                 nonce_key: [7; 32],
                 policy: Arc::clone(&policy),
                 shared: Arc::clone(&shared),
@@ -156,14 +217,40 @@ pub fn start(options: &Options) -> Shards {
                 published.times += 1;
             }),
             clock,
-            inheritance: None,
+            inheritance: inheritances.next(),
         };
         shards.handles.push(spawn(setup).expect("a thread"));
     }
     shards
 }
 
-fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
+/// Servers that were started.
+static STARTED: AtomicU16 = AtomicU16::new(1);
+
+/// The address, or instead of 127.0.0.1 one that only this server, its clients and its peers have: what one
+/// still says to a client that has gone does not come to whoever has the port next.
+fn at_home(server: u16, address: &str) -> SocketAddr {
+    let mut address: SocketAddr = address.parse().expect("an address");
+    if address.ip() == Ipv4Addr::LOCALHOST {
+        let [high, low] = server.to_be_bytes();
+        // In each process elsewhere.
+        let process = u8::try_from(std::process::id() % 250).expect("a small number") + 1;
+        address.set_ip(Ipv4Addr::new(127, process, high, low).into());
+    }
+    address
+}
+
+/// Seeds for the shards of one server. Those that run at the same time draw different relay ports: the ports
+/// of one host are for all of them.
+fn seed(server: u16) -> impl Fn(usize) -> [u8; 32] {
+    let process = u64::from(std::process::id());
+    move |shard| {
+        let words = [process, server.into(), shard as u64, 0].map(u64::to_le_bytes);
+        words.concat().try_into().expect("32 bytes")
+    }
+}
+
+fn bind_tls(options: &Options, server: u16, group: &mut BoundGroup) -> Vec<SocketAddr> {
     if options.tls.is_none() {
         return Vec::new();
     }
@@ -173,7 +260,7 @@ fn bind_tls(options: &Options, group: &mut BoundGroup) -> Vec<SocketAddr> {
         all.for_each(|sockets| sockets.share(&addresses));
         return addresses;
     }
-    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().expect("an address"));
+    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| at_home(server, a));
     let over_tcp = BindOptions {
         udp: false,
         ..BindOptions::default()
@@ -267,16 +354,35 @@ impl Shards {
     }
 
     /// Waits until `counter` is `value`.
+    #[track_caller]
     pub fn wait_for(&self, counter: Counter, value: u64) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.get(counter) != value {
-            let now = self.get(counter);
-            assert!(
-                Instant::now() < deadline,
-                "{counter:?} is {now}, not {value}"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let tell = || format!("{counter:?} is {}, not {value}", self.get(counter));
+        wait_until(tell, || self.get(counter) == value);
+    }
+
+    /// Gives every shard other limits on stream clients. They hold for connections that come from now on, and
+    /// for the others from the next that they say.
+    pub fn limit(&self, change: impl FnOnce(&mut StreamLimits)) {
+        let mut limits = patient_limits();
+        change(&mut limits);
+        let all = self.handles.iter();
+        all.for_each(|handle| handle.set_streams(limits));
+        self.heed();
+    }
+
+    /// Gives every shard what TLS sessions start from.
+    pub fn set_tls(&self, tls: &TlsServer) {
+        let all = self.handles.iter();
+        all.for_each(|handle| handle.set_tls(tls.clone()));
+        self.heed();
+    }
+
+    /// Waits until every shard has read what was said to it up to now: it answers behind that.
+    pub fn heed(&self) {
+        let hold = || self.freezer().hold().map_err(|error| error.kind());
+        let tell = || "a shard reads nothing".to_owned();
+        // A shard that is not frozen has nothing to hold.
+        wait_until(tell, || hold() == Err(ErrorKind::Other));
     }
 
     /// Stops all shards, checks that every packet had one outcome, and returns the last counters.
@@ -309,13 +415,52 @@ fn check_sum(stats: &Stats) {
     );
 }
 
-/// A peer on `ip` that waits at most five seconds for a datagram.
-pub fn peer(ip: IpAddr) -> UdpSocket {
+/// Waits until `is_so`; what is not so is told by `tell`.
+#[track_caller]
+pub fn wait_until(tell: impl Fn() -> String, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{}", tell());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A peer on `ip` that waits patiently for a datagram.
+pub fn peer(ip: IpAddr) -> Peer {
     let socket = UdpSocket::bind((ip, 0)).expect("a port");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
-    socket
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Peer(socket)
+}
+
+/// The socket of a peer, which waits on when its process was stopped meanwhile.
+pub struct Peer(UdpSocket);
+
+impl Deref for Peer {
+    type Target = UdpSocket;
+
+    fn deref(&self) -> &UdpSocket {
+        &self.0
+    }
+}
+
+impl Peer {
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.recv(buffer))
+    }
+
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        uninterrupted(|| self.0.recv_from(buffer))
+    }
+}
+
+/// The outcome of a system call that is made again when a signal cut it short.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Processor time in nanoseconds that a thread has used.

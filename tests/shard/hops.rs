@@ -1,9 +1,9 @@
 //! Packets between the allocations of two clients, in one shard and from shard to shard.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use turnstone::stun::{AttributeType, ChannelData, Message, Method};
 use turnstone::transport::DtlsIdentity;
@@ -12,7 +12,7 @@ use turnstone::turn::{Counter, Direction, HopWay, Reason};
 use crate::certificates;
 use crate::client::{Client, Link, xor_address};
 use crate::dtls_link::{Version, certificate};
-use crate::harness::{Options, Shards, start};
+use crate::harness::{Options, PATIENCE, Shards, start, wait_until};
 use crate::mobility::{come, depart};
 
 const CHANNEL: u16 = 0x4000;
@@ -46,22 +46,20 @@ fn hops(shards: &Shards) -> u64 {
 
 /// Waits until `count` packets have taken the short way.
 fn wait_for_hops(shards: &Shards, count: u64) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while hops(shards) != count {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{} hops, not {count}",
-            hops(shards)
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let tell = || format!("{} hops, not {count}", hops(shards));
+    wait_until(tell, || hops(shards) == count);
 }
 
 /// Everybody sends a burst, then everybody receives one: `total` packets in order, by the short way alone.
 fn stream(count: usize, total: u32) -> [u64; 2] {
     const BURST: u32 = 20;
     let shards = shards(count);
-    let mut pairs: Vec<_> = (0..8).map(|_| pair(&shards)).collect();
+    let mut pairs: Vec<_> = (0..7).map(|_| pair(&shards)).collect();
+    pairs.push(match count {
+        1 => pair(&shards),
+        _ => pair_towards_shard_one(&shards),
+    });
+    let before = hops(&shards);
     let rounds = total / BURST / 16;
     for round in 0..rounds {
         for (a, b) in &mut pairs {
@@ -80,14 +78,14 @@ fn stream(count: usize, total: u32) -> [u64; 2] {
         }
     }
     let sent = u64::from(rounds * BURST * 16);
-    wait_for_hops(&shards, sent);
+    wait_for_hops(&shards, before + sent);
     let ways = [HopWay::Shard, HopWay::OtherShard].map(|way| shards.get(Counter::RelayHops(way)));
     let relayed: u64 = shards
         .stop()
         .iter()
         .map(|stats| stats.get(Counter::RelayedPackets(Direction::ToClient)))
         .sum();
-    assert_eq!(relayed, sent);
+    assert_eq!(relayed, before + sent);
     ways
 }
 
@@ -223,13 +221,14 @@ fn a_full_ring_is_a_counted_drop() {
     let held = gate.lock().expect("no panic");
     b.send_data(CHANNEL, b"shard 1 has something to publish");
     a.receive_data(CHANNEL);
-    std::thread::sleep(Duration::from_millis(300));
     let mut sent = 0;
     while shards.get(full) == 0 {
         for _ in 0..50 {
             a.send_data(CHANNEL, &[7; 1000]);
             sent += 1;
         }
+        // The other shard has heard all of it.
+        a.ping();
         std::thread::sleep(Duration::from_millis(5));
         assert!(sent < 20_000, "the ring is never full");
     }
@@ -237,47 +236,64 @@ fn a_full_ring_is_a_counted_drop() {
     // What was not dropped arrives, and the way is free again.
     b.send_data(CHANNEL, b"still here");
     a.receive_data(CHANNEL);
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while hops(&shards) - before + shards.get(full) != sent + 2 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "a packet was lost uncounted"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let counted = || hops(&shards) - before + shards.get(full);
+    let tell = || format!("{} of {} are counted", counted(), sent + 2);
+    wait_until(tell, || counted() == sent + 2);
     if let Link::Udp(socket) = &b.link {
         socket.set_nonblocking(true).expect("an option");
         while socket.recv(&mut [0; 2048]).is_ok() {}
         socket.set_nonblocking(false).expect("an option");
     }
     a.send_data(CHANNEL, b"again");
-    assert_eq!(b.receive_data(CHANNEL), b"again");
+    while b.receive_data(CHANNEL) != b"again" {}
     shards.stop();
 }
 
+/// Packets on the way to who hears them at most: every buffer holds more.
+const WINDOW: u32 = 100;
+
+/// Somebody who talks, and somebody who hears it.
+#[derive(Default)]
+struct Talk {
+    said: AtomicU32,
+    /// Packets that need not be waited for any more.
+    heard: AtomicU32,
+    is_over: AtomicBool,
+}
+
+impl Talk {
+    /// Numbers each packet until told to stop; how many.
+    fn go_on(&self, mut from: Client) -> u32 {
+        let mut number = 0_u32;
+        while !self.is_over.load(Ordering::Relaxed) {
+            if number < self.heard.load(Ordering::Relaxed) + WINDOW {
+                from.send_data(CHANNEL, &number.to_be_bytes());
+                number += 1;
+                self.said.store(number, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_micros(700));
+        }
+        from.send_data(CHANNEL, &number.to_be_bytes());
+        number + 1
+    }
+
+    fn hear(&self, packets: usize) {
+        let packets = u32::try_from(packets).expect("a small number");
+        self.heard.fetch_add(packets, Ordering::Relaxed);
+    }
+}
+
 /// Says that it is over, also when a test fails.
-struct Over<'a>(&'a AtomicBool);
+struct Over<'a>(&'a Talk);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_over.store(true, Ordering::Relaxed);
     }
 }
 
-/// Numbers each packet, at a pace that no buffer is too small for, until told to stop; how many.
-fn keep_talking(mut from: Client, is_over: &AtomicBool) -> u32 {
-    let mut number = 0_u32;
-    while !is_over.load(Ordering::Relaxed) {
-        from.send_data(CHANNEL, &number.to_be_bytes());
-        number += 1;
-        std::thread::sleep(Duration::from_micros(700));
-    }
-    from.send_data(CHANNEL, &number.to_be_bytes());
-    number + 1
-}
-
-/// What has come to a client that goes away, in order.
-fn leave(client: &mut Client, wait: Duration) -> Vec<u32> {
+/// The numbers that come to a client within `wait` of each other.
+fn numbers(client: &Client, wait: Duration) -> Vec<u32> {
     let Link::Udp(socket) = &client.link else {
         panic!("not UDP");
     };
@@ -291,6 +307,24 @@ fn leave(client: &mut Client, wait: Duration) -> Vec<u32> {
         ));
     }
     heard
+}
+
+/// A client that has moved on keeps its sockets, and what each of them has heard.
+struct Mover<'a> {
+    talk: &'a Talk,
+    places: Vec<(Client, Vec<u32>)>,
+}
+
+impl Mover<'_> {
+    /// Hears what has come, wherever it came; how much it is by now.
+    fn listen(&mut self) -> usize {
+        for (client, heard) in &mut self.places {
+            let more = numbers(client, Duration::from_millis(1));
+            self.talk.hear(more.len());
+            heard.extend(more);
+        }
+        self.places.iter().map(|(_, heard)| heard.len()).sum()
+    }
 }
 
 /// RFC 8016: the receiver moves from shard to shard while somebody talks to it; nothing is lost or doubled.
@@ -307,33 +341,39 @@ fn nothing_is_lost_when_the_receiver_moves_under_a_stream() {
     let (far, mut ticket) = depart(&mut client);
     client.bind(CHANNEL, near);
     talker.bind(CHANNEL, far);
-    let is_over = AtomicBool::new(false);
-    let mut heard = Vec::new();
+    let talk = Talk::default();
+    let places = vec![(client, Vec::new())];
+    let mut mover = Mover {
+        talk: &talk,
+        places,
+    };
     let sent = std::thread::scope(|scope| {
-        let talking = scope.spawn(|| keep_talking(talker, &is_over));
-        let over = Over(&is_over);
-        assert_eq!(client.receive_data(CHANNEL), 0_u32.to_be_bytes());
-        heard.push(0);
+        let over = Over(&talk);
+        let talking = scope.spawn(|| talk.go_on(talker));
         for moves in 1..=20 {
+            while talk.said.load(Ordering::Relaxed) < 20 * moves {
+                assert!(!talking.is_finished(), "the talker has failed");
+                mover.listen();
+            }
             let mut next = Client::udp(shards.v4());
             ticket = come(&mut next, &ticket);
             next.send_data(CHANNEL, b"here");
-            shards.wait_for(Counter::AllocationsMoved, moves);
-            let old = leave(&mut client, Duration::from_millis(20));
-            assert!(old.is_sorted(), "{old:?}");
-            heard.extend(old);
-            client = next;
+            shards.wait_for(Counter::AllocationsMoved, moves.into());
+            mover.places.push((next, Vec::new()));
         }
         drop(over);
         talking.join().expect("no panic")
     });
-    heard.extend(leave(&mut client, Duration::from_millis(500)));
+    let deadline = Instant::now() + PATIENCE;
+    while mover.listen() < sent as usize {
+        assert!(Instant::now() < deadline, "a packet is lost");
+    }
+    let each = mover.places.into_iter().map(|(_, heard)| heard);
+    let each: Vec<_> = each.collect();
+    assert!(each.iter().all(|heard| heard.is_sorted()), "{each:?}");
+    let mut heard = each.concat();
     heard.sort_unstable();
-    assert!(
-        heard.iter().copied().eq(0..sent),
-        "{} of {sent}",
-        heard.len()
-    );
+    assert!(heard.into_iter().eq(0..sent), "one of {sent} is doubled");
     let other = shards.get(Counter::RelayHops(HopWay::OtherShard));
     assert!(other > 0);
     shards.stop();
@@ -345,18 +385,26 @@ fn an_allocation_may_end_under_a_stream() {
     let shards = shards(3);
     for _ in 0..6 {
         let (talker, mut client) = pair(&shards);
-        let is_over = AtomicBool::new(false);
+        let talk = Talk::default();
         std::thread::scope(|scope| {
-            scope.spawn(|| keep_talking(talker, &is_over));
-            let _over = Over(&is_over);
+            let _over = Over(&talk);
+            scope.spawn(|| talk.go_on(talker));
             assert_eq!(client.receive_data(CHANNEL), 0_u32.to_be_bytes());
             let refresh = client.build(Method::REFRESH, |request| {
                 request.u32(AttributeType::LIFETIME, 0);
             });
             client.send(&refresh);
             // The answer comes behind what was relayed before it, and nothing behind it.
-            while Message::parse(&client.receive()).is_err() {}
-            assert!(leave(&mut client, Duration::from_millis(50)).is_empty());
+            while Message::parse(&client.receive()).is_err() {
+                talk.hear(1);
+            }
+            assert!(numbers(&client, Duration::from_millis(50)).is_empty());
+            // One more at least is begun and sent, to nobody.
+            let said = || talk.said.load(Ordering::Relaxed);
+            let before = said();
+            talk.hear(WINDOW as usize);
+            let tell = || "the talker is silent".to_owned();
+            wait_until(tell, || said() > before + 1);
         });
     }
     let stats = shards.stop();

@@ -97,7 +97,8 @@ fn allocations_move_between_shards_transports_and_families() {
     shards.wait_for(ended, 4);
     let stats = shards.stop();
     let is_reached = |stats: &Stats| stats.get(Counter::AllocationsMoved) > 0;
-    assert!(stats.iter().all(is_reached), "to every shard");
+    let reached = stats.iter().filter(|stats| is_reached(stats)).count();
+    assert!(reached > 1, "from shard to shard");
     for gauge in [Counter::RelayPorts, Counter::Channels, Counter::Permissions] {
         assert!(stats.iter().all(|stats| stats.get(gauge) == 0));
     }

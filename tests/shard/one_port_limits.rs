@@ -1,6 +1,6 @@
 //! Limits and failures of connections that go on to a web server.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use turnstone::turn::{ConnectionEnd, Counter, PassOutcome, Transport};
 
 use crate::certificates::NAME;
 use crate::client::Client;
+use crate::harness::NEVER;
 use crate::web::{GET, Web, is_closed, plain, serve, tls, upstream};
 
 #[test]
@@ -95,22 +96,39 @@ fn an_upstream_that_does_not_answer_is_given_up() {
 #[test]
 fn a_web_connection_has_an_idle_limit_of_its_own() {
     let web = Web::start();
-    let idle = Upstream {
-        idle_after: Duration::from_millis(1500),
-        ..web.upstream()
-    };
-    let (shards, _) = serve(vec![idle], |options| {
-        options.streams.silent_after = Duration::from_millis(200);
-        options.streams.idle_after = Duration::from_millis(200);
+    let (shards, _) = serve(vec![web.upstream()], |options| {
+        options.streams.silent_after = NEVER;
     });
     let mut near = plain(shards.v4());
     near.write_all(GET).expect("sent");
     let mut far = web.expect(GET);
-    sleep(Duration::from_millis(800));
-    far.write_all(b"late").expect("sent");
+    shards.limit(|limits| {
+        limits.silent_after = Duration::from_millis(200);
+        limits.idle_after = Duration::from_millis(200);
+    });
     let mut heard = [0; 4];
-    near.read_exact(&mut heard).expect("still open");
-    assert!(is_closed(&mut near) && is_closed(&mut far));
+    for _ in 0..2 {
+        far.write_all(b"late").expect("sent");
+        near.read_exact(&mut heard).expect("still open");
+        sleep(Duration::from_millis(600));
+    }
+    near.write_all(b"last").expect("sent");
+    far.read_exact(&mut heard).expect("still open");
+    shards.stop();
+    // The other way round.
+    let idle = Upstream {
+        idle_after: Duration::from_millis(300),
+        ..web.upstream()
+    };
+    let (shards, _) = serve(vec![idle], |options| {
+        (options.streams.silent_after, options.streams.idle_after) = (NEVER, NEVER);
+    });
+    let mut near = plain(shards.v4());
+    near.write_all(GET).expect("sent");
+    let mut far = web.accept();
+    let end = far.read_to_end(&mut Vec::new());
+    assert!(end.is_ok_and(|length| length <= GET.len()));
+    assert!(is_closed(&mut near));
     let silent = Counter::ConnectionsClosed(Transport::Tcp, ConnectionEnd::Silent);
     shards.wait_for(silent, 1);
     shards.stop();
@@ -143,12 +161,18 @@ fn a_connection_that_never_says_what_it_is_is_closed() {
     });
     for beginning in [&b""[..], &[0, 1, 0], &[0x16, 3, 1, 2, 0, 1]] {
         let mut stream = plain(shards.v4());
-        stream.write_all(beginning).expect("sent");
+        // It may be over already.
+        let _ = stream.write_all(beginning);
         assert!(is_closed(&mut stream));
     }
-    let mut inside = tls(shards.v4(), &config, NAME, &[]);
-    inside.flush().expect("a handshake");
-    let end = inside.read(&mut [0; 8]);
-    assert!(end.is_err() || end.is_ok_and(|length| length == 0));
+    // On a slow machine the handshake alone takes too long sometimes.
+    let inside = || {
+        let mut stream = tls(shards.v4(), &config, NAME, &[]);
+        stream.flush().is_ok().then_some(stream)
+    };
+    let mut inside = (0..50).find_map(|_| inside()).expect("a handshake");
+    let end = inside.read(&mut [0; 8]).map_err(|error| error.kind());
+    let waits_on = matches!(end, Ok(1..) | Err(ErrorKind::WouldBlock));
+    assert!(!waits_on, "{end:?}");
     shards.stop();
 }

@@ -10,7 +10,7 @@ use turnstone::turn::{AllocationEnd, ConnectionEnd, Counter, Transport};
 
 use crate::certificates::{NAME, pair};
 use crate::client::{Client, Link};
-use crate::harness::{Options, Shards, start};
+use crate::harness::{Options, Shards, start, uninterrupted};
 
 const CLIENT: &str = "192.0.2.1:5000";
 
@@ -40,7 +40,7 @@ fn greeted(server: SocketAddr, greeting: &[u8]) -> Client {
 }
 
 fn is_closed(client: &mut Client) -> bool {
-    let end = client.stream().read(&mut [0; 64]);
+    let end = uninterrupted(|| client.stream().read(&mut [0; 64]));
     end.as_ref().is_ok_and(|length| *length == 0)
         || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }

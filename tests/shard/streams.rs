@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use turnstone::shard::StreamLimits;
 use turnstone::stun::Method;
 use turnstone::turn::{
-    AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, Reason, Transport,
+    AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, Reason, Source, Transport,
 };
 
 use crate::client::{Client, Link};
 use crate::conversation::relay_in_pieces;
-use crate::harness::{Options, Shards, peer, start};
+use crate::harness::{NEVER, Options, PATIENCE, Shards, peer, start, uninterrupted, wait_until};
 
 fn limited(change: impl FnOnce(&mut StreamLimits)) -> Shards {
     let mut options = Options::default();
@@ -22,10 +22,8 @@ fn limited(change: impl FnOnce(&mut StreamLimits)) -> Shards {
 }
 
 fn is_closed(stream: &mut TcpStream) -> bool {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
-    let end = stream.read(&mut [0; 64]);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let end = uninterrupted(|| stream.read(&mut [0; 64]));
     end.as_ref().is_ok_and(|length| *length == 0)
         || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
@@ -140,12 +138,7 @@ fn the_allocation_ends_with_its_connection() {
 
 #[test]
 fn silent_and_idle_connections_are_closed_unless_an_allocation_lives() {
-    let shards = limited(|limits| {
-        limits.silent_after = Duration::from_millis(300);
-        limits.idle_after = Duration::from_millis(600);
-    });
-    let begin = Instant::now();
-    let mut silent = Client::tcp(shards.v4());
+    let shards = limited(|limits| (limits.silent_after, limits.idle_after) = (NEVER, NEVER));
     let mut half = Client::tcp(shards.v4());
     half.ping();
     half.send(&[0x40]);
@@ -153,8 +146,19 @@ fn silent_and_idle_connections_are_closed_unless_an_allocation_lives() {
     idle.ping();
     let mut allocated = Client::tcp(shards.v4());
     allocated.allocate();
-    assert!(is_closed(silent.stream()) && is_closed(half.stream()));
+    // Nobody has anything left to do in time.
+    shards.limit(|limits| {
+        limits.silent_after = Duration::from_millis(300);
+        limits.idle_after = Duration::from_millis(600);
+    });
+    let begin = Instant::now();
+    assert!(is_closed(Client::tcp(shards.v4()).stream()));
     assert!(begin.elapsed() >= Duration::from_millis(300));
+    half.send(&[0]);
+    assert!(is_closed(half.stream()));
+    allocated.ping();
+    let begin = Instant::now();
+    idle.ping();
     assert!(is_closed(idle.stream()));
     assert!(begin.elapsed() >= Duration::from_millis(600));
     sleep(Duration::from_secs(1));
@@ -166,34 +170,39 @@ fn silent_and_idle_connections_are_closed_unless_an_allocation_lives() {
     shards.stop();
 }
 
-#[test]
-fn a_byte_at_a_time_does_not_keep_a_connection_open() {
-    let shards = limited(|limits| limits.silent_after = Duration::from_millis(500));
-    let mut client = Client::tcp(shards.v4());
+/// Whether the server closes a connection on which `piece` comes again and again.
+pub(crate) fn is_closed_under(client: &mut Client, piece: &[u8]) -> bool {
     let begin = Instant::now();
-    let request = client.build(Method::BINDING, |_| {});
-    for byte in request {
-        if client.stream().write_all(&[byte]).is_err() {
-            break;
+    while begin.elapsed() < PATIENCE {
+        if client.stream().write_all(piece).is_err() {
+            return true;
         }
         sleep(Duration::from_millis(50));
     }
-    assert!(is_closed(client.stream()));
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    false
+}
+
+#[test]
+fn a_byte_at_a_time_does_not_keep_a_connection_open() {
+    let shards = limited(|limits| {
+        limits.silent_after = Duration::from_millis(300);
+        limits.idle_after = NEVER;
+    });
+    let mut client = Client::tcp(shards.v4());
+    // More follows than ever comes, and no more than a stranger may say.
+    client.send(&[0x40, 0, 0x0F, 0]);
+    assert!(is_closed_under(&mut client, &[0]));
     shards.stop();
 }
 
 #[test]
 fn junk_that_parses_does_not_keep_a_connection_open() {
-    let shards = limited(|limits| limits.silent_after = Duration::from_millis(300));
+    let shards = limited(|limits| {
+        limits.silent_after = Duration::from_millis(300);
+        limits.idle_after = NEVER;
+    });
     let mut client = Client::tcp(shards.v4());
-    for _ in 0..20 {
-        if client.stream().write_all(&[0x40, 0, 0, 0]).is_err() {
-            break;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    assert!(is_closed(client.stream()));
+    assert!(is_closed_under(&mut client, &[0x40, 0, 0, 0]));
     shards.stop();
 }
 
@@ -246,10 +255,9 @@ fn the_connections_of_a_source_are_counted_by_all_shards_together() {
 /// Floods a client that does not read; then it reads all.
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
-    let shards = limited(|limits| limits.media_age = Duration::from_secs(100));
+    let shards = limited(|limits| limits.media_age = NEVER);
     let mut client = Client::tcp(shards.v4());
-    flood(&mut client);
-    sleep(Duration::from_millis(200));
+    flood(&mut client, &shards);
     let evicted = shards.get(Counter::BacklogEvicted(Eviction::Size));
     assert!(evicted > 1000, "{evicted} evicted");
     let media = read_flood(&mut client, &shards);
@@ -270,7 +278,7 @@ fn old_media_is_dropped_by_age() {
         limits.backlog_bytes = 64 << 20;
     });
     let mut client = Client::tcp(shards.v4());
-    flood(&mut client);
+    flood(&mut client, &shards);
     sleep(Duration::from_millis(300));
     let media = read_flood(&mut client, &shards);
     let evicted = shards.get(Counter::BacklogEvicted(Eviction::Age));
@@ -285,25 +293,28 @@ fn old_media_is_dropped_by_age() {
 }
 
 /// Packets of a flood.
-const FLOOD: u32 = 4000;
+pub(crate) const FLOOD: u32 = 4000;
+/// Packets on the way to the shard at most: the smallest buffer of a relay socket holds more.
+const WINDOW: u32 = 150;
 /// Answers behind it.
-const ANSWERS: u32 = 5;
+const ANSWERS: usize = 5;
 
 /// Has a peer send numbered media to `client`, which does not read, and the client ask behind it.
-fn flood(client: &mut Client) {
+pub(crate) fn flood(client: &mut Client, shards: &Shards) {
     let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
     buffer.expect("an option");
     let relayed = client.allocate();
     let peer = peer(relayed.ip());
     client.bind(0x4000, peer.local_addr().expect("an address"));
+    let received = || shards.get(Counter::ReceivedPackets(Source::Peer));
     let mut payload = vec![7; 1000];
     for i in 0..FLOOD {
+        let tell = || format!("{} of {i} arrived", received());
+        wait_until(tell, || received() + u64::from(WINDOW) > u64::from(i));
         payload[..4].copy_from_slice(&i.to_be_bytes());
         peer.send_to(&payload, relayed).expect("sent");
-        if i % 50 == 0 {
-            sleep(Duration::from_millis(1));
-        }
     }
+    shards.wait_for(Counter::ReceivedPackets(Source::Peer), FLOOD.into());
     for _ in 0..ANSWERS {
         let request = client.build(Method::BINDING, |_| {});
         client.send(&request);
@@ -311,27 +322,28 @@ fn flood(client: &mut Client) {
 }
 
 /// Reads all that is left of a flood: the numbers of the media, and every answer.
-fn read_flood(client: &mut Client, shards: &Shards) -> Vec<u32> {
+pub(crate) fn read_flood(client: &mut Client, shards: &Shards) -> Vec<u32> {
     let (mut answers, mut media) = (0, Vec::new());
     let number = |message: &[u8]| {
         assert_eq!((message[0], message.len()), (0x40, 1004));
         u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
     };
-    let quiet = Some(Duration::from_millis(500));
-    client.stream().set_read_timeout(quiet).expect("a timeout");
-    while let Some(message) = client.try_receive() {
+    // No answer is lost, and all media is before them.
+    while answers < ANSWERS {
+        let message = client.receive();
         if message[0] == 0x40 {
             media.push(number(&message));
         } else {
             answers += 1;
         }
     }
-    assert_eq!(answers, ANSWERS, "no answer is lost");
-    let evicted = Eviction::ALL
-        .iter()
-        .map(|reason| shards.get(Counter::BacklogEvicted(*reason)));
-    let relayed = shards.get(Counter::RelayedPackets(Direction::ToClient));
-    assert_eq!(relayed - evicted.sum::<u64>(), media.len() as u64);
+    let left = || {
+        let evicted = Eviction::ALL.iter();
+        let evicted = evicted.map(|reason| shards.get(Counter::BacklogEvicted(*reason)));
+        shards.get(Counter::RelayedPackets(Direction::ToClient)) - evicted.sum::<u64>()
+    };
+    let tell = || format!("{} of {} were left", media.len(), left());
+    wait_until(tell, || left() == media.len() as u64);
     media
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use turnstone::turn::{Counter, PeerEnd, Transport};
 
 use crate::client::Client;
-use crate::harness::{Options, Shards, start};
-use crate::tcp_scene::{LAST_WORDS, PATIENCE, Scene, ended, hears, is_closed, noise};
+use crate::harness::{Options, PATIENCE, Shards, start};
+use crate::tcp_scene::{LAST_WORDS, Scene, ended, hears, is_closed, noise};
 
 /// A connection that the kernel gave to the shard of that index.
 fn client_of(shards: &Shards, wanted: usize) -> Client {

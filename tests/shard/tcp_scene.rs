@@ -2,15 +2,14 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use turnstone::stun::{AttributeType, Class, Message, Method};
 use turnstone::turn::{Counter, PeerEnd};
 
 use crate::client::{Client, connection_id, xor_address};
-use crate::harness::{Options, Shards, start};
+use crate::harness::{Options, PATIENCE, Shards, start, uninterrupted};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said last, and all at once.
 pub(crate) const LAST_WORDS: usize = 300_000;
 
@@ -64,7 +63,7 @@ impl Scene {
     pub(crate) fn arrive(&mut self) -> (u32, TcpStream) {
         let peer = SocketAddr::new(self.relayed.ip(), 9);
         self.control.permit(peer);
-        let stream = TcpStream::connect(self.relayed).expect("a listener");
+        let stream = connect_at_home(self.relayed);
         let attempt = self.control.receive();
         let message = Message::parse(&attempt).expect("a message");
         let kind = (message.class(), message.method());
@@ -81,6 +80,15 @@ impl Scene {
         assert!(early.is_empty());
         (patient(client), peer)
     }
+}
+
+/// Connects to `to` from its own address; the kernel would take 127.0.0.1 for every server on loopback.
+fn connect_at_home(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+    let home = SocketAddr::new(to.ip(), 0);
+    socket.bind(&home.into()).expect("a port");
+    socket.connect(&to.into()).expect("a listener");
+    socket.into()
 }
 
 pub(crate) fn at(listener: &TcpListener) -> SocketAddr {
@@ -115,7 +123,7 @@ pub(crate) fn hears(stream: &mut TcpStream, expected: &[u8]) {
 
 /// Whether the other side has closed, in peace or not.
 pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 64]) {
+    match uninterrupted(|| stream.read(&mut [0; 64])) {
         Ok(length) => length == 0,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }

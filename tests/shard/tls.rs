@@ -2,8 +2,6 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
@@ -11,14 +9,14 @@ use turnstone::shard::StreamLimits;
 use turnstone::stun::Method;
 use turnstone::transport::TlsServer;
 use turnstone::turn::{
-    AllocationEnd, ConnectionEnd, Counter, Direction, Eviction, Family, HandshakeFailure, Source,
-    Transport,
+    AllocationEnd, ConnectionEnd, Counter, Eviction, Family, HandshakeFailure, Source, Transport,
 };
 
 use crate::certificates::{Trusted, certificate, client, pair};
 use crate::client::{Client, Link};
 use crate::conversation::relay_in_pieces;
-use crate::harness::{Options, Shards, peer, start};
+use crate::harness::{NEVER, Options, Shards, peer, start};
+use crate::streams::{FLOOD, flood, read_flood};
 
 /// Running shards that serve TLS, and what a client of theirs needs.
 pub(crate) fn serve(change: impl FnOnce(&mut StreamLimits)) -> (Shards, Arc<ClientConfig>) {
@@ -133,48 +131,14 @@ fn close_notify_ends_the_allocation_and_is_answered() {
 
 #[test]
 fn a_slow_reader_loses_old_media_and_no_answer() {
-    let (shards, config) = serve(|limits| limits.media_age = Duration::from_secs(100));
+    let (shards, config) = serve(|limits| limits.media_age = NEVER);
     let mut client = Client::tls(shards.tls_addresses[0], &config);
-    let buffer = socket2::SockRef::from(&*client.stream()).set_recv_buffer_size(64 * 1024);
-    buffer.expect("an option");
-    let relayed = client.allocate();
-    let peer = peer(relayed.ip());
-    client.bind(0x4000, peer.local_addr().expect("an address"));
-    let mut payload = vec![7; 1000];
-    const COUNT: u32 = 4000;
-    for i in 0..COUNT {
-        payload[..4].copy_from_slice(&i.to_be_bytes());
-        peer.send_to(&payload, relayed).expect("sent");
-        if i % 50 == 0 {
-            sleep(Duration::from_millis(1));
-        }
-    }
-    for _ in 0..5 {
-        let request = client.build(Method::BINDING, |_| {});
-        client.send(&request);
-    }
-    sleep(Duration::from_millis(200));
-    let evicted = Counter::BacklogEvicted(Eviction::Size);
-    assert!(shards.get(evicted) > 1000);
-
-    let (mut answers, mut media) = (0, Vec::new());
-    let number = |message: &[u8]| {
-        assert_eq!((message[0], message.len()), (0x40, 1004));
-        u32::from_be_bytes(message[4..8].try_into().expect("four bytes"))
-    };
-    let relayed = Counter::RelayedPackets(Direction::ToClient);
-    let left = shards.get(relayed) - shards.get(evicted);
-    while answers < 5 || (media.len() as u64) < left {
-        let message = client.receive();
-        if message[0] == 0x40 {
-            media.push(number(&message));
-        } else {
-            answers += 1;
-        }
-    }
+    flood(&mut client, &shards);
+    assert!(shards.get(Counter::BacklogEvicted(Eviction::Size)) > 1000);
+    let media = read_flood(&mut client, &shards);
     assert!(media.is_sorted(), "what is left is in order");
     let newest = media.last().copied();
-    assert!(newest.is_some_and(|last| last > COUNT - 100), "{newest:?}");
+    assert!(newest.is_some_and(|last| last > FLOOD - 100), "{newest:?}");
     shards.stop();
 }
 
@@ -199,8 +163,7 @@ fn a_certificate_swapped_under_load_loses_no_session() {
     for swap in 0..10_u8 {
         let next = certificate();
         let renewed = server.with_certificates(std::slice::from_ref(&next.certificate));
-        (0..2).for_each(|shard| shards.handle(shard).set_tls(renewed.clone()));
-        sleep(Duration::from_millis(20));
+        shards.set_tls(&renewed);
         sessions.push(connect(&next));
         for (client, peer, relayed) in &mut sessions {
             client.send_data(0x4000, &[swap; 100]);

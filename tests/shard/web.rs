@@ -5,15 +5,13 @@
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use turnstone::config::{Upstream, UpstreamAddress, UpstreamTls};
 
 use crate::certificates::pair;
-use crate::harness::{Options, Shards, start};
+use crate::harness::{NEVER, Options, PATIENCE, Shards, start, uninterrupted};
 
-pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
@@ -34,7 +32,7 @@ impl Web {
 
     pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.0.accept().expect("a connection");
-        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }
 
@@ -57,8 +55,8 @@ pub fn upstream(to: UpstreamAddress) -> Upstream {
         plain: true,
         http2: false,
         proxy_protocol: false,
-        connect_timeout: Duration::from_secs(5),
-        idle_after: Duration::from_secs(60),
+        connect_timeout: PATIENCE,
+        idle_after: NEVER,
     }
 }
 
@@ -80,7 +78,7 @@ pub fn serve(
 
 pub fn plain(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).expect("a listener");
-    stream.set_read_timeout(PATIENCE).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_nodelay(true).expect("an option");
     stream
 }
@@ -115,7 +113,7 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
 }
 
 pub fn is_closed(stream: &mut TcpStream) -> bool {
-    let end = stream.read(&mut [0; 64]);
+    let end = uninterrupted(|| stream.read(&mut [0; 64]));
     end.as_ref().is_ok_and(|length| *length == 0)
         || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }

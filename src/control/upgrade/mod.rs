@@ -17,11 +17,10 @@
 //! Whatever happens before Serving, the old process goes on as if nothing had been. After Go it says first that
 //! it refuses, and waits for the new one to stop. What clients and peers send in between waits in the sockets,
 //! which are the same ones for both.
-
 //!
-//! Clients over TCP that stay with the old process keep the data connections that they have (RFC 6062), and
-//! can make no further ones: ConnectionBind comes on a new connection, which the new process accepts and
-//! which names nothing there.
+//! Two ways lead from each shard of the new process to the one in its place in the old one, for clients that
+//! stay there: DTLS records go back by one, and by the other the data connections that clients with a TCP
+//! allocation make (RFC 6062), since both arrive where the listening sockets are.
 
 mod bond;
 mod give;

@@ -22,7 +22,7 @@ use super::words::{Farewell, Hello, Offer, Offered, PROTOCOL, Service, read, wri
 use crate::config::{Config, Origin, PlainUser};
 use crate::control::VERSION;
 use crate::net::Inherited;
-use crate::shard::{Bequest, HeldSockets};
+use crate::shard::{Bequest, HeldSockets, Ways};
 use crate::turn::{Handed, Handover, RelaySet};
 
 /// How long a word may take that needs no work.
@@ -81,6 +81,8 @@ pub(in crate::control) struct Predecessor {
     pub(in crate::control) clients: Inherited,
     /// Where the records of DTLS sessions go that stay with it.
     records: Vec<OwnedFd>,
+    /// Where the data connections of its TCP allocations go.
+    binds: Vec<OwnedFd>,
     metrics: Option<TcpListener>,
     control: Option<UnixListener>,
     manager: Option<UnixDatagram>,
@@ -116,6 +118,7 @@ impl Predecessor {
             path: path.to_owned(),
             clients: Inherited::default(),
             records: Vec::new(),
+            binds: Vec::new(),
             metrics: None,
             control: None,
             manager: None,
@@ -140,6 +143,7 @@ impl Predecessor {
         match what {
             Offered::Clients => self.clients.add(descriptor)?,
             Offered::Records => self.records.push(descriptor),
+            Offered::Binds => self.binds.push(descriptor),
             Offered::Metrics => self.metrics = Some(descriptor.into()),
             Offered::Control => self.control = Some(descriptor.into()),
             Offered::Manager => self.manager = Some(descriptor.into()),
@@ -223,11 +227,14 @@ impl Predecessor {
         })
     }
 
-    /// Where each shard passes on the records of DTLS sessions that stay with the old process.
-    pub(in crate::control) fn take_records(&mut self) -> Vec<Option<OwnedFd>> {
-        let mut records: Vec<_> = self.records.drain(..).map(Some).collect();
-        records.resize_with(self.offer.shards.into(), || None);
-        records
+    /// Where each shard passes on what is of clients that stay with the old process.
+    pub(in crate::control) fn take_ways(&mut self) -> Vec<Ways> {
+        let (mut records, mut binds) = (self.records.drain(..), self.binds.drain(..));
+        let next = |_| Ways {
+            records: records.next(),
+            binds: binds.next(),
+        };
+        (0..self.offer.shards).map(next).collect()
     }
 
     /// What listens for metrics at `address`, if it has that.

@@ -210,7 +210,7 @@ mod tests {
 
         socket.send_to(b"x", socket.local_addr()?)?;
         for _ in 0..2 {
-            poller.wait(&mut events, Some(Duration::from_secs(5)))?;
+            poller.wait(&mut events, Some(Duration::from_secs(60)))?;
             let ready = events.get(0).expect("one event");
             assert_eq!((ready.token, ready.readable), (77, true));
             assert!(!ready.writable);
@@ -219,7 +219,7 @@ mod tests {
         poller.wait(&mut events, Some(Duration::ZERO))?;
         assert!(events.is_empty());
         poller.modify(&socket, 79, Interest::Write)?;
-        poller.wait(&mut events, Some(Duration::from_secs(5)))?;
+        poller.wait(&mut events, Some(Duration::from_secs(60)))?;
         let ready = events.get(0).expect("one event");
         assert!(ready.writable && !ready.readable && !ready.ended);
         poller.remove(&socket)?;

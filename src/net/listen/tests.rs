@@ -26,7 +26,8 @@ fn port_zero_is_one_port_for_both_protocols_and_all_shards() -> Result<(), BindE
 #[test]
 fn a_group_is_not_joined_from_outside() -> Result<(), BindError> {
     for shards in [1, 2] {
-        let first = group(&["127.0.0.1:0"], shards)?;
+        // Where no other test takes the port meanwhile.
+        let first = group(&["127.0.0.5:0"], shards)?;
         let text = first.addresses[0].to_string();
         let error = group(&[&text], 2).expect_err("the port is taken");
         assert!(matches!(error.cause, BindCause::InUse));
@@ -53,10 +54,15 @@ fn a_foreign_address_is_named() {
 
 #[test]
 fn an_address_is_bound_once_and_beside_the_wildcard() -> Result<(), BindError> {
-    let port = group(&["127.0.0.1:0"], 1)?.addresses[0].port();
-    let [any, one] = [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}")];
+    let at_both = |shards| {
+        let port = group(&["127.0.0.1:0"], 1)?.addresses[0].port();
+        let [any, one] = [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}")];
+        group(&[&any, &one, &one], shards)
+    };
     for shards in [1, 2] {
-        let bound = group(&[&any, &one, &one], shards)?;
+        // Some other socket of the host may have the port on another address.
+        let free = (0..50).map(|_| at_both(shards)).find(Result::is_ok);
+        let bound = free.unwrap_or_else(|| at_both(shards))?;
         assert_eq!(bound.addresses.len(), 2);
     }
     Ok(())
@@ -85,6 +91,10 @@ fn a_wildcard_answers_from_the_address_that_was_reached() -> io::Result<()> {
         let client = UdpSocket::bind(SocketAddr::new(reached.ip(), 0))?;
         client.connect(reached)?;
         client.send(b"ping")?;
+        // Loopback may take its time.
+        while listener.socket.peek(&mut [0]).is_err() {
+            std::thread::yield_now();
+        }
 
         let mut memory = [0; 64];
         let mut batch = ReceiveBatch::default();

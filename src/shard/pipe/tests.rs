@@ -33,7 +33,7 @@ fn sockets() -> (TcpStream, TcpStream) {
     let (ours, _) = listener.accept().unwrap();
     prepare_connection(&ours).unwrap();
     theirs
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     (theirs, ours)
 }
@@ -97,15 +97,15 @@ impl Joint {
             .pump(START, &mut self.near, &mut self.far, &mut tools)
     }
 
-    /// Pumps on a thread of its own until both directions have ended, for ten seconds at most.
+    /// Pumps on a thread of its own until both directions have ended, or nothing has moved for a minute.
     fn run(mut self) -> std::thread::JoinHandle<Self> {
         std::thread::spawn(move || {
-            for _ in 0..10_000 {
+            let mut moved = std::time::Instant::now();
+            while !self.pipe.is_done() && moved.elapsed() < Duration::from_secs(60) {
                 if self.pump() == Moved::default() {
                     std::thread::sleep(Duration::from_millis(1));
-                }
-                if self.pipe.is_done() {
-                    break;
+                } else {
+                    moved = std::time::Instant::now();
                 }
             }
             self
