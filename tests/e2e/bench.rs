@@ -1,8 +1,10 @@
 //! `turnstone bench` against the real server and against coturn: what it counts. Nothing here
 //! depends on how fast the machine is.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -284,6 +286,17 @@ fn credentials_of_a_shared_secret_are_minted() {
     server.stop();
 }
 
+/// Whether somebody listens at `address` over TCP and UDP: what comes to a closed port is sent back at once.
+fn listens(address: SocketAddr) -> bool {
+    let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let look = Some(Duration::from_millis(200));
+    probe.set_read_timeout(look).unwrap();
+    probe.connect(address).unwrap();
+    let sent = probe.send(b"there?").and_then(|_| probe.recv(&mut [0; 16]));
+    let refused = sent.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    !refused && TcpStream::connect(address).is_ok()
+}
+
 #[test]
 fn coturn_can_be_loaded_too() {
     if lacks("coturn_can_be_loaded_too", &["turnserver"]) {
@@ -319,8 +332,7 @@ fn coturn_can_be_loaded_too() {
     command.arg("--pkey").arg(file("key.pem"));
     let mut running = Running::start(command.stdin(Stdio::null()));
     let answers = until(LIMIT, || {
-        let answers = |address| TcpStream::connect(address).is_ok();
-        !running.alive() || answers(server) && answers(tls)
+        !running.alive() || [server, tls].into_iter().all(listens)
     });
     assert!(answers && running.alive(), "coturn is up");
     all_came(&json(&mut known("relay", server, GENTLE)));

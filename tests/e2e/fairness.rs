@@ -61,7 +61,8 @@ impl User {
         let peer = open_datagrams("127.0.0.1:0".parse().unwrap(), BUFFER).unwrap();
         let mut client = Dialogue::udp(server.address());
         client.become_user(name);
-        client.allocate(None).unwrap();
+        // Nobody else is heard: who had the port before may still be sent something.
+        peer.connect(client.allocate(None).unwrap()).unwrap();
         client.bind(CHANNEL, peer.local_addr().unwrap()).unwrap();
         Self {
             client,
