@@ -68,7 +68,7 @@ impl Workforce<'_> {
                 estate,
             }),
             Err(error) => {
-                // Those that serve already must not share the sockets with the old process any longer.
+                // None of them serves.
                 spawned.stop();
                 Err(StartError::TakeOver(error))
             }

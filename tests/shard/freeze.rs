@@ -45,3 +45,30 @@ fn shards_that_have_gone_on_by_themselves_release_nothing() {
     assert_eq!(freezer.release().ok(), Some(0));
     shards.stop();
 }
+
+#[test]
+fn shards_that_are_held_never_go_on_by_themselves() {
+    let start = || {
+        start(&Options {
+            shards: 2,
+            ..Options::default()
+        })
+    };
+    let (held, clock) = (start(), start());
+    let freezers = [held.freezer(), clock.freezer()];
+    freezers.each_ref().map(give_away);
+    freezers[0].hold().expect("all are there");
+    // The others were frozen later, and go on by themselves: they are told of nothing.
+    let goes_on = || {
+        let waiting = Instant::now();
+        let mut client = Client::udp(clock.v4());
+        while !client.is_answered() {
+            assert!(waiting.elapsed() < LIMIT, "they do not go on");
+        }
+    };
+    goes_on();
+    assert!(freezers[1].release().is_err());
+    assert_eq!(freezers[0].release().ok(), Some(0));
+    held.stop();
+    clock.stop();
+}

@@ -6,24 +6,41 @@
 //! | new | old |
 //! |---|---|
 //! | `take-over` | `ok` |
-//! | Hello: version | Offer: what it is, with listening sockets |
+//! | Hello: version | Offer: what it is, with listening sockets and the way to the [deed] |
 //! | *prepares everything that can fail* | |
 //! | Freeze | *reads no socket from here on* Relays that live there |
 //! | | State of each shard, with relay sockets |
-//! | Ready | Go |
-//! | *serves* Serving | *lets go* Released |
+//! | Ready | *signs the deed* |
+//! | *takes the deed, serves* Serving | *lets go* Released |
 //! | Relays, as they change | Relays, as they change |
 //!
-//! Whatever happens before Serving, the old process goes on as if nothing had been. After Go it says first that
-//! it refuses, and waits for the new one to stop. What clients and peers send in between waits in the sockets,
-//! which are the same ones for both.
-
+//! Whoever has the deed serves, and nobody else. What clients and peers send meanwhile waits in the sockets,
+//! which are the same ones for both. Each side waits for each word for seconds only; if one dies or stops
+//! after a word, then:
+//!
+//! | after | serves | old dies | old stops | new dies, refuses or stops |
+//! |---|---|---|---|---|
+//! | Hello | old | new gives up | new gives up | old was never disturbed |
+//! | Offer | old | new serves, without the calls | new gives up | old was never disturbed |
+//! | Freeze | old, later | new serves, without the calls that it was not told of | new gives up, the shards of the old go on by themselves | old keeps the deed and goes on |
+//! | Ready | old, later | new serves | as above | as above |
+//! | deed signed | whoever reads it first | new serves | new serves; old lets go when it wakes | old reads the deed and goes on |
+//! | deed taken | new | new serves | new serves; old lets go when it wakes | when it dies, old goes on; when it stops, old lets go, and it serves when it wakes |
+//! | Serving | new | new serves | new serves; old lets go when it wakes | as with every server that dies or stops |
+//!
+//! "Gives up" is to end without having served. The deed alone decides: the old process writes to it that it is
+//! kept before it closes anything, so that a deed which ends unsigned is that of a dead process. What a process says or does after it was too slow has no effect: the new one
+//! that wakes late finds the deed kept, and the old one finds it taken.
+//!
+//! Versions that do not understand each other say so before anything has changed: the first line is the same
+//! in all of them, and so are frames, the beginning of Hello and Offer, and what Refused is.
 //!
 //! Clients over TCP that stay with the old process keep the data connections that they have (RFC 6062), and
 //! can make no further ones: ConnectionBind comes on a new connection, which the new process accepts and
 //! which names nothing there.
 
 mod bond;
+mod deed;
 mod give;
 mod kin;
 mod line;
@@ -37,3 +54,5 @@ pub(super) use words::{Binary, Service};
 
 /// What the new process says on the control socket.
 pub(super) const TAKE_OVER: &str = "take-over";
+/// How a server answers, after `failed`, that knows no such word.
+pub(super) const UNKNOWN_COMMAND: &str = "unknown command";

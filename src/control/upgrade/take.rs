@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::TAKE_OVER;
-use super::bond;
+use super::deed::{Claim, Title};
 use super::kin::{Kin, Side};
 use super::line::{Frame, Kind, Line, LineError};
-use super::words::{Farewell, Hello, Offer, Offered, PROTOCOL, Service, read, write};
+use super::words::{Farewell, Hello, Offer, Offered, Service, Speaker, read, write};
+use super::{TAKE_OVER, UNKNOWN_COMMAND, bond};
 use crate::config::{Config, Origin, PlainUser};
-use crate::control::VERSION;
 use crate::net::Inherited;
 use crate::shard::{Bequest, HeldSockets};
 use crate::turn::{Handed, Handover, RelaySet};
@@ -29,6 +28,10 @@ use crate::turn::{Handed, Handover, RelaySet};
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the state of a shard, or the word after it, may take.
 const STATE: Duration = Duration::from_secs(20);
+
+/// The longest answer to the first line, in bytes; what follows is cut.
+const LONGEST_ANSWER: usize = 4096;
+const NO_SERVER: &str = "it is no turnstone, or one of a version that this one does not understand";
 
 /// Why nothing was taken over.
 #[derive(Debug)]
@@ -84,6 +87,7 @@ pub(in crate::control) struct Predecessor {
     metrics: Option<TcpListener>,
     control: Option<UnixListener>,
     manager: Option<UnixDatagram>,
+    claim: Claim,
 }
 
 /// The state of the shards, as far as it has come.
@@ -102,15 +106,16 @@ impl Predecessor {
         let mut stream = UnixStream::connect(path).map_err(unreachable)?;
         ask(&mut stream)?;
         let mut line = Line::new(stream).map_err(LineError::Io)?;
-        let hello = Hello {
-            protocol: PROTOCOL,
-            version: VERSION.into(),
-        };
-        line.say(Kind::Hello, &write(&hello), &[], PROMPT)?;
+        line.say(Kind::Hello, &write(&Hello::own()), &[], PROMPT)?;
         let Frame {
             body, descriptors, ..
         } = line.expect(Kind::Offer, PROMPT)?;
+        Speaker::heard(&body, Side::Older)?;
         let offer: Offer = read(&body)?;
+        let mut lent: Vec<_> = offer.descriptors.iter().copied().zip(descriptors).collect();
+        let (_, claim) = lent
+            .pop_if(|(what, _)| *what == Offered::Claim)
+            .ok_or(LineError::Confused)?;
         let mut predecessor = Self {
             line,
             path: path.to_owned(),
@@ -119,15 +124,10 @@ impl Predecessor {
             metrics: None,
             control: None,
             manager: None,
+            claim: Claim::new(claim),
             offer,
         };
-        for (what, descriptor) in predecessor
-            .offer
-            .descriptors
-            .clone()
-            .into_iter()
-            .zip(descriptors)
-        {
+        for (what, descriptor) in lent {
             predecessor.keep(what, descriptor)?;
         }
         if !predecessor.clients.is_whole(predecessor.shards().into()) {
@@ -143,6 +143,8 @@ impl Predecessor {
             Offered::Metrics => self.metrics = Some(descriptor.into()),
             Offered::Control => self.control = Some(descriptor.into()),
             Offered::Manager => self.manager = Some(descriptor.into()),
+            // There is one, and it comes last.
+            Offered::Claim => return Err(LineError::Confused),
         }
         Ok(())
     }
@@ -268,20 +270,11 @@ impl Predecessor {
         held: &HeldSockets,
         kin: &Kin,
     ) -> Result<Taken, TakeOverError> {
-        self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
-        let relays = self.line.expect(Kind::Relays, STATE)?;
-        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
-        kin.note(Side::Older, relays);
         let mut relays = Vec::new();
-        for bequest in bequests {
-            let state = self.line.expect(Kind::State, STATE)?;
-            bequest.give(unpack(state, held, &mut relays)?);
-        }
-        let moved = imported(bequests)?;
+        let moved = self.take_in(bequests, held, &mut relays, kin)?;
         // Nobody asked for those whose allocations were left out.
         relays.iter().for_each(|local| held.forget(*local));
-        self.line.say(Kind::Ready, &[], &[], PROMPT)?;
-        self.line.expect(Kind::Go, STATE)?;
+        self.take_deed()?;
         bequests.iter().for_each(Bequest::serve);
         if let Err(error) = self.line.say(Kind::Serving, &[], &[], PROMPT) {
             // What the old process said last may still wait to be heard.
@@ -289,19 +282,80 @@ impl Predecessor {
         }
         Ok(Taken {
             moved,
-            stay: self.farewell()?,
+            stay: self.farewell(),
         })
     }
 
-    /// How many allocations stay with the old process. Unless it says that it goes on, nobody else serves.
-    fn farewell(&mut self) -> Result<usize, TakeOverError> {
+    /// Has the shards take in the state; tells how many allocations there are. When the old process dies
+    /// with a part of it, the rest begins with nothing.
+    fn take_in(
+        &mut self,
+        bequests: &[Bequest],
+        held: &HeldSockets,
+        relays: &mut Vec<SocketAddr>,
+        kin: &Kin,
+    ) -> Result<usize, TakeOverError> {
+        let mut given = 0;
+        let heard = self.hear_states(kin, |state| {
+            bequests[given].give(Some(unpack(state, held, relays)?));
+            given += 1;
+            Ok(given < bequests.len())
+        });
+        match heard {
+            Err(TakeOverError::Line(LineError::Gone))
+                if self.claim.take_within(PROMPT).is_ours() =>
+            {
+                warn!("the running server has died before it gave everything: its calls are lost");
+                bequests[given..]
+                    .iter()
+                    .for_each(|bequest| bequest.give(None));
+            }
+            heard => heard?,
+        }
+        imported(bequests)
+    }
+
+    /// Passes on the state of each shard, until `more` says that those are all.
+    fn hear_states(
+        &mut self,
+        kin: &Kin,
+        mut more: impl FnMut(Frame) -> Result<bool, TakeOverError>,
+    ) -> Result<(), TakeOverError> {
+        self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
+        let relays = self.line.expect(Kind::Relays, STATE)?;
+        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
+        kin.note(Side::Older, relays);
+        while more(self.line.expect(Kind::State, STATE)?)? {}
+        Ok(())
+    }
+
+    /// Takes the deed, which the old process signs once this one is ready. An error says that this process
+    /// never serves.
+    fn take_deed(&mut self) -> Result<(), TakeOverError> {
+        // Whether it hears that or not, the deed says what it has come to.
+        let _ = self.line.say(Kind::Ready, &[], &[], PROMPT);
+        match self.claim.take_within(STATE) {
+            Title::Ours => Ok(()),
+            Title::Orphaned => {
+                warn!("the running server has died: this process serves in its place");
+                Ok(())
+            }
+            Title::Theirs => {
+                let why = self.line.expect(Kind::Refused, PROMPT);
+                Err(why.err().unwrap_or(LineError::Confused).into())
+            }
+            Title::Open => Err(LineError::Silent.into()),
+        }
+    }
+
+    /// How many allocations stay with the old process.
+    fn farewell(&mut self) -> usize {
         let released = self.line.expect(Kind::Released, STATE);
         match released.and_then(|frame| read::<Farewell>(&frame.body)) {
-            Ok(farewell) => Ok(farewell.stay),
-            Err(refused @ LineError::Refused(_)) => Err(refused.into()),
+            Ok(farewell) => farewell.stay,
             Err(error) => {
                 warn!("the old process has not said that it let go: {error}");
-                Ok(0)
+                0
             }
         }
     }
@@ -326,25 +380,35 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
-/// Asks for the take-over in the language of the control socket.
+/// Asks for the take-over in the language of the control socket, which is that of every version.
 fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
-    let mut asked = || -> io::Result<String> {
-        stream.set_read_timeout(Some(PROMPT))?;
-        stream.write_all(format!("{TAKE_OVER}\n").as_bytes())?;
-        let mut answer = [0; 3];
-        stream.read_exact(&mut answer)?;
-        if answer == *b"ok\n" {
-            return Ok(String::new());
-        }
-        let mut rest = String::new();
-        stream.take(4096).read_to_string(&mut rest)?;
-        Ok(rest)
+    let answer = answer(stream).map_err(LineError::from)?;
+    let why = match answer.as_deref() {
+        None => return Ok(()),
+        Some("") => return Err(LineError::Gone.into()),
+        Some(answer) => answer.strip_prefix("failed\n").unwrap_or(NO_SERVER),
     };
-    let answer = asked().map_err(LineError::from)?;
-    match answer.split_once('\n') {
-        None => Ok(()),
-        Some((_, why)) => Err(LineError::Refused(why.trim_end().to_owned()).into()),
+    let why = match why.starts_with(UNKNOWN_COMMAND) {
+        true => "its version cannot hand over; stop it and start this one anew",
+        false => why.trim_end(),
+    };
+    Err(LineError::Refused(why.to_owned()).into())
+}
+
+/// What the server answers; none when it agrees.
+fn answer(stream: &mut UnixStream) -> io::Result<Option<String>> {
+    stream.set_read_timeout(Some(PROMPT))?;
+    stream.write_all(format!("{TAKE_OVER}\n").as_bytes())?;
+    let mut answer = Vec::new();
+    // What follows is no longer in that language.
+    while answer != b"ok\n" {
+        let mut byte = [0];
+        if answer.len() >= LONGEST_ANSWER || stream.read(&mut byte)? == 0 {
+            return Ok(Some(String::from_utf8_lossy(&answer).into_owned()));
+        }
+        answer.extend(byte);
     }
+    Ok(None)
 }
 
 /// The state of a shard, whose sockets are held then; those of allocations are noted in `relays`.
