@@ -1,14 +1,16 @@
 //! However slow, stopped or dead either process of an upgrade is, one serves and one only.
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use rustix::process::Signal;
 
 use super::dialogue::Dialogue;
-use super::process::{Running, until};
+use super::process::{Running, root, skip, until};
 use super::server::Server;
 use super::succession::{LOOPBACK, Pair, Succession, ends};
 use super::upgrade_line::{
@@ -254,7 +256,14 @@ fn whoever_has_taken_the_deed_serves_whatever_is_said() {
 /// served nobody.
 fn gives_up(said: impl FnOnce(&Old, &mut End, &Running)) -> (ExitStatus, String) {
     let succession = Succession::new(LOOPBACK);
-    let old = Old::new(&succession);
+    gives_up_after(&succession, Old::new(&succession), said)
+}
+
+fn gives_up_after(
+    succession: &Succession,
+    old: Old,
+    said: impl FnOnce(&Old, &mut End, &Running),
+) -> (ExitStatus, String) {
     let listeners = old.listeners();
     let client = knock(succession.address());
     let mut new = Running::start(&mut succession.command(&["upgrade", "--foreground"]));
@@ -292,4 +301,47 @@ fn a_new_process_that_is_stopped_serves_nobody_when_it_wakes_too_late() {
     });
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("goes on: too slow"), "{log}");
+}
+
+#[test]
+fn the_control_socket_is_another_users_only_after_the_upgrade() {
+    if !root() {
+        return skip(
+            "the_control_socket_is_another_users_only_after_the_upgrade",
+            "needs root",
+        );
+    }
+    let owner = |succession: &Succession| fs::metadata(succession.socket()).unwrap().uid();
+    let meet = |seccomp| {
+        let succession = Succession::new(LOOPBACK);
+        let old = Old::new(&succession);
+        let process = format!("[process]\nuser = \"bin\"\nseccomp = {seccomp}\n");
+        succession.rewrite(&format!("{LOOPBACK}{process}"));
+        chown(succession.socket(), Some(1), Some(1)).unwrap();
+        (succession, old)
+    };
+    for seccomp in [false, true] {
+        let (succession, old) = meet(seccomp);
+        let (_, log) = gives_up_after(&succession, old, |old, line, _| {
+            old.give_states(line);
+            old.keep();
+            line.say(REFUSED, "not you");
+            line.ends();
+        });
+        assert!(log.contains("goes on: not you"), "{log}");
+        assert_eq!(owner(&succession), 1, "{log}");
+        let (succession, old) = meet(seccomp);
+        let mut new = succeed(&succession, old, |old, line| {
+            old.give_states(line);
+            assert_eq!(owner(&succession), 1);
+            old.sign();
+        });
+        assert_eq!(owner(&succession), 2, "{}", new.log());
+        let status = fs::read_to_string(format!("/proc/{}/status", new.running().pid())).unwrap();
+        assert!(status.contains("Uid:\t2\t2\t2\t2\n"), "{status}");
+        assert!(status.contains("Gid:\t2\t2\t2\t2\n"), "{status}");
+        assert!(status.contains("CapPrm:\t0000000000000000\n"), "{status}");
+        Pair::udp(succession.address()).talks();
+        new.stop();
+    }
 }

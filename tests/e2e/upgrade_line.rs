@@ -2,7 +2,6 @@
 //! the old process.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -143,13 +142,12 @@ impl New {
     }
 }
 
-/// An old process that the test plays: what one without clients says, and its listening sockets.
+/// An old process that the test plays: what one without clients says, its sockets and a deed.
 pub(super) struct Old {
     offer: String,
     listeners: Vec<OwnedFd>,
     pub(super) states: [String; 3],
     socket: UnixListener,
-    path: std::path::PathBuf,
     writes: UnixStream,
     reads: UnixStream,
 }
@@ -166,13 +164,11 @@ impl Old {
         server.stop();
         let (writes, reads) = UnixStream::pair().unwrap();
         reads.set_nonblocking(true).unwrap();
-        let path = succession.socket();
         Self {
             offer: with_descriptors(&offer, listeners.len()),
             listeners,
             states,
-            socket: UnixListener::bind(&path).unwrap(),
-            path,
+            socket: UnixListener::bind(succession.socket()).unwrap(),
             writes,
             reads,
         }
@@ -181,14 +177,13 @@ impl Old {
     /// Answers the next new process up to the offer.
     pub(super) fn greet(&self) -> End {
         let (stream, _) = self.socket.accept().unwrap();
-        // The new process has a socket of its own.
-        fs::remove_file(&self.path).unwrap();
         let mut line = End::new(stream);
         assert_eq!(line.read(10), b"take-over\n");
         line.stream.write_all(b"ok\n").unwrap();
         line.hear(HELLO_KIND);
         let descriptors = self.listeners.iter().map(|one| one.as_fd());
-        let descriptors: Vec<_> = descriptors.chain([self.reads.as_fd()]).collect();
+        let others = [self.socket.as_fd(), self.reads.as_fd()];
+        let descriptors: Vec<_> = descriptors.chain(others).collect();
         line.give(OFFER, &self.offer, &descriptors);
         line
     }
@@ -222,10 +217,10 @@ impl Old {
     }
 }
 
-/// The offer with so many listening sockets and the way to a deed, and nothing else.
+/// The offer with so many sockets for clients, that for control and the way to a deed, and nothing else.
 fn with_descriptors(offer: &str, listeners: usize) -> String {
     let (before, list) = offer.split_once("\"descriptors\":[").unwrap();
     let (_, after) = list.split_once(']').unwrap();
     let descriptors = "\"Clients\",".repeat(listeners);
-    format!("{before}\"descriptors\":[{descriptors}\"Claim\"]{after}")
+    format!("{before}\"descriptors\":[{descriptors}\"Control\",\"Claim\"]{after}")
 }

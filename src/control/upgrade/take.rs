@@ -262,28 +262,31 @@ impl Predecessor {
         self.manager.take()
     }
 
-    /// Takes over: the shards behind `bequests` get the state and serve. The sockets that go with it are held
-    /// in `held`.
+    /// Takes over: the shards behind `bequests` get the state, and nobody else serves any more. The sockets
+    /// that go with it are held in `held`. Tells how many allocations there are.
     pub(in crate::control) fn take_over(
         &mut self,
         bequests: &[Bequest],
         held: &HeldSockets,
         kin: &Kin,
-    ) -> Result<Taken, TakeOverError> {
+    ) -> Result<usize, TakeOverError> {
         let mut relays = Vec::new();
         let moved = self.take_in(bequests, held, &mut relays, kin)?;
         // Nobody asked for those whose allocations were left out.
         relays.iter().for_each(|local| held.forget(*local));
         self.take_deed()?;
+        Ok(moved)
+    }
+
+    /// Has the shards serve that have [taken over](Self::take_over); tells how many allocations stay with the
+    /// old process. If this process ends instead, that one goes on.
+    pub(in crate::control) fn serve(&mut self, bequests: &[Bequest]) -> usize {
         bequests.iter().for_each(Bequest::serve);
         if let Err(error) = self.line.say(Kind::Serving, &[], &[], PROMPT) {
             // What the old process said last may still wait to be heard.
             warn!("the old process does not hear that this one serves: {error}");
         }
-        Ok(Taken {
-            moved,
-            stay: self.farewell(),
-        })
+        self.farewell()
     }
 
     /// Has the shards take in the state; tells how many allocations there are. When the old process dies
