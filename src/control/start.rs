@@ -24,7 +24,7 @@ use super::logging::LogGuard;
 use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
 use super::socket::{ControlSocket, Order, SocketFile};
-use super::upgrade::{Doors, Estate, Predecessor, Taken};
+use super::upgrade::{Ancestry, Doors, Estate, Predecessor, Taken};
 use super::workforce::Workforce;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
@@ -100,6 +100,7 @@ pub(super) fn start(
         secured: prepared.certificates.as_ref().map(Certificates::server),
         sockets,
         pages: &prepared.pages,
+        ancestry: prepared.ancestry,
         confinement: &mut prepared.confinement,
     };
     let started = workforce.start(predecessor)?;
@@ -139,6 +140,7 @@ struct Prepared {
     policy: Policy,
     pages: Vec<Arc<Page>>,
     metrics: Arc<Metrics>,
+    ancestry: Ancestry,
     confinement: Confinement,
     certificates: Option<Certificates>,
 }
@@ -155,6 +157,7 @@ fn prepare(
     let policy = config.policy(&facts);
     let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = metrics(&pages, &policy, &facts, &opened.listening)?;
+    let ancestry = Ancestry::own();
     let confinement = confine(config, log, predecessor.as_deref().map(Predecessor::path))?;
     warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
@@ -165,6 +168,7 @@ fn prepare(
         policy,
         pages,
         metrics,
+        ancestry,
         confinement,
         certificates,
     })

@@ -8,7 +8,7 @@ use super::certificates::Secured;
 use super::confine::Confinement;
 use super::error::StartError;
 use super::shards::{Shards, Spawned};
-use super::upgrade::{Binary, Estate, Kin, Predecessor, Service, Taken};
+use super::upgrade::{Ancestry, Binary, Estate, Kin, Predecessor, Service, Taken};
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::ListenerSockets;
@@ -26,6 +26,7 @@ pub(super) struct Workforce<'s> {
     /// Of each shard.
     pub(super) sockets: Vec<ListenerSockets>,
     pub(super) pages: &'s [Arc<Page>],
+    pub(super) ancestry: Ancestry,
     /// Completed before they serve.
     pub(super) confinement: &'s mut Confinement,
 }
@@ -63,7 +64,8 @@ impl Workforce<'_> {
             self.confinement.complete()?;
         }
         let spawned = shards.spawn(self.sockets, self.pages, inherit)?;
-        let estate = estate(&shards, &spawned.freezer);
+        let must_stay = self.ancestry.why_it_must_stay(predecessor.is_some());
+        let estate = estate(&shards, &spawned.freezer, must_stay);
         let succeed = |old| succeed(old, &shards, &spawned, &estate.kin, self.confinement);
         match predecessor.map(succeed).transpose() {
             Ok(taken) => Ok(Started {
@@ -96,10 +98,11 @@ fn succeed(
     Ok(Taken { moved, stay })
 }
 
-fn estate(shards: &Shards<'_>, freezer: &Freezer) -> Estate {
+fn estate(shards: &Shards<'_>, freezer: &Freezer, must_stay: Option<&'static str>) -> Estate {
     Estate {
         binary: Binary::own(),
         service: Service::own(),
+        must_stay,
         shards: shards.count(),
         freezer: freezer.clone(),
         kin: Arc::new(Kin::new(Arc::clone(shards.shared()))),

@@ -46,6 +46,7 @@ mod tcp_relays;
 mod tls;
 mod tls_reload;
 mod upgrade;
+mod upgrade_container;
 mod upgrade_deed;
 mod upgrade_line;
 mod upgrade_versions;

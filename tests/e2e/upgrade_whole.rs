@@ -249,29 +249,3 @@ fn the_control_socket_goes_along_or_is_removed() {
     assert!(moved.exists());
     last.stop();
 }
-
-#[test]
-fn the_first_process_of_a_container_is_not_taken_over() {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--fork", "--pid", "--kill-child"]);
-    if !root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let succession = Succession::new(LOOPBACK);
-    let server = succession.command(&[]);
-    unshare.arg(binary()).args(server.get_args());
-    let probe = ["--fork", "--pid", "--user", "--map-root-user", "true"];
-    let may = || Command::new("unshare").args(probe).status();
-    if !root() && !may().is_ok_and(|status| status.success()) {
-        return skip(
-            "the_first_process_of_a_container_is_not_taken_over",
-            "needs root or namespaces",
-        );
-    }
-    let mut old = Server::from_command(&mut unshare, succession.address(), succession.metrics());
-    let (status, _, stderr) = run(&mut succession.command(&["upgrade"]), LIMIT);
-    assert_eq!(status.code(), Some(1));
-    assert!(stderr.contains("replace the container"), "{stderr}");
-    assert!(old.running().alive());
-    Pair::udp(succession.address()).talks();
-}

@@ -36,6 +36,8 @@ const FROZEN: Duration = Duration::from_secs(15);
 pub(in crate::control) struct Estate {
     pub(in crate::control) binary: Option<Binary>,
     pub(in crate::control) service: Option<Service>,
+    /// Why nobody can take over, if that is so.
+    pub(in crate::control) must_stay: Option<&'static str>,
     pub(in crate::control) shards: u16,
     pub(in crate::control) freezer: Freezer,
     pub(in crate::control) kin: Arc<Kin>,

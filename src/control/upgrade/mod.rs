@@ -40,6 +40,7 @@
 //! which names nothing there.
 
 mod bond;
+mod container;
 mod deed;
 mod give;
 mod kin;
@@ -47,6 +48,7 @@ mod line;
 mod take;
 mod words;
 
+pub(super) use container::Ancestry;
 pub(super) use give::{Doors, Estate, Giving, Outcome, give};
 pub(super) use kin::Kin;
 pub(super) use take::{Predecessor, TakeOverError, Taken};
