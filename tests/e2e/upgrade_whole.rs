@@ -187,18 +187,37 @@ fn the_service_manager_follows_the_service() {
         let length = manager.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
+    // What it does is told now and then besides.
+    let told_next = || {
+        let all = std::iter::repeat_with(told);
+        let mut news = all.filter(|said| !said.starts_with("STATUS="));
+        news.next().unwrap()
+    };
     let mut command = succession.command(&[]);
     let first = command.env("NOTIFY_SOCKET", &path);
     let old = Server::from_command(first, succession.address(), succession.metrics());
-    assert_eq!(told(), "READY=1");
+    assert_eq!(told_next(), "READY=1\nSTATUS=serving 0 allocations");
+    let mut stays = Pair::tcp(succession.address());
+    while told() != "STATUS=serving 1 allocation" {}
     // Without the variable: the old process lends its own way.
     let mut new = succession.succeed();
     let pid = new.running().pid();
-    assert_eq!(told(), format!("MAINPID={pid}"));
-    assert_eq!(told(), "READY=1");
+    let handed_over = format!("MAINPID={pid}\nSTATUS=handed over to process {pid}");
+    assert_eq!(told_next(), handed_over);
+    let with_older =
+        "READY=1\nSTATUS=serving 0 allocations; the process before this one still has clients";
+    assert_eq!(told_next(), with_older);
+    stays.talks();
+    drop(stays);
     ends(old);
+    while told() != "STATUS=serving 0 allocations" {}
+    let mut moves = Pair::udp(succession.address());
+    while told() != "STATUS=serving 1 allocation" {}
+    new.running().signal(Signal::USR1);
+    while !told().starts_with("STATUS=draining: 1 allocation left, ends by ") {}
+    moves.talks();
     new.stop();
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(told_next(), "STOPPING=1");
 }
 
 #[test]
