@@ -271,7 +271,8 @@ impl Giver {
     /// all. The other process is ready to serve then.
     fn give_state(&self) -> Result<(usize, RelaySet), LineError> {
         self.estate.freezer.freeze()?;
-        let relays = self.estate.kin.beyond(Side::Newer);
+        // Most of them are about to be the other process's own.
+        let relays = self.estate.kin.beyond(Side::Newer).uncounted();
         lock(&self.line).say(Kind::Relays, &relays.to_bytes(), &[], self.left())?;
         let moved = self.estate.freezer.export(|| self.gift())?;
         self.expect(Kind::Ready, self.left())?;
