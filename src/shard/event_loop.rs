@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,17 @@ pub(super) struct Intake {
     pub(super) plain: bool,
     pub(super) expected: usize,
     pub(super) last_pass: u32,
+}
+
+impl Intake {
+    fn new(listener: UdpListener, plain: bool) -> Self {
+        Self {
+            listener,
+            plain,
+            expected: 1,
+            last_pass: 0,
+        }
+    }
 }
 
 /// One shard; lives on its thread.
@@ -100,22 +112,12 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(setup: ShardSetup, poller: Epoll) -> Self {
-        let intake = |plain| {
-            move |listener| Intake {
-                listener,
-                plain,
-                expected: 1,
-                last_pass: 0,
-            }
-        };
         let mut sockets = setup.sockets;
-        let plain = std::mem::take(&mut sockets.udp)
-            .into_iter()
-            .map(intake(true));
-        let over_dtls = std::mem::take(&mut sockets.dtls)
-            .into_iter()
-            .map(intake(false));
-        let intakes: Vec<Intake> = plain.chain(over_dtls).collect();
+        let plain = mem::take(&mut sockets.udp).into_iter();
+        let over_dtls = mem::take(&mut sockets.dtls).into_iter();
+        let intakes: Vec<Intake> = (plain.map(|listener| Intake::new(listener, true)))
+            .chain(over_dtls.map(|listener| Intake::new(listener, false)))
+            .collect();
         Self {
             index: setup.index,
             poller,
@@ -140,9 +142,7 @@ impl Shard {
             connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
             just_joined: None,
-            dtls: setup
-                .dtls
-                .map(|dtls| dtls.open(&setup.streams, setup.clock)),
+            dtls: (setup.dtls).map(|dtls| dtls.open(&setup.streams, setup.clock)),
             doomed: Vec::new(),
             buffers: Buffers::default(),
             receiving: ReceiveBatch::default(),

@@ -39,17 +39,12 @@ impl Shard {
         let stats = server.stats_mut();
         for (via, group) in outbox.groups() {
             let datagrams = group.iter().map(|message| outgoing(message, buffers));
+            let failed = |i, error: io::Error| count_failure(group.get(i), &error, stats);
             match via {
-                Token::Listener(i) => intakes[i].listener.send(sending, datagrams, |i, error| {
-                    count_failure(group.get(i), &error, stats);
-                }),
+                Token::Listener(i) => intakes[i].listener.send(sending, datagrams, failed),
                 Token::Relay(key, family) => match relays.get(key, family) {
-                    Some(relay) => sending.send_from(relay, datagrams, |i, error| {
-                        count_failure(group.get(i), &error, stats);
-                    }),
-                    None => group.iter().for_each(|message| {
-                        count_failure(message, &io::ErrorKind::NotConnected.into(), stats);
-                    }),
+                    Some(relay) => sending.send_from(relay, datagrams, failed),
+                    None => count_failures(group, &io::ErrorKind::NotConnected.into(), stats),
                 },
                 Token::Connection(id) => {
                     let room = (&*buffers, &mut *tls_scratch);
@@ -122,6 +117,12 @@ pub(super) fn update_interest(
 }
 
 /// Takes back that a packet was relayed. A lost answer is not counted: the client asks again.
+fn count_failures(group: Group<'_>, error: &io::Error, stats: &mut Stats) {
+    group
+        .iter()
+        .for_each(|message| count_failure(message, error, stats));
+}
+
 fn count_failure(message: &Message, error: &io::Error, stats: &mut Stats) {
     tracing::trace!(to = %message.to, %error, "not sent");
     if let Some(relayed) = message.relayed {

@@ -2,8 +2,7 @@
 //! that do not read, peers and strangers that send noise, a log that cannot be written, no descriptor
 //! left, reloads, upgrades and a drain in the midst of it.
 //!
-//! The clock of the host cannot be made to jump for one process; `a_clock_that_jumps_ends_no_allocation`
-//! and `a_clock_that_jumps_matters_to_credentials_with_a_time_alone` in `tests/rfc` show it on the core.
+//! What becomes of it when the host's clock is set, `clock` shows.
 
 use std::fs;
 use std::io::Write as _;

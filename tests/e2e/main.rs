@@ -11,6 +11,7 @@ mod browsers;
 mod certificates;
 mod chaos;
 mod client;
+mod clock;
 mod confined;
 mod coturn_tools;
 mod dialogue;
