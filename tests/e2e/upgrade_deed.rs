@@ -47,13 +47,7 @@ fn a_new_process_that_dies_with_the_deed_leaves_the_calls_to_the_old_one() {
     let succession = Succession::new(LOOPBACK);
     let old = succession.start();
     let mut pair = Pair::udp(succession.address());
-    let mut new = New::meet(&succession);
-    new.hear_states();
-    assert_eq!(new.take_deed(), None);
-    new.line.say(READY, "");
-    new.await_deed();
-    assert_eq!(new.take_deed(), Some(SIGNED));
-    drop(new);
+    drop(New::with_deed(&succession));
     logs(&old, "nothing has changed");
     pair.talks();
     old.stop();
@@ -90,11 +84,7 @@ fn a_new_process_that_stops_with_the_deed_is_the_only_one_that_can_serve() {
     let succession = Succession::new(LOOPBACK);
     let old = succession.start();
     let mut stays = Pair::tcp(succession.address());
-    let mut new = New::meet(&succession);
-    new.hear_states();
-    new.line.say(READY, "");
-    new.await_deed();
-    assert_eq!(new.take_deed(), Some(SIGNED));
+    let mut new = New::with_deed(&succession);
     // Here it sleeps for longer than the old process waits.
     new.line.hear(RELEASED);
     stays.talks();
@@ -129,12 +119,8 @@ fn an_old_process_that_stops_goes_on_when_it_wakes_unless_the_deed_was_taken() {
         assert!(until(LIMIT, kept), "{}", old.log());
         pair.talks();
     }
-    let mut new = New::meet(&succession);
-    new.hear_states();
-    new.line.say(READY, "");
-    new.await_deed();
+    let mut new = New::with_deed(&succession);
     old.running().signal(Signal::STOP);
-    assert_eq!(new.take_deed(), Some(SIGNED));
     new.line.say(SERVING, "");
     old.running().signal(Signal::CONT);
     new.line.hear(RELEASED);

@@ -111,6 +111,19 @@ impl New {
         }
     }
 
+    /// One that has everything and has taken the deed.
+    pub(super) fn with_deed(succession: &Succession) -> Self {
+        let take = || {
+            let mut new = Self::meet(succession);
+            new.hear_states();
+            new.line.say(READY, "");
+            new.await_deed();
+            // A test that was slow finds it kept.
+            (new.take_deed() == Some(SIGNED)).then_some(new)
+        };
+        std::iter::repeat_with(take).flatten().next().unwrap()
+    }
+
     /// Hears the state of the two shards.
     pub(super) fn hear_states(&mut self) -> [String; 3] {
         self.line.say(FREEZE, "");
@@ -124,6 +137,7 @@ impl New {
     }
 
     /// What stands in the deed; none while nothing does.
+    #[track_caller]
     pub(super) fn take_deed(&mut self) -> Option<u8> {
         let mut byte = [0];
         match self.deed.read(&mut byte) {
