@@ -73,16 +73,26 @@ impl End {
         let mut bytes = vec![0; length];
         let mut room = &mut bytes[..];
         while !room.is_empty() {
-            let length = receive_descriptors(&self.stream, room, &mut self.received).unwrap();
+            let length = self.receive(room);
             assert_ne!(length, 0, "the line has ended");
             room = &mut room[length..];
         }
         bytes
     }
 
+    fn receive(&mut self, room: &mut [u8]) -> usize {
+        loop {
+            match receive_descriptors(&self.stream, room, &mut self.received) {
+                // The test was stopped meanwhile.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => return received.unwrap(),
+            }
+        }
+    }
+
     /// Waits until the other process has closed its end.
     pub(super) fn ends(&mut self) {
-        while receive_descriptors(&self.stream, &mut [0; 256], &mut self.received).unwrap() > 0 {}
+        while self.receive(&mut [0; 256]) > 0 {}
     }
 }
 

@@ -406,7 +406,12 @@ fn answer(stream: &mut UnixStream) -> io::Result<Option<String>> {
     // What follows is no longer in that language.
     while answer != b"ok\n" {
         let mut byte = [0];
-        if answer.len() >= LONGEST_ANSWER || stream.read(&mut byte)? == 0 {
+        let is_over = match stream.read(&mut byte) {
+            Ok(read) => read == 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if is_over || answer.len() >= LONGEST_ANSWER {
             return Ok(Some(String::from_utf8_lossy(&answer).into_owned()));
         }
         answer.extend(byte);
