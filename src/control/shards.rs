@@ -1,7 +1,6 @@
 //! The shards' threads: what each starts with, and how its end is noticed.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,7 +12,7 @@ use crate::metrics::Page;
 use crate::net::{Clock, ListenerSockets};
 use crate::shard::{
     self, Bequest, DtlsSetup, Freezer, HeldSockets, Inheritance, Mail, Mailbox, ShardHandle,
-    ShardSetup, StreamLimits,
+    ShardSetup, StreamLimits, Ways,
 };
 use crate::transport::Sources;
 use crate::turn::{Policy, Setup, Shared, Stats};
@@ -86,13 +85,13 @@ impl<'c> Shards<'c> {
     }
 
     /// Starts one shard for each of `sockets`, which publishes to the page in the same place. If they
-    /// `inherit`, it waits for that, and passes on records to what stands in the same place there. When one
+    /// `inherit`, it waits for that, and has the ways in the same place to clients that stay. When one
     /// cannot be started, none goes on.
     pub(super) fn spawn(
         &self,
         sockets: Vec<ListenerSockets>,
         pages: &[Arc<Page>],
-        inherit: Option<Vec<Option<OwnedFd>>>,
+        inherit: Option<Vec<Ways>>,
     ) -> Result<Spawned, StartError> {
         let mut inherit = inherit.map(VecDeque::from);
         let (mail, boxes) =
@@ -105,11 +104,11 @@ impl<'c> Shards<'c> {
         let starts = sockets.into_iter().zip(boxes).zip(pages);
         for (index, ((sockets, mailbox), page)) in (0..).zip(starts) {
             let post = (Arc::clone(&mail), mailbox);
-            let records = inherit
+            let ways = inherit
                 .as_mut()
-                .map(|records| records.pop_front().flatten());
-            let inheritance = records.map(|records| {
-                let (bequest, inheritance) = Inheritance::expect(records);
+                .map(|ways| ways.pop_front().unwrap_or_default());
+            let inheritance = ways.map(|ways| {
+                let (bequest, inheritance) = Inheritance::expect(ways);
                 spawned.bequests.push(bequest);
                 inheritance
             });

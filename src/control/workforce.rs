@@ -59,7 +59,7 @@ impl Workforce<'_> {
             sender,
         )?;
         let mut predecessor = predecessor;
-        let inherit = predecessor.as_deref_mut().map(Predecessor::take_records);
+        let inherit = predecessor.as_deref_mut().map(Predecessor::take_ways);
         if inherit.is_none() {
             self.confinement.complete()?;
         }

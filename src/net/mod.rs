@@ -9,6 +9,7 @@ mod fault;
 mod inherited;
 mod linux;
 mod listen;
+mod pair;
 mod refusals;
 mod relay;
 mod route;
@@ -33,6 +34,7 @@ pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,
     bind_group_beside, prepare_connection,
 };
+pub use pair::{message_pair, stream_pair};
 pub use relay::{RelayError, open_relay, relay_shortfalls, send_unfragmented};
 pub use route::default_source;
 pub use tcp_relay::{connect_from, connect_outcome, listen_for_peers};

@@ -11,9 +11,9 @@ use super::greeting::Greeting;
 use super::token::{ConnectionId, Token};
 use super::upstreams::Serves;
 use super::wire::Session;
-use crate::net::{Fault, Interest};
+use crate::net::{Fault, Interest, prepare_connection};
 use crate::transport::TlsSession;
-use crate::turn::{ConnectionEnd, Counter, FiveTuple};
+use crate::turn::{ConnectionEnd, Counter, FiveTuple, Transport};
 
 /// Connections that one pass accepts from one listener.
 const ACCEPTS: usize = 64;
@@ -46,25 +46,41 @@ impl Shard {
         } else {
             self.connections.admits(client.ip())
         };
+        self.enter(serves.transport(), is_admitted, |shard| {
+            shard.open(serves, stream, client)
+        });
+    }
+
+    /// Opens a connection if it is within the limits, and counts what comes of it.
+    pub(super) fn enter(
+        &mut self,
+        transport: Transport,
+        is_admitted: bool,
+        open: impl FnOnce(&mut Self) -> io::Result<ConnectionId>,
+    ) -> Option<ConnectionId> {
         let stats = self.server.stats_mut();
-        let transport = serves.transport();
         stats.increment(Counter::ConnectionsAccepted(transport));
         if !is_admitted {
-            stats.increment(Counter::ConnectionsClosed(
-                transport,
-                ConnectionEnd::Refused,
-            ));
-            return;
+            let refused = ConnectionEnd::Refused;
+            stats.increment(Counter::ConnectionsClosed(transport, refused));
+            return None;
         }
         stats.increment(Counter::Connections(transport));
-        if self.open(serves, stream, client).is_err() {
+        let opened = open(self).ok();
+        if opened.is_none() {
             let stats = self.server.stats_mut();
             stats.subtract(Counter::Connections(transport), 1);
             stats.increment(Counter::ConnectionsClosed(transport, ConnectionEnd::Closed));
         }
+        opened
     }
 
-    fn open(&mut self, serves: Serves, stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+    fn open(
+        &mut self,
+        serves: Serves,
+        stream: TcpStream,
+        client: SocketAddr,
+    ) -> io::Result<ConnectionId> {
         let transport = serves.transport();
         let (role, session) = self.begin(serves, client)?;
         let five_tuple = FiveTuple {
@@ -72,16 +88,22 @@ impl Shard {
             client,
             server: canonical(stream.local_addr()?),
         };
+        prepare_connection(&stream)?;
+        let (now, limits) = (self.now.instant, self.connections.limits());
+        let connection = Connection::new(stream, session, role, five_tuple, now, limits);
+        self.keep(connection)
+    }
+
+    /// Keeps a connection, and has the poller tell of it.
+    pub(super) fn keep(&mut self, connection: Connection) -> io::Result<ConnectionId> {
+        let five_tuple = connection.five_tuple;
         // The kernel knows that the older connection has ended; its event is still on the way.
         if let Some(older) = self.connections.find(&five_tuple) {
             self.close(older, ConnectionEnd::Closed);
         }
-        let limits = self.connections.limits();
-        let connection =
-            Connection::new(stream, session, role, five_tuple, self.now.instant, limits)?;
         let id = self.connections.insert(connection);
         let Some(connection) = self.connections.get(id) else {
-            return Ok(());
+            return Ok(id);
         };
         let is_handshaking = connection.is_handshaking();
         let token = Token::Connection(id).to_bits();
@@ -93,7 +115,7 @@ impl Shard {
         if is_handshaking {
             self.begin_handshake(id);
         }
-        Ok(())
+        Ok(id)
     }
 
     /// Too many handshakes at once end the oldest: an honest client needs a few round trips.

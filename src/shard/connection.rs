@@ -12,7 +12,7 @@ use super::joined::Joined;
 use super::outbox::{Group, Message};
 use super::passage::Passage;
 use super::wire::{Arrival, Session, Wire, Writer};
-use crate::net::{Buffers, prepare_connection};
+use crate::net::{Buffers, Waker};
 use crate::time::Instant;
 use crate::transport::{Framer, TlsScratch, TlsSession};
 use crate::turn::{ConnectionEnd, Counter, Eviction, FiveTuple, HandshakeFailure, Reason, Stats};
@@ -46,15 +46,14 @@ pub(super) enum Role {
     Unknown(Box<Greeting>),
     /// A client of STUN and TURN.
     Turn,
+    /// The process that took over has handed it back, to be bound to a peer's.
+    Binding,
     /// It goes on to an upstream.
     Passing(Box<Passage>),
 }
 
 impl Connection {
-    /// Takes over a connection that was just accepted.
-    ///
-    /// # Errors
-    /// It is gone already.
+    /// Takes over a connection, which is prepared.
     pub(super) fn new(
         stream: TcpStream,
         session: Session,
@@ -62,9 +61,8 @@ impl Connection {
         five_tuple: FiveTuple,
         now: Instant,
         limits: &StreamLimits,
-    ) -> io::Result<Self> {
-        prepare_connection(&stream)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             five_tuple,
             role,
             framer: Framer::new(limits.channels),
@@ -75,7 +73,7 @@ impl Connection {
             opened: now,
             heard: None,
             partial_since: None,
-        })
+        }
     }
 
     /// Reads what has arrived.
@@ -111,7 +109,7 @@ impl Connection {
     pub(super) fn passing(&mut self) -> Option<(&mut Wire, &mut Passage)> {
         match &mut self.role {
             Role::Passing(passage) => Some((&mut self.wire, passage)),
-            Role::Unknown(_) | Role::Turn => None,
+            Role::Unknown(_) | Role::Turn | Role::Binding => None,
         }
     }
 
@@ -209,6 +207,21 @@ impl Connection {
     pub(super) fn parts(&mut self) -> Option<(&mut Wire, &mut Joined)> {
         let joined = self.joined.as_deref_mut()?;
         Some((&mut self.wire, joined))
+    }
+
+    /// Whether TLS is around what it carries.
+    pub(super) const fn has_tls(&self) -> bool {
+        self.wire.has_tls()
+    }
+
+    /// What tells another process, which has TLS around this connection, that nothing follows.
+    pub(super) const fn goodbye(&self) -> Option<&Waker> {
+        self.wire.goodbye()
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty() || self.wire.has_unsent()
     }
 
     /// What waits to be written, taken out.

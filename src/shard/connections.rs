@@ -286,17 +286,14 @@ mod tests {
             server,
         };
         let limits = *connections.limits();
-        connections.insert(
-            Connection::new(
-                stream,
-                Session::Plain,
-                Role::Turn,
-                five_tuple,
-                START,
-                &limits,
-            )
-            .unwrap(),
-        )
+        connections.insert(Connection::new(
+            stream,
+            Session::Plain,
+            Role::Turn,
+            five_tuple,
+            START,
+            &limits,
+        ))
     }
 
     fn after(seconds: u64) -> Instant {

@@ -8,6 +8,7 @@ use super::mailbox::Message as Mailed;
 use super::outbox::{Message, Relayed};
 use super::relays::Relays;
 use super::token::Token;
+use super::turned::Turned;
 use crate::net::{Interest, RelayError, Span, open_relay};
 use crate::turn::{
     Action, AllocationKey, Direction, Event, Family, FiveTuple, Hop, Prefix, Reason, Transport,
@@ -198,6 +199,9 @@ impl Shard {
                     local,
                     peer,
                 } => self.connect_peer(key, connection, local, peer),
+                Action::HandBack { .. } => {
+                    self.turned = self.server.take_request().map(Turned::Formers);
+                }
                 Action::Join { client, connection } => self.join(client, connection),
                 Action::ClosePeer { connection, shard } => self.close_peer(connection, shard),
             }

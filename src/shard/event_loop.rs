@@ -15,12 +15,13 @@ use super::held::HeldSockets;
 use super::mailbox::{Mail, Mailbox, Message};
 use super::outbox::Outbox;
 use super::publisher::Publisher;
-use super::record_way::RecordWay;
 use super::relays::Relays;
 use super::rings::Rings;
 use super::tcp_relays::TcpRelays;
 use super::token::{ConnectionId, Token};
+use super::turned::Turned;
 use super::upstreams::{TlsServers, Upstreams};
+use super::ways::Ends;
 use crate::net::{Buffers, Clock, Epoll, Events, Readiness, ReceiveBatch, SendBatch, UdpListener};
 use crate::time::{Instant, Now, Throttle};
 use crate::transport::{DtlsSessions, TlsScratch};
@@ -86,8 +87,8 @@ pub(super) struct Shard {
     pub(super) connections: Connections,
     /// The connections that are joined with peers'.
     pub(super) joined: HashMap<PeerConnectionId, ConnectionId>,
-    /// The one that was joined by the request in hand.
-    pub(super) just_joined: Option<ConnectionId>,
+    /// What the connection of the request in hand has become.
+    pub(super) turned: Option<Turned>,
     pub(super) dtls: Option<DtlsSessions>,
     /// Connections to close at the end of the pass, when their last answers are sent.
     pub(super) doomed: Vec<(ConnectionId, ConnectionEnd)>,
@@ -103,10 +104,10 @@ pub(super) struct Shard {
     pub(super) clock: Clock,
     /// While another process takes over.
     pub(super) frozen: Option<Frozen>,
-    /// The process that took over passes on the records of DTLS sessions that stay here.
-    pub(super) successor: Option<RecordWay>,
-    /// Where to pass on those that stay in the process from which this one took over.
-    pub(super) former: Option<RecordWay>,
+    /// The process that took over passes on what is of clients that stay here.
+    pub(super) successor: Ends,
+    /// Where to pass on what is of those that stay in the process from which this one took over.
+    pub(super) former: Ends,
     stopping: bool,
 }
 
@@ -141,7 +142,7 @@ impl Shard {
             arrived: Vec::new(),
             connections: Connections::new(setup.streams, setup.sources),
             joined: HashMap::new(),
-            just_joined: None,
+            turned: None,
             dtls: (setup.dtls).map(|dtls| dtls.open(&setup.streams, setup.clock)),
             doomed: Vec::new(),
             buffers: Buffers::default(),
@@ -155,8 +156,8 @@ impl Shard {
             mailbox: setup.mailbox,
             clock: setup.clock,
             frozen: None,
-            successor: None,
-            former: None,
+            successor: Ends::default(),
+            former: Ends::default(),
             stopping: false,
         }
     }
@@ -212,6 +213,7 @@ impl Shard {
             Token::Tcp(number) => self.serve_tcp_relay(number),
             Token::Acceptor(i) => self.accept_connections(i),
             Token::Successor => self.receive_passed(),
+            Token::Bindings => self.take_back(),
             Token::Mailbox => self.read_mailbox(),
         }
     }

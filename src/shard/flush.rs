@@ -57,6 +57,7 @@ impl Shard {
                 | Token::Far(_)
                 | Token::Tcp(_)
                 | Token::Successor
+                | Token::Bindings
                 | Token::Mailbox => {}
             }
         }

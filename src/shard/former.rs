@@ -4,6 +4,7 @@
 //! belong to no session of its own. The old one answers from its copies of the sockets.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::event_loop::Shard;
 use super::token::Token;
@@ -16,7 +17,7 @@ const RECORDS: usize = 64;
 impl Shard {
     /// Passes on a record that belongs to no session here; tells whether there is anybody to pass it to.
     pub(super) fn pass_back(&mut self, from: &FiveTuple, record: Span) -> bool {
-        let Some(former) = &mut self.former else {
+        let Some(former) = &mut self.former.records else {
             return false;
         };
         match former.send(from, self.buffers.bytes(record)) {
@@ -24,7 +25,7 @@ impl Shard {
             // It has more to do than it can, and records may be lost.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
             Err(_) => {
-                self.former = None;
+                self.former.records = None;
                 false
             }
         }
@@ -34,7 +35,7 @@ impl Shard {
     pub(super) fn receive_passed(&mut self) {
         for _ in 0..RECORDS {
             self.make_room(1);
-            let Some(successor) = &mut self.successor else {
+            let Some(successor) = &mut self.successor.records else {
                 return;
             };
             let Some(room) = self.buffers.free_packets().next() else {
@@ -54,21 +55,23 @@ impl Shard {
         }
     }
 
-    /// Watches for records that arrive in the process that took over.
+    /// Watches for what arrives in the process that took over.
     pub(super) fn watch_successor(&mut self) {
-        let token = Token::Successor.to_bits();
-        let watched = self
-            .successor
-            .as_ref()
-            .map(|successor| self.poller.add(successor, token, Interest::Read));
-        if let Some(Err(error)) = watched {
-            tracing::debug!(shard = self.index, %error, "DTLS sessions are lost");
-            self.successor = None;
-        }
+        let (poller, ends) = (&self.poller, &mut self.successor);
+        let watch = |end: BorrowedFd<'_>, token: Token| {
+            let watched = poller.add(end, token.to_bits(), Interest::Read);
+            watched
+                .inspect_err(|error| tracing::debug!(%error, "a passage is lost"))
+                .is_err()
+        };
+        ends.records
+            .take_if(|end| watch(end.as_fd(), Token::Successor));
+        ends.binds
+            .take_if(|end| watch(end.as_fd(), Token::Bindings));
     }
 
     fn lose_successor(&mut self) {
-        if let Some(successor) = self.successor.take()
+        if let Some(successor) = self.successor.records.take()
             && let Err(error) = self.poller.remove(&successor)
         {
             tracing::debug!(shard = self.index, %error, "cannot let go of a passage");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::event_loop::Shard;
-use super::record_way::RecordWay;
+use super::ways::Ends;
 use super::word::{Give, Lent, Word};
 use crate::turn::{Counter, Family, Handed, Handover};
 
@@ -82,11 +82,8 @@ impl Shard {
     }
 
     fn lend(&mut self) -> io::Result<Lent> {
-        let mut records = None;
-        if self.dtls.is_some() {
-            let (theirs, own) = RecordWay::pair()?;
-            (records, self.successor) = (Some(theirs), Some(own));
-        }
+        let (ways, ends) = Ends::pair(self.dtls.is_some())?;
+        self.successor = ends;
         let intakes = self.intakes.iter().map(|intake| intake.listener.as_fd());
         let acceptors = self.acceptors.listeners.iter();
         let acceptors = acceptors.map(|acceptor| acceptor.listener.as_fd());
@@ -94,7 +91,7 @@ impl Shard {
         let copies = all.map(|listener| listener.try_clone_to_owned());
         Ok(Lent {
             listeners: copies.collect::<io::Result<_>>()?,
-            records,
+            ways,
         })
     }
 
@@ -152,7 +149,7 @@ impl Shard {
         self.drain();
         self.let_go_of_listeners();
         self.watch_successor();
-        if self.successor.is_none() {
+        if self.successor.records.is_none() {
             self.close_listeners();
         }
         // What came behind this word is read when the bell rings.

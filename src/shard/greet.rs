@@ -55,7 +55,7 @@ impl Shard {
         let agreed = connection.speaks_turn();
         match &mut connection.role {
             Role::Unknown(greeting) => Some(greeting.tell(&self.upstreams, agreed)),
-            Role::Turn | Role::Passing(_) => None,
+            Role::Turn | Role::Binding | Role::Passing(_) => None,
         }
     }
 

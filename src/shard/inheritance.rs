@@ -2,12 +2,11 @@
 //! to serve.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::event_loop::Shard;
-use super::record_way::RecordWay;
+use super::ways::{Ends, Ways};
 use crate::turn::{Handover, HandoverError, Imported};
 
 /// How long a shard may take to read the state.
@@ -19,7 +18,7 @@ pub struct Inheritance {
     handover: Receiver<Option<Handover>>,
     imported: Sender<Result<Imported, HandoverError>>,
     serve: Receiver<()>,
-    records: Option<RecordWay>,
+    ways: Ends,
 }
 
 /// The other end of an [`Inheritance`]. When it is dropped, the shard ends without having served.
@@ -31,9 +30,9 @@ pub struct Bequest {
 }
 
 impl Inheritance {
-    /// What a shard waits for, and what gives it that. The records of DTLS sessions that stay where they are
-    /// go to `records`.
-    pub fn expect(records: Option<OwnedFd>) -> (Bequest, Self) {
+    /// What a shard waits for, and what gives it that. The `ways` lead to the clients that stay where they
+    /// are.
+    pub fn expect(ways: Ways) -> (Bequest, Self) {
         let (handover, to_read) = channel();
         let (read, imported) = channel();
         let (serve, served) = channel();
@@ -46,7 +45,7 @@ impl Inheritance {
             handover: to_read,
             imported: read,
             serve: served,
-            records: records.map(RecordWay::new),
+            ways: ways.into(),
         };
         (bequest, inheritance)
     }
@@ -89,7 +88,10 @@ impl Shard {
         );
         self.drain();
         self.finish_pass();
-        self.former = inheritance.records;
+        self.former = inheritance.ways;
+        if self.former.binds.is_none() {
+            self.server.forget_formers();
+        }
         let _ = inheritance.imported.send(imported);
         inheritance.serve.recv().is_ok()
     }

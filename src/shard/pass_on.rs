@@ -97,7 +97,7 @@ impl Shard {
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
             return;
         };
-        let is_over = passage.is_connecting() && ready.ended;
+        let is_over = passage.connecting_to().is_some() && ready.ended;
         if ready.ended {
             passage.note_gone(Token::Connection(id), near, &self.poller);
         }
@@ -113,8 +113,7 @@ impl Shard {
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
             return;
         };
-        if passage.is_connecting() {
-            let upstream = passage.upstream;
+        if let Some(upstream) = passage.connecting_to() {
             if let Err(error) = passage.far.outcome(connect_outcome) {
                 return self.fail_passage(id, upstream, PassOutcome::Unreachable, &error);
             }
@@ -138,7 +137,8 @@ impl Shard {
         true
     }
 
-    fn carry(&mut self, id: ConnectionId) {
+    /// Carries what can be carried.
+    pub(super) fn carry(&mut self, id: ConnectionId) {
         self.make_room(1);
         let most = Most::each(self.connections.limits().pipe_bytes);
         let Some((near, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
@@ -170,8 +170,7 @@ impl Shard {
         let Some((_, passage)) = self.connections.get(id).and_then(|one| one.passing()) else {
             return false;
         };
-        if passage.is_connecting() {
-            let upstream = passage.upstream;
+        if let Some(upstream) = passage.connecting_to() {
             self.fail_passage(id, upstream, PassOutcome::Timeout, &"it does not answer");
             self.close(id, ConnectionEnd::Upstream);
         } else {

@@ -1,4 +1,4 @@
-//! A connection that goes on to an upstream.
+//! A connection that goes on to an upstream, or back to the process from which this one took over.
 
 use std::io;
 use std::time::Duration;
@@ -16,13 +16,13 @@ const LAST_PUMPS: usize = 256;
 /// The far side of a client's connection, and what is on the way.
 #[derive(Debug)]
 pub(super) struct Passage {
-    /// Which upstream.
-    pub(super) upstream: usize,
     pub(super) far: Wire,
     pipe: Pipe,
     idle_after: Duration,
-    /// Until when the upstream must have accepted; none when it has.
-    connects_until: Option<Instant>,
+    /// Nothing need happen while both ends may speak.
+    may_rest: bool,
+    /// The upstream, and until when it must have accepted; none when it has.
+    connecting: Option<(usize, Instant)>,
     /// When something last moved.
     stirred: Instant,
     near: Watch,
@@ -39,14 +39,29 @@ impl Passage {
         idle_after: Duration,
     ) -> Self {
         Self {
-            upstream,
             far,
             pipe: Pipe::new(now, b""),
             idle_after,
-            connects_until: Some(now + connect_timeout),
+            may_rest: false,
+            connecting: Some((upstream, now + connect_timeout)),
             stirred: now,
             near: Watch::For(Interest::Read),
             distant: Watch::For(Interest::Write),
+        }
+    }
+
+    /// Over `far`, to a process that closes it by its own rules. The client is to be told `early` before all
+    /// else.
+    pub(super) fn back(far: Wire, early: &[u8], now: Instant, idle_after: Duration) -> Self {
+        Self {
+            far,
+            pipe: Pipe::new(now, early),
+            idle_after,
+            may_rest: true,
+            connecting: None,
+            stirred: now,
+            near: Watch::Unknown,
+            distant: Watch::For(Interest::Read),
         }
     }
 
@@ -60,14 +75,14 @@ impl Passage {
         self.pipe.near_ended(end);
     }
 
-    /// Whether the upstream has not accepted yet.
-    pub(super) const fn is_connecting(&self) -> bool {
-        self.connects_until.is_some()
+    /// The upstream, if it has not accepted yet.
+    pub(super) fn connecting_to(&self) -> Option<usize> {
+        self.connecting.map(|(upstream, _)| upstream)
     }
 
     /// The upstream has accepted.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.connects_until = None;
+        self.connecting = None;
         self.stirred = now;
     }
 
@@ -78,9 +93,14 @@ impl Passage {
 
     /// When it is to be closed if nothing happens.
     pub(super) fn deadline(&self) -> Instant {
-        let idle = self.stirred + self.idle_after;
+        let idle = if self.may_rest {
+            Instant::FAR_FUTURE
+        } else {
+            self.stirred + self.idle_after
+        };
         let ending = self.pipe.deadline(self.idle_after);
-        self.connects_until.unwrap_or(idle.min(ending))
+        let connecting = self.connecting.map(|(_, until)| until);
+        connecting.unwrap_or(idle.min(ending))
     }
 
     /// Notes that the poller has told of the end of one side.
@@ -94,7 +114,7 @@ impl Passage {
 
     /// Carries what can be carried; true when nothing is left to do.
     pub(super) fn pump(&mut self, now: Instant, near: &mut Wire, tools: &mut Tools<'_>) -> bool {
-        if self.is_connecting() {
+        if self.connecting.is_some() {
             return false;
         }
         let both_gone = self.near.is_gone() && self.distant.is_gone();
@@ -122,7 +142,7 @@ impl Passage {
         poller: &Epoll,
     ) -> io::Result<()> {
         let (near_gone, far_gone) = (self.near.is_gone(), self.distant.is_gone());
-        let (of_near, of_far) = if self.is_connecting() {
+        let (of_near, of_far) = if self.connecting.is_some() {
             (Needs::NOTHING, Needs::WRITE)
         } else {
             let of_near = self.pipe.needs_near(near, most, far_gone);

@@ -11,6 +11,7 @@ use super::mailbox::Message;
 use super::pipe::{Moved, Tools};
 use super::tcp_relays::TcpSocket;
 use super::token::{ConnectionId, Token};
+use super::turned::Turned;
 use super::wire::{End, Session, Wire};
 use crate::net::{
     Fault, Interest, Readiness, RelayError, connect_from, connect_outcome, listen_for_peers,
@@ -152,7 +153,7 @@ impl Shard {
         let early = connection.take_backlog();
         connection.joined = Some(Box::new(Joined::new(id, far, &early, self.now.instant)));
         self.joined.insert(id, place);
-        self.just_joined = Some(place);
+        self.turned = Some(Turned::Joined);
         self.server.stats_mut().increment(Counter::PeerConnections);
         tracing::debug!(shard = self.index, client = %client.client, "peer data connection joined");
     }

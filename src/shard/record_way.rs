@@ -8,10 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use crate::turn::{FiveTuple, Transport};
 
 /// A family, an IP address and a port, for client and server each.
-const HEAD: usize = 2 * ADDRESS;
+pub(super) const ADDRESSES: usize = 2 * ADDRESS;
 const ADDRESS: usize = 19;
 /// The longest datagram of a client, and what stands before it.
-const LONGEST: usize = 65_535 + HEAD;
+const LONGEST: usize = 65_535 + ADDRESSES;
 
 /// One end of the way of such records.
 #[derive(Debug)]
@@ -40,9 +40,7 @@ impl RecordWay {
     /// Passes on a record of the client `from`, or loses it when the other end does not keep up.
     pub(super) fn send(&mut self, from: &FiveTuple, record: &[u8]) -> io::Result<()> {
         self.buffer.clear();
-        for address in [from.client, from.server] {
-            self.buffer.extend(encode(address));
-        }
+        self.buffer.extend(encode(from));
         self.buffer.extend_from_slice(record);
         self.socket.send(&self.buffer).map(drop)
     }
@@ -53,14 +51,9 @@ impl RecordWay {
         let length = self.socket.recv(&mut self.buffer)?;
         let message = &self.buffer[..length];
         let (head, record) = message
-            .split_first_chunk::<HEAD>()
+            .split_first_chunk::<ADDRESSES>()
             .ok_or(io::ErrorKind::InvalidData)?;
-        let from = FiveTuple {
-            transport: Transport::Dtls,
-            client: decode(&head[..ADDRESS]),
-            server: decode(&head[ADDRESS..]),
-        };
-        Ok((from, record))
+        Ok((decode(Transport::Dtls, head), record))
     }
 }
 
@@ -70,7 +63,22 @@ impl AsFd for RecordWay {
     }
 }
 
-fn encode(address: SocketAddr) -> [u8; ADDRESS] {
+/// The addresses of client and server.
+pub(super) fn encode(from: &FiveTuple) -> impl Iterator<Item = u8> {
+    let addresses = [from.client, from.server];
+    addresses.into_iter().flat_map(encode_address)
+}
+
+/// What [`encode`] wrote, of a client that speaks `transport`.
+pub(super) fn decode(transport: Transport, bytes: &[u8; ADDRESSES]) -> FiveTuple {
+    FiveTuple {
+        transport,
+        client: decode_address(&bytes[..ADDRESS]),
+        server: decode_address(&bytes[ADDRESS..]),
+    }
+}
+
+fn encode_address(address: SocketAddr) -> [u8; ADDRESS] {
     let mut bytes = [0; ADDRESS];
     let ip = match address.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -82,7 +90,7 @@ fn encode(address: SocketAddr) -> [u8; ADDRESS] {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> SocketAddr {
+fn decode_address(bytes: &[u8]) -> SocketAddr {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[1..17]);
     let ip = Ipv6Addr::from(octets);

@@ -6,6 +6,7 @@ use super::event_loop::Shard;
 use super::flush::update_interest;
 use super::joined::Side;
 use super::token::ConnectionId;
+use super::turned::Turned;
 use super::wire::{Arrival, End};
 use crate::net::Readiness;
 use crate::transport::{Frame, Framer, Garbled};
@@ -84,7 +85,7 @@ impl Shard {
             return;
         };
         let watched = update_interest(connection, &self.poller, id);
-        let is_unknown = matches!(connection.role, Role::Unknown(_));
+        let is_turn = matches!(connection.role, Role::Turn);
         if arrival.established {
             let client = connection.five_tuple.client;
             self.connections.end_handshake();
@@ -93,8 +94,8 @@ impl Shard {
             stats.increment(Counter::TlsHandshakes);
             tracing::debug!(shard = self.index, %client, "TLS handshake complete");
         }
-        let rest = if is_unknown {
-            self.hear(id, arrival.length)
+        let rest = if !is_turn {
+            self.handle_others(id, arrival.length)
         } else if arrival.length > 0 {
             self.handle_bytes(id, arrival.length)
         } else {
@@ -106,6 +107,16 @@ impl Shard {
         if arrival.end.is_some_and(|end| !self.end_passage(id, end)) || watched.is_err() {
             let end = arrival.end.map_or(ConnectionEnd::Closed, End::reason);
             self.doomed.push((id, end));
+        }
+    }
+
+    /// Handles what is in the next free slot, of a connection that is not simply a client's; returns what
+    /// `handle_bytes` does.
+    fn handle_others(&mut self, id: ConnectionId, length: usize) -> Option<Vec<u8>> {
+        match self.connections.get(id)?.role {
+            Role::Unknown(_) => self.hear(id, length),
+            Role::Binding if length > 0 => self.handle_binding(id, length),
+            Role::Turn | Role::Binding | Role::Passing(_) => None,
         }
     }
 
@@ -165,8 +176,13 @@ impl Shard {
             found.heard |= !matches!(route, Route::Dropped);
             found.queued |= matches!(route, Route::ToPeer(..) | Route::ToRelay(..));
             self.follow_frame(route);
-            if self.just_joined.take().is_some() {
-                found.rest = Some(self.buffers.packet(0, length)[done..].to_vec());
+            if let Some(turned) = self.turned.take() {
+                let behind = self.buffers.packet(0, length)[done..].to_vec();
+                match turned {
+                    Turned::Joined => found.rest = Some(behind),
+                    Turned::Formers(request) if self.hand_back(from, &request, &behind) => {}
+                    Turned::Formers(_) => continue,
+                }
                 return found;
             }
         }
@@ -216,7 +232,9 @@ impl Shard {
         let client = connection.five_tuple;
         let (transport, unsent) = (client.transport, connection.unsent_media());
         let (end, failure) = connection.name_end(end);
-        connection.say_goodbye();
+        if end != ConnectionEnd::HandedBack {
+            connection.say_goodbye();
+        }
         let passed = u64::from(connection.passing().is_some());
         if let Some(joined) = connection.joined.take() {
             self.disjoin(&joined, end);

@@ -26,6 +26,8 @@ pub(super) enum Token {
     Tcp(u64),
     /// Where records come from that arrive in the process that took over.
     Successor,
+    /// Where data connections come from that were made to the process that took over.
+    Bindings,
     Mailbox,
 }
 
@@ -40,6 +42,7 @@ const CONNECTION: u64 = OTHER | 2 << KIND_SHIFT;
 const FAR: u64 = OTHER | 3 << KIND_SHIFT;
 const TCP: u64 = OTHER | 4 << KIND_SHIFT;
 const SUCCESSOR: u64 = OTHER | 5 << KIND_SHIFT;
+const BINDINGS: u64 = OTHER | 6 << KIND_SHIFT;
 const KINDS: u64 = OTHER | 7 << KIND_SHIFT;
 const MAILBOX: u64 = KINDS;
 
@@ -70,6 +73,7 @@ impl Token {
             Self::Far(id) => FAR | id.to_bits(),
             Self::Tcp(number) => TCP | number & NUMBER | number >> KIND_SHIFT << 32,
             Self::Successor => SUCCESSOR,
+            Self::Bindings => BINDINGS,
             Self::Mailbox => MAILBOX,
         }
     }
@@ -91,6 +95,7 @@ impl Token {
             FAR => Self::Far(ConnectionId::from_bits(bits)),
             TCP => Self::Tcp(number | bits >> 32 << KIND_SHIFT),
             SUCCESSOR => Self::Successor,
+            BINDINGS => Self::Bindings,
             _ => Self::Mailbox,
         }
     }
@@ -119,6 +124,7 @@ mod tests {
             Token::Tcp(0),
             Token::Tcp((1 << 60) - 1),
             Token::Successor,
+            Token::Bindings,
             Token::Mailbox,
         ];
         for token in relays.chain(others) {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::net::Waker;
 use crate::transport::{Received, TlsFailure, TlsScratch, TlsSession};
 use crate::turn::{ConnectionEnd, HandshakeFailure};
 
@@ -17,6 +18,11 @@ pub(super) enum Session {
     Plain,
     /// TLS.
     Tls(Box<TlsSession>),
+    /// Not here: another process has TLS around them. It is told by the waker when nothing follows, for the
+    /// end of a connection alone may be an accident.
+    Inside(Waker),
+    /// Not any more: they go on to another process, which tells by the waker when nothing follows.
+    Inward(Waker),
 }
 
 /// A socket and its session.
@@ -93,7 +99,7 @@ impl Wire {
     /// Reads what has arrived.
     pub(super) fn read(&mut self, room: &mut [u8]) -> Arrival {
         let into = match &mut self.session {
-            Session::Plain => &mut room[..READ],
+            Session::Plain | Session::Inside(_) | Session::Inward(_) => &mut room[..READ],
             Session::Tls(session) => {
                 let room = session.room(room);
                 let most = READ.min(room.len());
@@ -101,13 +107,13 @@ impl Wire {
             }
         };
         let length = match self.stream.read(into) {
-            Ok(0) => return Arrival::ended(End::Closed),
+            Ok(0) => return Arrival::ended(self.end()),
             Ok(length) => length,
             Err(error) if is_transient(&error) => return Arrival::default(),
             Err(_) => return Arrival::ended(End::Broken),
         };
         match &mut self.session {
-            Session::Plain => Arrival {
+            Session::Plain | Session::Inside(_) | Session::Inward(_) => Arrival {
                 length,
                 ..Arrival::default()
             },
@@ -116,6 +122,27 @@ impl Wire {
                 self.failure = received.failure;
                 self.answer(received.into())
             }
+        }
+    }
+
+    /// What it means that nothing follows.
+    fn end(&self) -> End {
+        match &self.session {
+            Session::Inward(goodbye) if !goodbye.clear() => End::Broken,
+            _ => End::Closed,
+        }
+    }
+
+    /// Whether TLS is around them, here.
+    pub(super) const fn has_tls(&self) -> bool {
+        matches!(self.session, Session::Tls(_))
+    }
+
+    /// What tells another process that nothing follows.
+    pub(super) const fn goodbye(&self) -> Option<&Waker> {
+        match &self.session {
+            Session::Inside(goodbye) => Some(goodbye),
+            _ => None,
         }
     }
 
@@ -140,8 +167,8 @@ impl Wire {
     /// Whether client and server agreed on a protocol inside TLS, and whether it is one of RFC 7443.
     pub(super) fn speaks_turn(&self) -> Option<bool> {
         match &self.session {
-            Session::Plain => None,
             Session::Tls(session) => session.speaks_turn(),
+            _ => None,
         }
     }
 
@@ -164,8 +191,8 @@ impl Wire {
     /// Whether ciphertext waits for room in the socket.
     pub(super) fn has_unsent(&self) -> bool {
         match &self.session {
-            Session::Plain => false,
             Session::Tls(session) => !session.outgoing().is_empty(),
+            _ => false,
         }
     }
 
@@ -188,10 +215,14 @@ impl Wire {
 
     /// Says to the client that nothing follows, if there is room to say it.
     pub(super) fn say_goodbye(&mut self) {
-        if let Session::Tls(session) = &mut self.session {
-            session.close();
-            // Whoever is gone need not be told.
-            let _ = self.flush_session();
+        match &mut self.session {
+            Session::Tls(session) => {
+                session.close();
+                // Whoever is gone need not be told.
+                let _ = self.flush_session();
+            }
+            Session::Inside(goodbye) => goodbye.wake(),
+            Session::Plain | Session::Inward(_) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::mpsc::Sender;
 
+use super::ways::Ways;
 use crate::turn::Handover;
 
 /// Takes the state of a shard with the sockets that go with it, in the order of
@@ -16,8 +17,8 @@ pub type Give = Box<dyn FnOnce(&Handover, &[BorrowedFd<'_>]) -> io::Result<()> +
 pub struct Lent {
     /// Copies of its listening sockets.
     pub listeners: Vec<OwnedFd>,
-    /// Where to pass on the records of DTLS sessions that stay; none without DTLS.
-    pub records: Option<OwnedFd>,
+    /// To the clients that stay.
+    pub ways: Ways,
 }
 
 /// What a shard is told in the course of it.

@@ -22,6 +22,8 @@ pub enum ConnectionEnd {
     Backlog,
     /// The upstream to which it was to go on is not there.
     Upstream,
+    /// It is a data connection of the process from which this one took over, which has it now.
+    HandedBack,
     /// A limit on connections was reached.
     Refused,
     /// It was a data connection, and the peer's ended.

@@ -105,6 +105,13 @@ pub enum Action {
         /// The peer data connection, which may be held for another shard.
         connection: PeerConnectionId,
     },
+    /// The client's connection names a peer data connection of the process from which this one took over:
+    /// hand it to that one, with the request of [`Server::take_request`](super::Server::take_request) as the
+    /// first that it said. When that cannot be, call [`Server::handle_kept`](super::Server::handle_kept).
+    HandBack {
+        /// The client data connection.
+        client: FiveTuple,
+    },
     /// Close a peer data connection, whether it is being opened, waits or is joined with a client's,
     /// which closes too. Of one that is joined [`Event::PeerClosed`] tells.
     ClosePeer {

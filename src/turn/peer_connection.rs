@@ -122,10 +122,38 @@ struct Entry {
     bound_at: Option<u16>,
 }
 
+/// Which of the processes that took over from one another this one is. A byte is enough to tell those that
+/// serve at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Generation {
+    pub(super) number: u8,
+    /// How many before it may still serve.
+    pub(super) older: u8,
+}
+
+impl Generation {
+    /// That of the process that takes over from this one.
+    pub(super) const fn next(self) -> Self {
+        Self {
+            number: self.number.wrapping_add(1),
+            older: self.older.saturating_add(1),
+        }
+    }
+
+    /// Whether one before it has given out `id`, and may still serve.
+    const fn follows(self, id: PeerConnectionId) -> bool {
+        let ago = self.number.wrapping_sub(id.generation());
+        ago != 0 && ago <= self.older
+    }
+}
+
 /// The peer data connections of all shards: a ConnectionBind may arrive at any. Requests lock it; what
 /// is relayed never comes here.
 #[derive(Debug, Default)]
-pub(super) struct Directory(Mutex<BTreeMap<PeerConnectionId, Entry>>);
+pub(super) struct Directory {
+    table: Mutex<BTreeMap<PeerConnectionId, Entry>>,
+    generation: Mutex<Generation>,
+}
 
 impl Directory {
     /// Enters a connection of an allocation of `owner`, whose client is at `control` and which is
@@ -137,9 +165,10 @@ impl Directory {
         meter: Arc<StreamMeter>,
         random: &mut Random,
     ) -> PeerConnectionId {
+        let generation = self.generation().number;
         let mut all = self.lock();
         let id = loop {
-            let id = PeerConnectionId::from_bits(u32::from_be_bytes(random.bytes()));
+            let id = PeerConnectionId::new(generation, u32::from_be_bytes(random.bytes()));
             if !all.contains_key(&id) {
                 break id;
             }
@@ -226,8 +255,33 @@ impl Directory {
         self.lock().is_empty()
     }
 
+    /// Which process this is.
+    pub(super) fn generation(&self) -> Generation {
+        *self.lock_generation()
+    }
+
+    /// This process has taken over from one of `generation`.
+    pub(super) fn come_after(&self, generation: Generation) {
+        *self.lock_generation() = generation.next();
+    }
+
+    /// Nobody serves any more from whom this process has taken over.
+    pub(super) fn forget_older(&self) {
+        self.lock_generation().older = 0;
+    }
+
+    /// Whether `id` was given out by a process before this one that may still serve.
+    pub(super) fn is_older(&self, id: PeerConnectionId) -> bool {
+        self.generation().follows(id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerConnectionId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_generation(&self) -> MutexGuard<'_, Generation> {
+        let generation = self.generation.lock();
+        generation.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,6 +337,39 @@ mod tests {
         let bind = |name| directory.bind(id, &owner(name), 3, NOW).map(drop);
         assert_eq!(bind("alice"), Err(Unbindable::Foreign));
         assert_eq!(bind("bob"), Ok(()));
+    }
+
+    #[test]
+    fn an_id_tells_which_process_gave_it_out() {
+        let control = SocketAddr::from(([192, 0, 2, 1], 7));
+        let mut random = Random::new([7; 32]);
+        let processes = [(); 4].map(|()| Directory::default());
+        for (new, old) in processes.iter().skip(1).zip(&processes) {
+            new.come_after(old.generation());
+        }
+        let ids = processes
+            .each_ref()
+            .map(|one| enter(one, control, &mut random));
+        let older = |process: &Directory| ids.map(|id| process.is_older(id));
+        assert_eq!(older(&processes[0]), [false; 4]);
+        assert_eq!(older(&processes[2]), [true, true, false, false]);
+        processes[2].forget_older();
+        assert_eq!(older(&processes[2]), [false; 4]);
+        let last = Directory::default();
+        last.come_after(processes[2].generation());
+        assert_eq!(older(&last), [false, false, true, false]);
+    }
+
+    #[test]
+    fn generations_are_told_apart_when_the_byte_is_used_up() {
+        let id = |number| PeerConnectionId::new(number, 7);
+        let generation = Generation {
+            number: u8::MAX,
+            older: 1,
+        };
+        let next = generation.next();
+        let older = [253, 254, 255, 0, 1].map(|number| next.follows(id(number)));
+        assert_eq!(older, [false, true, true, false, false]);
     }
 
     #[test]

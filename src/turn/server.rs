@@ -111,6 +111,8 @@ pub struct Server {
     pub(super) late: VecDeque<(FiveTuple, Vec<u8>)>,
     /// The head of the Data indication last written.
     pub(super) head: Vec<u8>,
+    /// A request that is for the process from which this one took over.
+    pub(super) formers: Option<Box<[u8]>>,
 }
 
 impl fmt::Debug for Server {
@@ -149,6 +151,7 @@ impl Server {
             bound: BTreeMap::new(),
             late: VecDeque::new(),
             head: Vec::with_capacity(Prefix::MAX),
+            formers: None,
             policy: setup.policy,
             shared: setup.shared,
         }

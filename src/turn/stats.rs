@@ -178,7 +178,7 @@ pub enum Counter {
     DtlsHandshakesFailed(HandshakeFailure),
     /// Established DTLS sessions that ended.
     DtlsSessionsEnded(ConnectionEnd),
-    /// Connections that go on to an upstream, a gauge.
+    /// Connections that go on to an upstream, or to the process before this one, a gauge.
     Passing,
 }
 
@@ -262,6 +262,7 @@ labels! {
         Replaced => "replaced",
         Backlog => "backlog",
         Upstream => "upstream",
+        HandedBack => "handed_back",
         Refused => "refused",
         PeerGone => "peer_gone",
         Shutdown => "shutdown",

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use turnstone::stun::{AttributeType, Method};
-use turnstone::turn::{Action, AllocationKey, Event, Family, FiveTuple, PeerConnectionId, PeerEnd};
+use turnstone::turn::{
+    Action, AllocationKey, Event, Family, FiveTuple, PeerConnectionId, PeerEnd, Verdict,
+};
 
 use super::world::Retry;
 use super::{Login, Out, Response, World, connection_id, requested_family, requested_transport};
@@ -18,6 +20,10 @@ pub struct Peers {
     pub joined: BTreeMap<PeerConnectionId, FiveTuple>,
     /// What the server has closed, and at which shard.
     pub closed: Vec<(u16, PeerConnectionId)>,
+    /// Nobody takes what is handed back.
+    pub alone: bool,
+    /// The connections that were handed back, with their requests.
+    pub handed_back: Vec<(FiveTuple, Box<[u8]>)>,
     /// The ids that clients were told of.
     pub told: Vec<PeerConnectionId>,
 }
@@ -55,6 +61,17 @@ impl Peers {
 }
 
 impl World {
+    pub(super) fn hand_back(&mut self, client: FiveTuple) {
+        let request = self.server.take_request().expect("a request");
+        assert_eq!(self.server.take_request(), None, "once");
+        if self.peers.alone {
+            let verdict = self.server.handle_kept(self.now, client, &request);
+            assert_eq!(verdict, Verdict::Respond);
+        } else {
+            self.peers.handed_back.push((client, request));
+        }
+    }
+
     pub(super) fn listen(
         &mut self,
         key: AllocationKey,

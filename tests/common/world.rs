@@ -288,6 +288,7 @@ impl World {
                     self.relays
                         .retain(|at, open| *open != key || Family::of(at.ip()) != family);
                 }
+                Action::HandBack { client } => self.hand_back(client),
                 Action::OpenTcpRelay { key, local } => self.listen(key, local, self.bind),
                 other => self.peers.act(other),
             }

@@ -2,8 +2,10 @@
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use stun::agent::TransactionId;
 use stun::attributes::{ATTR_DATA, ATTR_NONCE, ATTR_REALM, ATTR_USERNAME, AttrType};
 use stun::error_code::ErrorCodeAttribute;
@@ -54,6 +56,7 @@ pub(crate) struct Bearer {
 enum Transport {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Dtls(Box<DtlsLink>),
 }
 
@@ -72,10 +75,14 @@ impl Dialogue {
 
     /// A client over TCP.
     pub(crate) fn tcp(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(STREAM_PATIENCE)).unwrap();
-        Self::over(Transport::Tcp(stream))
+        Self::over(Transport::Tcp(connect(server)))
+    }
+
+    /// A client over TLS.
+    pub(crate) fn tls(server: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let session = ClientConnection::new(Arc::clone(config), server.ip().into()).unwrap();
+        let stream = StreamOwned::new(session, connect(server));
+        Self::over(Transport::Tls(Box::new(stream)))
     }
 
     /// A client over DTLS.
@@ -104,7 +111,7 @@ impl Dialogue {
     pub(crate) fn datagrams(&self) -> Option<&UdpSocket> {
         match &self.transport {
             Transport::Udp(socket) => Some(socket),
-            Transport::Tcp(_) | Transport::Dtls(_) => None,
+            Transport::Tcp(_) | Transport::Tls(_) | Transport::Dtls(_) => None,
         }
     }
 
@@ -113,6 +120,7 @@ impl Dialogue {
         match &self.transport {
             Transport::Udp(socket) => socket.peer_addr(),
             Transport::Tcp(stream) => stream.peer_addr(),
+            Transport::Tls(session) => session.sock.peer_addr(),
             Transport::Dtls(link) => link.socket.peer_addr(),
         }
         .unwrap()
@@ -133,6 +141,7 @@ impl Dialogue {
         match &mut self.transport {
             Transport::Udp(socket) => socket.send(bytes).map(|_| ()),
             Transport::Tcp(stream) => stream.write_all(bytes),
+            Transport::Tls(session) => session.write_all(bytes).and_then(|()| session.flush()),
             Transport::Dtls(link) => {
                 link.send(bytes);
                 Ok(())
@@ -146,10 +155,22 @@ impl Dialogue {
         let length = match &mut self.transport {
             Transport::Udp(socket) => socket.recv(&mut buffer)?,
             Transport::Tcp(stream) => receive_frame(stream, &mut buffer)?,
+            Transport::Tls(session) => receive_frame(&mut **session, &mut buffer)?,
             Transport::Dtls(link) => return link.receive().ok_or(ErrorKind::TimedOut.into()),
         };
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// So many bytes of a stream that carries no messages any more.
+    pub(crate) fn receive_bytes(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.read_exact(&mut bytes)?,
+            Transport::Tls(session) => session.read_exact(&mut bytes)?,
+            Transport::Udp(_) | Transport::Dtls(_) => panic!("no stream"),
+        }
+        Ok(bytes)
     }
 
     /// Sends a Binding request and waits for its response; other messages meanwhile are lost.
@@ -321,7 +342,14 @@ fn error_code(response: &Message) -> Option<u16> {
     Some(error.code.0)
 }
 
-fn receive_frame(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
+fn connect(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(STREAM_PATIENCE)).unwrap();
+    stream
+}
+
+fn receive_frame(stream: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
     stream.read_exact(&mut buffer[..4])?;
     let length = usize::from(u16::from_be_bytes([buffer[2], buffer[3]]));
     let (message, padded) = match buffer[0] {

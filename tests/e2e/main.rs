@@ -52,6 +52,7 @@ mod upgrade_container;
 mod upgrade_deed;
 mod upgrade_line;
 mod upgrade_service;
+mod upgrade_tcp_relays;
 mod upgrade_versions;
 mod upgrade_whole;
 mod web;

@@ -185,15 +185,13 @@ fn the_service_manager_follows_the_service() {
     manager.set_read_timeout(Some(LIMIT)).unwrap();
     let told = || {
         let mut buffer = [0; 256];
-        let mut told = std::iter::repeat_with(|| manager.recv(&mut buffer));
         // Whoever stops the test for a moment interrupts it.
-        let is_told = |told: &std::io::Result<usize>| {
-            !told
-                .as_ref()
-                .is_err_and(|error| error.kind() == ErrorKind::Interrupted)
+        let length = loop {
+            match manager.recv(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.unwrap(),
+            }
         };
-        let length = told.find(is_told).unwrap().unwrap();
-        drop(told);
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     // What it does is told now and then besides.

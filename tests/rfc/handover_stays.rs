@@ -9,6 +9,8 @@ use crate::common::{
     send_indication, tcp, udp,
 };
 use crate::dialogue::{client, peer, seconds, world_with};
+use crate::mobility::{come, depart, elsewhere, hearer, mobile};
+use crate::reservation::{redeem, reserve};
 use crate::tcp_dialogue::{V4, control, offering};
 use turnstone::stun::Method;
 use turnstone::turn::{AllocationEnd, Family, Transport};
@@ -60,6 +62,33 @@ fn clients_with_a_session_stay() {
         assert_ne!(old.peer_sends(relay, peer(), b"data"), Out::Nothing);
         assert!(!new.server.has_allocation(&from));
     }
+}
+
+/// RFC 8016 §3.2: the ticket of an allocation that stays is unknown to the new process, which says so at once
+/// and lets its client begin anew.
+#[test]
+fn a_ticket_of_a_client_that_stays_is_unknown_to_the_new_process() {
+    let mut old = World::new(mobile());
+    let (relayed, first) = depart(&mut old, stream());
+    let mut new = old.succeed(mobile(), 5);
+    for from in [elsewhere(), tcp("198.18.0.1:5000")] {
+        assert_eq!(come(&mut new, from, &first).code(), Some(400));
+        assert!(!new.server.has_allocation(&from));
+        depart(&mut new, from);
+    }
+    assert_eq!(hearer(&mut old, relayed), Some(stream()));
+}
+
+/// RFC 8656 §7.2: its reservation is redeemed where new connections come in.
+#[test]
+fn a_reservation_of_a_client_that_stays_is_redeemed_in_the_new_process() {
+    let mut old = World::new(policy());
+    let (above, token) = reserve(&mut old, stream());
+    let mut new = old.succeed(policy(), 0);
+    let from = tcp("203.0.113.8:4001");
+    assert_eq!(redeem(&mut new, &Login::alice(), from, &token), Ok(above));
+    let late = redeem(&mut old, &Login::alice(), from, &token);
+    assert_eq!(late, Err(508));
 }
 
 /// RFC 6062: TCP allocations stay with their connections.

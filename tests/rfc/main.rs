@@ -55,4 +55,5 @@ mod tcp_allocations;
 mod tcp_connect;
 mod tcp_connections;
 mod tcp_dialogue;
+mod tcp_handed_back;
 mod vectors;

@@ -2,21 +2,24 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses a part")]
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use turnstone::config::Upstream;
 use turnstone::net::{BindOptions, BoundGroup, Clock, bind_group};
 use turnstone::shard::{
-    DtlsSetup, Freezer, HeldSockets, Mail, ShardHandle, ShardSetup, StreamLimits, spawn,
+    Bequest, DtlsSetup, Freezer, Give, HeldSockets, Inheritance, Mail, ShardHandle, ShardSetup,
+    StreamLimits, spawn,
 };
 use turnstone::stun::ChannelRange;
 use turnstone::transport::{DtlsIdentity, TlsServer};
 use turnstone::turn::{
-    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Lifetimes, Limits, Network,
-    OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction, Setup,
-    Shared, Source, Stats, StoredKey,
+    Admission, Alternates, Bandwidth, Counter, Credentials, Direction, Handover, Lifetimes, Limits,
+    Network, OwnHost, PeerFilter, Policy, Reason, RelayAddresses, RelaySource, Rule, RuleAction,
+    Setup, Shared, Source, Stats, StoredKey,
 };
 
 pub const REALM: &str = "example.org";
@@ -88,6 +91,46 @@ pub struct Published {
 }
 
 pub fn start(options: &Options) -> Shards {
+    start_with(options, Vec::new())
+}
+
+/// Shards that take the place of those of `old`, at addresses of their own. Relay sockets do not come along.
+pub fn start_after(options: &Options, old: &Shards) -> Shards {
+    let new = start_over(options, old);
+    let freezer = old.freezer();
+    freezer.hold().expect("all are there");
+    freezer.release().expect("all let go");
+    new
+}
+
+/// Likewise, but that the old ones stand still until they are released.
+pub fn start_over(options: &Options, old: &Shards) -> Shards {
+    let freezer = old.freezer();
+    let lent = freezer.lend().expect("descriptors");
+    let (bequests, inheritances): (Vec<_>, Vec<_>) = lent
+        .into_iter()
+        .map(|lent| Inheritance::expect(lent.ways))
+        .unzip();
+    let new = start_with(options, inheritances);
+    freezer.freeze().expect("they settle");
+    let (given, states) = channel();
+    let give = || -> Give {
+        let given = given.clone();
+        Box::new(move |handover, _| given.send(handover.to_bytes()).map_err(io::Error::other))
+    };
+    freezer.export(give).expect("given");
+    for (bequest, state) in bequests.iter().zip(states) {
+        bequest.give(Some(Handover::from_bytes(&state).expect("a handover")));
+    }
+    for bequest in &bequests {
+        bequest.imported().expect("taken in");
+    }
+    bequests.iter().for_each(Bequest::serve);
+    new
+}
+
+fn start_with(options: &Options, inheritances: Vec<Inheritance>) -> Shards {
+    let mut inheritances = inheritances.into_iter();
     let listen: Vec<SocketAddr> = options
         .listen
         .iter()
@@ -156,7 +199,7 @@ pub fn start(options: &Options) -> Shards {
                 published.times += 1;
             }),
             clock,
-            inheritance: None,
+            inheritance: inheritances.next(),
         };
         shards.handles.push(spawn(setup).expect("a thread"));
     }

@@ -7,6 +7,7 @@ mod datagrams;
 mod dtls;
 mod dtls_link;
 mod freeze;
+mod handed_back;
 mod handshakes;
 mod harness;
 mod hops;

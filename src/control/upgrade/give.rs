@@ -238,13 +238,15 @@ impl Giver {
         let doors = std::mem::take(&mut self.doors);
         let estate = &self.estate;
         let lent = estate.freezer.lend()?;
-        let records = lent.iter().filter_map(|one| one.records.as_ref());
+        let records = lent.iter().filter_map(|one| one.ways.records.as_ref());
+        let binds = lent.iter().filter_map(|one| one.ways.binds.as_ref());
         let clients = lent
             .iter()
             .flat_map(|one| &one.listeners)
             .map(|one| (Offered::Clients, one.as_fd()));
         let (what, descriptors): (Vec<_>, Vec<_>) = clients
             .chain(records.map(|one| (Offered::Records, one.as_fd())))
+            .chain(binds.map(|one| (Offered::Binds, one.as_fd())))
             .chain(descriptor(Offered::Metrics, doors.metrics.as_ref()))
             .chain(descriptor(Offered::Control, doors.control.as_ref()))
             .chain(self.notify.descriptor().map(|one| (Offered::Manager, one)))

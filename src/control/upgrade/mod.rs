@@ -29,19 +29,22 @@
 //! | Serving | new | new serves | new serves; old lets go when it wakes | as with every server that dies or stops |
 //!
 //! "Gives up" is to end without having served. The deed alone decides: the old process writes to it that it is
-//! kept before it closes anything, so that a deed which ends unsigned is that of a dead process. What a process says or does after it was too slow has no effect: the new one
-//! that wakes late finds the deed kept, and the old one finds it taken.
+//! kept before it closes anything, so that a deed which ends unsigned is that of a dead process. What a process
+//! says or does when it was too slow has no effect: the new one that wakes late finds the deed kept, and the old
+//! one finds it taken.
 //!
 //! Versions that do not understand each other say so before anything has changed: the first line is the same
 //! in all of them, and so are frames, the beginning of Hello and Offer, and what Refused is.
 //!
-//! Clients over TCP that stay with the old process keep the data connections that they have (RFC 6062), and
-//! can make no further ones: ConnectionBind comes on a new connection, which the new process accepts and
-//! which names nothing there.
+//! Two ways lead from each shard of the new process to the one in its place in the old one, for clients that
+//! stay there: DTLS records go back by one, and by the other the data connections that clients with a TCP
+//! allocation make (RFC 6062), since both arrive where the listening sockets are.
 
+mod ask;
 mod bond;
 mod container;
 mod deed;
+mod error;
 mod give;
 mod kin;
 mod line;
@@ -49,9 +52,10 @@ mod take;
 mod words;
 
 pub(super) use container::Ancestry;
+pub(super) use error::TakeOverError;
 pub(super) use give::{Doors, Estate, Giving, Outcome, give};
 pub(super) use kin::Kin;
-pub(super) use take::{Predecessor, TakeOverError, Taken};
+pub(super) use take::{Predecessor, Taken};
 pub(super) use words::{Binary, Service};
 
 /// What the new process says on the control socket.

@@ -1,8 +1,6 @@
 //! The new process's part: it learns what there is, prepares everything that can fail, and takes over.
 
-use std::fmt;
 use std::fs::remove_file;
-use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
@@ -14,65 +12,22 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::ask::ask;
+use super::bond;
 use super::deed::{Claim, Title};
+use super::error::TakeOverError;
 use super::kin::{Kin, Side};
 use super::line::{Frame, Kind, Line, LineError};
 use super::words::{Farewell, Hello, Offer, Offered, Service, Speaker, read, write};
-use super::{TAKE_OVER, UNKNOWN_COMMAND, bond};
 use crate::config::{Config, Origin, PlainUser};
 use crate::net::Inherited;
-use crate::shard::{Bequest, HeldSockets};
+use crate::shard::{Bequest, HeldSockets, Ways};
 use crate::turn::{Handed, Handover, RelaySet};
 
 /// How long a word may take that needs no work.
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the state of a shard, or the word after it, may take.
 const STATE: Duration = Duration::from_secs(20);
-
-/// The longest answer to the first line, in bytes; what follows is cut.
-const LONGEST_ANSWER: usize = 4096;
-const NO_SERVER: &str = "it is no turnstone, or one of a version that this one does not understand";
-
-/// Why nothing was taken over.
-#[derive(Debug)]
-pub(in crate::control) enum TakeOverError {
-    /// Nobody can be reached at the control socket.
-    Unreachable(PathBuf, io::Error),
-    /// The running server does not do it, or the conversation broke.
-    Line(LineError),
-    /// What it handed over is of no use here.
-    Unusable(String),
-}
-
-impl From<LineError> for TakeOverError {
-    fn from(error: LineError) -> Self {
-        Self::Line(error)
-    }
-}
-
-impl fmt::Display for TakeOverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(path, error) => {
-                let path = path.display();
-                match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
-                        f,
-                        "no server listens at {path}, from which to take over; start it without \
-                         `upgrade`, or name its socket with --socket"
-                    ),
-                    io::ErrorKind::PermissionDenied => write!(
-                        f,
-                        "{path} is another user's; run this as the user of the server, or as root"
-                    ),
-                    _ => write!(f, "{path}: {error}"),
-                }
-            }
-            Self::Line(error) => write!(f, "the running server goes on: {error}"),
-            Self::Unusable(why) => write!(f, "the running server goes on: {why}"),
-        }
-    }
-}
 
 /// The process from which this one takes over.
 pub(in crate::control) struct Predecessor {
@@ -84,6 +39,8 @@ pub(in crate::control) struct Predecessor {
     pub(in crate::control) clients: Inherited,
     /// Where the records of DTLS sessions go that stay with it.
     records: Vec<OwnedFd>,
+    /// Where the data connections of its TCP allocations go.
+    binds: Vec<OwnedFd>,
     metrics: Option<TcpListener>,
     control: Option<UnixListener>,
     manager: Option<UnixDatagram>,
@@ -121,6 +78,7 @@ impl Predecessor {
             path: path.to_owned(),
             clients: Inherited::default(),
             records: Vec::new(),
+            binds: Vec::new(),
             metrics: None,
             control: None,
             manager: None,
@@ -140,6 +98,7 @@ impl Predecessor {
         match what {
             Offered::Clients => self.clients.add(descriptor)?,
             Offered::Records => self.records.push(descriptor),
+            Offered::Binds => self.binds.push(descriptor),
             Offered::Metrics => self.metrics = Some(descriptor.into()),
             Offered::Control => self.control = Some(descriptor.into()),
             Offered::Manager => self.manager = Some(descriptor.into()),
@@ -225,11 +184,14 @@ impl Predecessor {
         })
     }
 
-    /// Where each shard passes on the records of DTLS sessions that stay with the old process.
-    pub(in crate::control) fn take_records(&mut self) -> Vec<Option<OwnedFd>> {
-        let mut records: Vec<_> = self.records.drain(..).map(Some).collect();
-        records.resize_with(self.offer.shards.into(), || None);
-        records
+    /// Where each shard passes on what is of clients that stay with the old process.
+    pub(in crate::control) fn take_ways(&mut self) -> Vec<Ways> {
+        let (mut records, mut binds) = (self.records.drain(..), self.binds.drain(..));
+        let next = |_| Ways {
+            records: records.next(),
+            binds: binds.next(),
+        };
+        (0..self.offer.shards).map(next).collect()
     }
 
     /// What listens for metrics at `address`, if it has that.
@@ -381,42 +343,6 @@ impl Predecessor {
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     one == other || real(one).is_some_and(|one| Some(one) == real(other))
-}
-
-/// Asks for the take-over in the language of the control socket, which is that of every version.
-fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
-    let answer = answer(stream).map_err(LineError::from)?;
-    let why = match answer.as_deref() {
-        None => return Ok(()),
-        Some("") => return Err(LineError::Gone.into()),
-        Some(answer) => answer.strip_prefix("failed\n").unwrap_or(NO_SERVER),
-    };
-    let why = match why.starts_with(UNKNOWN_COMMAND) {
-        true => "its version cannot hand over; stop it and start this one anew",
-        false => why.trim_end(),
-    };
-    Err(LineError::Refused(why.to_owned()).into())
-}
-
-/// What the server answers; none when it agrees.
-fn answer(stream: &mut UnixStream) -> io::Result<Option<String>> {
-    stream.set_read_timeout(Some(PROMPT))?;
-    stream.write_all(format!("{TAKE_OVER}\n").as_bytes())?;
-    let mut answer = Vec::new();
-    // What follows is no longer in that language.
-    while answer != b"ok\n" {
-        let mut byte = [0];
-        let is_over = match stream.read(&mut byte) {
-            Ok(read) => read == 0,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if is_over || answer.len() >= LONGEST_ANSWER {
-            return Ok(Some(String::from_utf8_lossy(&answer).into_owned()));
-        }
-        answer.extend(byte);
-    }
-    Ok(None)
 }
 
 /// The state of a shard, whose sockets are held then; those of allocations are noted in `relays`.

@@ -96,6 +96,8 @@ pub(super) enum Offered {
     Clients,
     /// Takes the records of DTLS sessions that stay; one for each shard in their order, or none.
     Records,
+    /// Takes data connections of TCP allocations that stay; likewise.
+    Binds,
     /// Listens for metrics.
     Metrics,
     /// Listens for commands.

@@ -1,10 +1,9 @@
-//! Descriptors on their way to another process, beside the bytes of a Unix stream (`SCM_RIGHTS`).
+//! Descriptors on their way to another process, beside the bytes of a Unix socket (`SCM_RIGHTS`).
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_uint};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
 
 use libc::{cmsghdr, iovec, msghdr};
@@ -30,7 +29,7 @@ impl Control {
 /// `InvalidInput` for too many descriptors or no byte; `ResourceBusy` while too many are on their way;
 /// whatever else the kernel says.
 pub fn send_descriptors(
-    socket: &UnixStream,
+    socket: impl AsFd,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
@@ -48,9 +47,10 @@ pub fn send_descriptors(
         // SAFETY: the header points to the room, which holds the most descriptors that there may be.
         unsafe { write_rights(&mut header, descriptors) };
     }
+    let raw = socket.as_fd().as_raw_fd();
     // SAFETY: the header points to one part and a control message, both alive through the call; the kernel
     // writes to neither and keeps no pointer.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+    let sent = unsafe { libc::sendmsg(raw, &raw const header, libc::MSG_NOSIGNAL) };
     count(sent).map_err(|error| match error.raw_os_error() {
         Some(libc::ETOOMANYREFS) => io::ErrorKind::ResourceBusy.into(),
         _ => error,
@@ -58,12 +58,12 @@ pub fn send_descriptors(
 }
 
 /// Receives bytes into `buffer`, and adds the descriptors that came with them to `received`. Returns how
-/// many bytes came; none is the end of the stream.
+/// many bytes came; none is the end.
 ///
 /// # Errors
 /// `Other` when descriptors were lost because the process may open no more; whatever the kernel says.
 pub fn receive_descriptors(
-    socket: &UnixStream,
+    socket: impl AsFd,
     buffer: &mut [u8],
     received: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
@@ -75,10 +75,10 @@ pub fn receive_descriptors(
     let mut header = empty_header(&mut part);
     header.msg_control = ptr::from_mut(&mut control).cast();
     header.msg_controllen = Control::ROOM as _;
+    let raw = socket.as_fd().as_raw_fd();
     // SAFETY: the header points to a buffer and a control room of the lengths it names, both alive through
     // the call; the kernel keeps none of the pointers.
-    let returned =
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let returned = unsafe { libc::recvmsg(raw, &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let length = count(returned)?;
     // SAFETY: the call has just filled the header, and its control room is still there.
     unsafe { take_rights(&header, received) };
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read as _, Write as _};
-    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn descriptors_arrive_in_order_with_their_bytes() -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
@@ -29,10 +29,17 @@ impl Waker {
         let _ = (&self.0).write(&1_u64.to_ne_bytes());
     }
 
-    /// Makes the waker unreadable until the next [`wake`](Self::wake).
-    pub fn clear(&self) {
+    /// Makes the waker unreadable until the next [`wake`](Self::wake); tells whether it was readable.
+    pub fn clear(&self) -> bool {
         // It fails only when nobody woke it.
-        let _ = (&self.0).read(&mut [0; 8]);
+        (&self.0).read(&mut [0; 8]).is_ok()
+    }
+}
+
+impl From<OwnedFd> for Waker {
+    /// One that was made in another process.
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor.into())
     }
 }
 

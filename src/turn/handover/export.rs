@@ -22,6 +22,7 @@ impl Server {
     /// all shards before: what is between two shards stays.
     pub fn export(&self, now: Now) -> Handover {
         let (key, clock_ms) = self.nonces.parts(now.instant);
+        let generation = self.shared.peers.generation();
         let head = Head {
             format: FORMAT,
             shard: self.shard,
@@ -31,6 +32,8 @@ impl Server {
                 clock_ms,
             },
             mobile_ids: self.shared.mobility.next_id(),
+            generation: generation.number,
+            older: generation.older,
             faces: self.shared.faces(),
         };
         let allocations = self.exported_allocations(now.instant);

@@ -20,6 +20,7 @@ use crate::turn::exchange::Action;
 use crate::turn::five_tuple::{Family, FiveTuple};
 use crate::turn::mobile_id::MobileId;
 use crate::turn::mobility::{Mobile, Tickets};
+use crate::turn::peer_connection::Generation;
 use crate::turn::permission::Permissions;
 use crate::turn::place::Place;
 use crate::turn::relay::{Relay, Relays};
@@ -83,13 +84,17 @@ impl Server {
         Ok(intake.imported)
     }
 
-    /// What concerns all records: nonces, ids, and which addresses are relays', by which permissions are
+    /// What concerns all records: nonces, ids, whom this process comes after, and which addresses are relays', by which permissions are
     /// judged.
     fn adopt_head(&mut self, now: Instant, handover: &Handover) -> Result<(), HandoverError> {
         let head = &handover.head;
         let key = head.nonces.key.exactly().ok_or(HandoverError::Head)?;
         self.nonces.go_on(&key, head.nonces.clock_ms, now);
         self.shared.mobility.go_on_from(head.mobile_ids);
+        self.shared.peers.come_after(Generation {
+            number: head.generation,
+            older: head.older,
+        });
         for face in &head.faces {
             self.shared.live.know(face.public, face.local);
         }

@@ -23,6 +23,12 @@ pub(super) struct Head {
     /// Mobile allocations are known by numbers below this one.
     #[serde(default)]
     pub(super) mobile_ids: u64,
+    /// Which of the processes that took over from one another it is of, as far as a byte counts.
+    #[serde(default)]
+    pub(super) generation: u8,
+    /// How many before it may still serve.
+    #[serde(default)]
+    pub(super) older: u8,
     /// The faces of relays, of all shards, now or earlier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) faces: Vec<FaceRecord>,

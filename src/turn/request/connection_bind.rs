@@ -67,7 +67,7 @@ impl Server {
 }
 
 /// CONNECTION-ID, if it is there and well-formed.
-fn connection_id(message: &Message<'_>) -> Option<PeerConnectionId> {
+pub(super) fn connection_id(message: &Message<'_>) -> Option<PeerConnectionId> {
     let attribute = message.attribute(AttributeType::CONNECTION_ID)?;
     attribute.u32().ok().map(PeerConnectionId::from_bits)
 }

@@ -7,6 +7,7 @@ mod channel_bind;
 mod connect;
 mod connection_bind;
 mod create_permission;
+mod hand_back;
 mod refresh;
 mod resume;
 
@@ -61,6 +62,14 @@ impl Server {
         from: FiveTuple,
         message: &Message<'p>,
     ) -> Verdict<'p> {
+        if self.is_formers(&from, message) {
+            return self.hand_back(from, message);
+        }
+        self.handle_own(now, from, message)
+    }
+
+    /// Handles a request that is for nobody else.
+    fn handle_own<'p>(&mut self, now: Now, from: FiveTuple, message: &Message<'p>) -> Verdict<'p> {
         let method = counted_method(message.method());
         let Some(method) = method.filter(|method| self.serves(*method)) else {
             return Verdict::Discard(Reason::UnknownMethod);

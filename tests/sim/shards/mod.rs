@@ -348,6 +348,7 @@ impl Shards {
             | Action::CloseTcpRelay { .. }
             | Action::Connect { .. }
             | Action::Join { .. }
+            | Action::HandBack { .. }
             | Action::ClosePeer { .. } => panic!("TCP allocations are switched off"),
             Action::CloseRelay { key, family } => {
                 let is_opening = self.opening.remove(&(shard, key)).is_some();
