@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 use super::error::{StartError, UserError};
 use super::logging::LogGuard;
 use crate::config::{Config, PERMISSION_DENIED};
-use crate::net::{self, Account};
+use crate::net::{self, Account, FormerUser};
 
 /// The newest version of Landlock that is made use of; what an older kernel lacks of it is left out.
 const LANDLOCK: ABI = ABI::V5;
@@ -24,15 +25,33 @@ const PROCESS: &str = "/proc/self";
 /// How many cores the process may use, which the default of `server.workers` depends on.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What was taken from the process for good.
+/// What is taken from the process: files at once, the rest when it is [completed](Self::complete).
 #[derive(Debug)]
 pub(super) struct Confinement {
     /// Files are out of reach but for those of the configuration.
     process: Option<PathFd>,
+    /// What is still to be taken.
+    left: Left,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    user: Option<TriedUser>,
+    system_calls: bool,
+}
+
+/// A user that the process has become as far as it can come back.
+#[derive(Debug)]
+struct TriedUser {
+    name: String,
+    account: Account,
+    former: FormerUser,
+    /// The socket for control, which is to be the user's as well.
+    socket: Option<PathBuf>,
 }
 
 /// Takes what `config` says from every thread of the process: from this one, from those that it starts
-/// later, and from that of `log`. No other may run yet.
+/// later, and from that of `log`. No other may run yet. What others could notice is left.
 /// The socket of the `predecessor` can still be removed.
 pub(super) fn confine(
     config: &Config,
@@ -40,22 +59,43 @@ pub(super) fn confine(
     predecessor: Option<&Path>,
 ) -> Result<Confinement, StartError> {
     let wanted = &config.process;
-    if let Some(user) = &wanted.user {
-        become_user(user, config.control.as_deref())
-            .map_err(|error| StartError::User(user.clone(), error))?;
-    }
+    let user = wanted.user.as_ref().map(|user| {
+        TriedUser::try_on(user, config.control.as_deref())
+            .map_err(|error| StartError::User(user.clone(), error))
+    });
+    let user = user.transpose()?.flatten();
     let process = match wanted.landlock {
         true => restrict_files(config, log, predecessor).map_err(StartError::Landlock)?,
         false => None,
     };
     if wanted.seccomp {
-        net::restrict_system_calls().map_err(StartError::SystemCalls)?;
+        net::try_to_restrict_system_calls().map_err(StartError::SystemCalls)?;
     }
     warn_of_unreadable_files(config);
-    Ok(Confinement { process })
+    Ok(Confinement {
+        process,
+        left: Left {
+            user,
+            system_calls: wanted.seccomp,
+        },
+    })
 }
 
 impl Confinement {
+    /// Takes the rest, for good, before the server serves.
+    pub(super) fn complete(&mut self) -> Result<(), StartError> {
+        let left = std::mem::take(&mut self.left);
+        if let Some(user) = left.user {
+            let name = user.name.clone();
+            user.become_it()
+                .map_err(|error| StartError::User(name, UserError::Denied(error)))?;
+        }
+        match left.system_calls {
+            true => net::restrict_system_calls().map_err(StartError::SystemCalls),
+            false => Ok(()),
+        }
+    }
+
     /// `problems` of a reload, and what the confinement has to do with them.
     pub(super) fn explain(&self, problems: String) -> String {
         if self.process.is_none() || !problems.contains(PERMISSION_DENIED) {
@@ -68,19 +108,33 @@ impl Confinement {
     }
 }
 
-fn become_user(name: &str, socket: Option<&Path>) -> Result<(), UserError> {
-    let account = Account::find(name).map_err(UserError::Database)?;
-    let account = account.ok_or(UserError::Unknown)?;
-    if account.is_current() {
-        return Ok(());
+impl TriedUser {
+    /// Becomes the user called `name`; none when the process is that user's already.
+    fn try_on(name: &str, socket: Option<&Path>) -> Result<Option<Self>, UserError> {
+        let account = Account::find(name).map_err(UserError::Database)?;
+        let account = account.ok_or(UserError::Unknown)?;
+        if account.is_current() {
+            return Ok(None);
+        }
+        let former = account.try_on().map_err(UserError::Denied)?;
+        Ok(Some(Self {
+            name: name.to_owned(),
+            account,
+            former,
+            socket: socket.map(Path::to_owned),
+        }))
     }
-    if let Some(socket) = socket {
-        // Otherwise only root could say what the server does.
-        chown(socket, Some(account.uid), Some(account.gid)).map_err(UserError::Denied)?;
+
+    fn become_it(self) -> io::Result<()> {
+        self.former.resume()?;
+        if let Some(socket) = self.socket {
+            // Otherwise only root could say what the server does.
+            chown(socket, Some(self.account.uid), Some(self.account.gid))?;
+        }
+        self.account.assume()?;
+        info!("running as user {} from here on", self.name);
+        Ok(())
     }
-    account.assume().map_err(UserError::Denied)?;
-    info!("running as user {name} from here on");
-    Ok(())
 }
 
 /// Restricts this thread and that of `log` to the directories of `config`.
@@ -191,10 +245,11 @@ mod tests {
 
     #[test]
     fn only_what_is_denied_is_explained() {
-        let free = Confinement { process: None };
-        let confined = Confinement {
-            process: PathFd::new(PROCESS).ok(),
+        let confinement = |process| Confinement {
+            process,
+            left: Left::default(),
         };
+        let (free, confined) = (confinement(None), confinement(PathFd::new(PROCESS).ok()));
         let denied = format!("a.toml: {PERMISSION_DENIED}; x");
         assert_eq!(free.explain(denied.clone()), denied);
         assert_eq!(confined.explain("a.toml: bad".into()), "a.toml: bad");

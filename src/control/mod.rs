@@ -19,6 +19,7 @@ mod shards;
 mod signals;
 mod socket;
 mod start;
+mod status;
 mod successor;
 mod supervise;
 mod totals;

@@ -1,7 +1,8 @@
-//! Tells systemd how the service is (sd_notify(3)): ready, or stopping.
+//! Tells systemd how the service is (sd_notify(3)): ready, or stopping, and what it does.
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -54,12 +55,19 @@ impl Notify {
 
     /// The service is that of another process from now on.
     pub(super) fn main_process(&self, pid: i32) {
-        self.send(&format!("MAINPID={pid}"));
+        self.send(&format!(
+            "MAINPID={pid}\nSTATUS=handed over to process {pid}"
+        ));
     }
 
-    /// The server serves clients.
-    pub(super) fn ready(&self) {
-        self.send("READY=1");
+    /// The server serves clients, and how.
+    pub(super) fn ready(&self, status: &impl Display) {
+        self.send(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// What the server does, in a line.
+    pub(super) fn status(&self, status: &impl Display) {
+        self.send(&format!("STATUS={status}"));
     }
 
     /// The configuration is read anew; [`ready`](Self::ready) follows.
@@ -102,10 +110,17 @@ mod tests {
         let notify = Notify {
             manager: Some(Arc::new(connect(name).expect("connect"))),
         };
-        notify.ready();
+        notify.ready(&"well");
+        notify.status(&"so so");
         notify.stopping();
+        notify.main_process(7);
         let mut received = [0; 64];
-        for expected in ["READY=1", "STOPPING=1"] {
+        for expected in [
+            "READY=1\nSTATUS=well",
+            "STATUS=so so",
+            "STOPPING=1",
+            "MAINPID=7\nSTATUS=handed over to process 7",
+        ] {
             let length = manager.recv(&mut received).expect("message");
             assert_eq!(&received[..length], expected.as_bytes());
         }
@@ -129,6 +144,6 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        Notify { manager: None }.ready();
+        Notify { manager: None }.ready(&"");
     }
 }

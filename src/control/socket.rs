@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::upgrade::TAKE_OVER;
+use super::upgrade::{TAKE_OVER, UNKNOWN_COMMAND};
 use crate::net::with_private_files;
 
 /// The longest command in bytes, its line end included.
@@ -186,7 +186,9 @@ async fn converse(mut stream: UnixStream, orders: mpsc::Sender<Order>) {
     }
     let answer = match Command::of(&command) {
         Some(command) => carry_out(command, &orders).await,
-        None => Err("unknown command; there are preview, reload, drain and binary\n".to_owned()),
+        None => Err(format!(
+            "{UNKNOWN_COMMAND}; there are preview, reload, drain and binary\n"
+        )),
     };
     let text = match answer {
         Ok(text) => format!("ok\n{text}"),

@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::banner::Listening;
 use super::certificates::Certificates;
-use super::confine::confine;
+use super::confine::{Confinement, confine};
 use super::error::StartError;
 use super::facts::{
     connections, host_facts, raise_descriptor_limit, relay_ports, warn_of_descriptor_limit,
@@ -24,7 +24,7 @@ use super::logging::LogGuard;
 use super::relay_addresses::try_relay_addresses;
 use super::reload::Configuration;
 use super::socket::{ControlSocket, Order, SocketFile};
-use super::upgrade::{Doors, Estate, Predecessor, Taken};
+use super::upgrade::{Ancestry, Doors, Estate, Predecessor, Taken};
 use super::workforce::Workforce;
 use super::{VERSION, banner};
 use crate::config::{Config, HostFacts, Origin};
@@ -84,55 +84,94 @@ pub(super) fn start(
     log: &LogGuard,
     mut predecessor: Option<&mut Predecessor>,
 ) -> Result<(Running, Taken), StartError> {
-    let descriptors = raise_descriptor_limit(&config).map_err(StartError::Descriptors)?;
-    let opened = open(&config, predecessor.as_deref_mut())?;
-    let listening = opened.listening;
-    let facts = host_facts(listening.all()).map_err(StartError::Interfaces)?;
-    let policy = config.policy(&facts);
-    let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
-    let metrics = metrics(&pages, &policy, &facts, &listening)?;
-    let confinement = confine(&config, log, predecessor.as_deref().map(Predecessor::path))?;
-    warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
-    let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
-    let doors = doors(opened.http.as_ref(), opened.control.as_ref());
-    let doors = doors.map_err(StartError::Runtime)?;
+    let mut prepared = prepare(&config, log, predecessor.as_deref_mut())?;
     let is_successor = predecessor.is_some();
+    let Opened {
+        http,
+        control,
+        sockets,
+        listening,
+    } = prepared.opened;
+    let doors = doors(http.as_ref(), control.as_ref()).map_err(StartError::Runtime)?;
     let workforce = Workforce {
         config: &config,
-        policy,
-        connections: connections(&config, descriptors),
-        secured: certificates.as_ref().map(Certificates::server),
-        sockets: opened.sockets,
-        pages: &pages,
+        policy: prepared.policy,
+        connections: connections(&config, prepared.descriptors),
+        secured: prepared.certificates.as_ref().map(Certificates::server),
+        sockets,
+        pages: &prepared.pages,
+        ancestry: prepared.ancestry,
+        confinement: &mut prepared.confinement,
     };
     let started = workforce.start(predecessor)?;
     // Nothing fails from here on: the predecessor has let go.
-    let (fronts, orders, readiness) = serve(opened.http, opened.control, doors, &metrics);
-    warn_of_descriptor_limit(&config, descriptors);
-    banner::announce(&config, &facts, &listening, is_successor);
-    let configuration = Configuration {
-        config,
-        origin,
-        listeners: facts.listeners,
-        clients: listening.clients(),
-        interfaces: facts.interfaces,
-        descriptors,
-        metrics,
-        draining: false,
-        confinement,
-    };
+    let (fronts, orders, readiness) = serve(http, control, doors, &prepared.metrics);
+    warn_of_descriptor_limit(&config, prepared.descriptors);
+    banner::announce(&config, &prepared.facts, &listening, is_successor);
     let running = Running {
         shards: started.shards,
         ended: started.ended,
         readiness,
-        certificates,
-        configuration,
-        pages,
+        certificates: prepared.certificates,
+        configuration: Configuration {
+            config,
+            origin,
+            listeners: prepared.facts.listeners,
+            clients: listening.clients(),
+            interfaces: prepared.facts.interfaces,
+            descriptors: prepared.descriptors,
+            metrics: prepared.metrics,
+            draining: false,
+            confinement: prepared.confinement,
+        },
+        pages: prepared.pages,
         orders,
         estate: Arc::new(started.estate),
         fronts,
     };
     Ok((running, started.taken))
+}
+
+/// Everything but the shards.
+struct Prepared {
+    descriptors: u64,
+    opened: Opened,
+    facts: HostFacts,
+    policy: Policy,
+    pages: Vec<Arc<Page>>,
+    metrics: Arc<Metrics>,
+    ancestry: Ancestry,
+    confinement: Confinement,
+    certificates: Option<Certificates>,
+}
+
+/// Opens everything, and has the process give up what it does not need.
+fn prepare(
+    config: &Config,
+    log: &LogGuard,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<Prepared, StartError> {
+    let descriptors = raise_descriptor_limit(config).map_err(StartError::Descriptors)?;
+    let opened = open(config, predecessor.as_deref_mut())?;
+    let facts = host_facts(opened.listening.all()).map_err(StartError::Interfaces)?;
+    let policy = config.policy(&facts);
+    let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
+    let metrics = metrics(&pages, &policy, &facts, &opened.listening)?;
+    let ancestry = Ancestry::own();
+    let confinement = confine(config, log, predecessor.as_deref().map(Predecessor::path))?;
+    warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
+    let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
+    Ok(Prepared {
+        descriptors,
+        opened,
+        facts,
+        policy,
+        pages,
+        metrics,
+        ancestry,
+        confinement,
+        certificates,
+    })
 }
 
 fn metrics(

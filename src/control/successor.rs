@@ -35,11 +35,8 @@ impl Supervisor<'_> {
     }
 
     fn why_not(&self) -> Option<&'static str> {
-        if is_first(std::process::id()) {
-            Some(
-                "it is the first process of a container, which ends with it: replace the container \
-                 instead",
-            )
+        if let Some(why) = self.running.estate.must_stay {
+            Some(why)
         } else if self.giving.is_some() {
             Some("another process is taking over from it already")
         } else if self.drain.is_some() {
@@ -99,22 +96,5 @@ impl Supervisor<'_> {
             "this process stays for its TCP, TLS and DTLS clients, and ends with the last one or when the \
              time is up"
         );
-    }
-}
-
-/// Whether a process is the first of its namespace: when that ends, the kernel ends all others there.
-const fn is_first(pid: u32) -> bool {
-    pid == 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_process_with_number_one_is_the_first() {
-        assert!(is_first(1));
-        assert!(!is_first(2));
-        assert!(!is_first(std::process::id()));
     }
 }

@@ -15,6 +15,7 @@ use super::notify::Notify;
 use super::signals::{Signals, Wish};
 use super::socket::{Answer, Command, Order};
 use super::start::Running;
+use super::status::Status;
 use super::totals::Totals;
 use super::upgrade::{Giving, Outcome};
 use crate::metrics::Page;
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a server that drains looks whether anybody is left.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How often the server looks whether its host has other addresses than before.
+/// How often the server looks whether its host has other addresses than before, and tells the service
+/// manager what it does if that has changed.
 const HOST_GLANCE: Duration = Duration::from_secs(5);
 /// How long after the last allocation was made, or has moved, every shard has told of it.
 const SETTLED: Duration = Duration::from_millis(250);
@@ -42,6 +44,13 @@ pub(super) struct Drain {
     /// Since when nobody is seen, nor a connection that goes on to a web server. An allocation that moves
     /// between shards may be unseen for a moment.
     empty: Option<Instant>,
+}
+
+impl Drain {
+    /// When it ends even if somebody is left.
+    pub(super) const fn ends(&self) -> Instant {
+        self.ends
+    }
 }
 
 /// Who must have left before a server ends.
@@ -66,6 +75,8 @@ pub(super) struct Supervisor<'l> {
     pub(super) giving: Option<Giving>,
     /// How that goes.
     pub(super) outcome: Outcomes,
+    /// What the service manager was told last.
+    pub(super) told: Option<Status>,
 }
 
 /// How a take-over goes: where that is said, and where it is heard.
@@ -79,7 +90,6 @@ pub(super) async fn supervise(
     log: &LogGuard,
 ) -> ExitCode {
     let started = Instant::now();
-    notify.ready();
     let mut supervisor = Supervisor {
         running,
         notify,
@@ -88,7 +98,9 @@ pub(super) async fn supervise(
         stopping: false,
         giving: None,
         outcome: unbounded_channel(),
+        told: None,
     };
+    supervisor.tell_ready();
     let told = supervisor.serve(&mut signals).await;
     let Supervisor {
         running, notify, ..
@@ -127,7 +139,10 @@ impl Supervisor<'_> {
                     return false;
                 }
                 () = sleep(GLANCE), if self.drain.is_some() => {}
-                _ = glances.tick() => self.running.configuration.follow_host(&self.running.shards),
+                _ = glances.tick() => {
+                    self.running.configuration.follow_host(&self.running.shards);
+                    self.tell_status();
+                }
             }
             if self.has_drained() {
                 return true;
@@ -211,7 +226,7 @@ impl Supervisor<'_> {
             let renewed = certificates.adopt(&configuration.config.tls);
             self.renew(renewed);
         }
-        self.notify.ready();
+        self.tell_ready();
         answer
     }
 
@@ -253,6 +268,7 @@ impl Supervisor<'_> {
             ..
         } = &mut self.running;
         configuration.drain(shards);
+        self.tell_status();
     }
 
     /// Has the server end when `of` have left, or after `limit`.
@@ -303,7 +319,7 @@ impl Supervisor<'_> {
     }
 
     /// Allocations that live, as the shards last told.
-    fn allocations(&self) -> u64 {
+    pub(super) fn allocations(&self) -> u64 {
         self.sum(Page::allocations)
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::certificates::Secured;
+use super::confine::Confinement;
 use super::error::StartError;
-use super::shards::Shards;
-use super::upgrade::{Binary, Estate, Kin, Predecessor, Service, Taken};
+use super::shards::{Shards, Spawned};
+use super::upgrade::{Ancestry, Binary, Estate, Kin, Predecessor, Service, Taken};
 use crate::config::Config;
 use crate::metrics::Page;
 use crate::net::ListenerSockets;
@@ -25,6 +26,9 @@ pub(super) struct Workforce<'s> {
     /// Of each shard.
     pub(super) sockets: Vec<ListenerSockets>,
     pub(super) pages: &'s [Arc<Page>],
+    pub(super) ancestry: Ancestry,
+    /// Completed before they serve.
+    pub(super) confinement: &'s mut Confinement,
 }
 
 /// Shards that serve.
@@ -56,11 +60,14 @@ impl Workforce<'_> {
         )?;
         let mut predecessor = predecessor;
         let inherit = predecessor.as_deref_mut().map(Predecessor::take_ways);
+        if inherit.is_none() {
+            self.confinement.complete()?;
+        }
         let spawned = shards.spawn(self.sockets, self.pages, inherit)?;
-        let estate = estate(&shards, &spawned.freezer);
-        let take_over =
-            |old: &mut Predecessor| old.take_over(&spawned.bequests, shards.held(), &estate.kin);
-        match predecessor.map(take_over).transpose() {
+        let must_stay = self.ancestry.why_it_must_stay(predecessor.is_some());
+        let estate = estate(&shards, &spawned.freezer, must_stay);
+        let succeed = |old| succeed(old, &shards, &spawned, &estate.kin, self.confinement);
+        match predecessor.map(succeed).transpose() {
             Ok(taken) => Ok(Started {
                 shards: spawned.handles,
                 ended,
@@ -68,18 +75,34 @@ impl Workforce<'_> {
                 estate,
             }),
             Err(error) => {
-                // Those that serve already must not share the sockets with the old process any longer.
+                // None of them serves.
                 spawned.stop();
-                Err(StartError::TakeOver(error))
+                Err(error)
             }
         }
     }
 }
 
-fn estate(shards: &Shards<'_>, freezer: &Freezer) -> Estate {
+/// Has the shards take over from the `old` process and serve.
+fn succeed(
+    old: &mut Predecessor,
+    shards: &Shards<'_>,
+    spawned: &Spawned,
+    kin: &Kin,
+    confinement: &mut Confinement,
+) -> Result<Taken, StartError> {
+    let moved = old.take_over(&spawned.bequests, shards.held(), kin);
+    let moved = moved.map_err(StartError::TakeOver)?;
+    confinement.complete()?;
+    let stay = old.serve(&spawned.bequests);
+    Ok(Taken { moved, stay })
+}
+
+fn estate(shards: &Shards<'_>, freezer: &Freezer, must_stay: Option<&'static str>) -> Estate {
     Estate {
         binary: Binary::own(),
         service: Service::own(),
+        must_stay,
         shards: shards.count(),
         freezer: freezer.clone(),
         kin: Arc::new(Kin::new(Arc::clone(shards.shared()))),

@@ -24,11 +24,11 @@ pub use error::{BindCause, BindError, Buffer, BufferShortfall, Protocol};
 pub use fault::Fault;
 pub use inherited::Inherited;
 pub use linux::{
-    Account, BATCH, Epoll, Events, IcmpError, Interest, Interface, MOST_DESCRIPTORS, Outgoing,
-    Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt, descriptor_limit,
-    interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
+    Account, BATCH, Epoll, Events, FormerUser, IcmpError, Interest, Interface, MOST_DESCRIPTORS,
+    Outgoing, Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt,
+    descriptor_limit, interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
     restrict_system_calls, send_descriptors, send_segments, take_in_trains, takes_in_trains,
-    with_private_files,
+    try_to_restrict_system_calls, with_private_files,
 };
 pub use listen::{
     BindOptions, BoundGroup, ListenerSockets, TcpListener, UdpListener, bind_group,

@@ -77,10 +77,12 @@ impl Freezer {
         (0..self.0.shards()).for_each(|shard| self.tell(shard, Word::Resume));
     }
 
-    /// Has the shards stay frozen for [`release`](Self::release), after [`export`](Self::export).
+    /// Has the shards stay frozen until [`release`](Self::release) or [`resume`](Self::resume), after
+    /// [`export`](Self::export): none goes on by itself any more.
     ///
     /// # Errors
-    /// A shard has gone on by itself meanwhile, or does not answer: nothing may be released.
+    /// A shard has gone on by itself before, or does not answer: nothing may be released, and the others are
+    /// to be resumed.
     pub fn hold(&self) -> io::Result<()> {
         let answers = self.ask_all(Word::Hold);
         let held: io::Result<Vec<bool>> = answers.iter().map(hear).collect();
@@ -136,8 +138,8 @@ fn deaf() -> io::Error {
 /// A shard that reads no socket.
 #[derive(Debug)]
 pub(super) struct Frozen {
-    /// When it goes on by itself.
-    pub(super) until: Instant,
+    /// When it goes on by itself; never once another process may serve.
+    pub(super) until: Option<Instant>,
     /// Who wants to know how many letters it read, once its pass is over.
     pub(super) asked: Option<Sender<usize>>,
     /// Letters that it read since it was asked.
@@ -151,7 +153,7 @@ pub(super) struct Frozen {
 impl Default for Frozen {
     fn default() -> Self {
         Self {
-            until: Instant::now() + LONGEST,
+            until: Some(Instant::now() + LONGEST),
             asked: None,
             heard: 0,
             lent: false,

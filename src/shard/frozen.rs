@@ -5,7 +5,6 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::event_loop::Shard;
-use super::freeze::LONGEST;
 use super::ways::Ends;
 use super::word::{Give, Lent, Word};
 use crate::turn::{Counter, Family, Handed, Handover};
@@ -33,7 +32,9 @@ impl Shard {
         let Some(frozen) = &mut self.frozen else {
             return;
         };
-        let left = frozen.until.saturating_duration_since(Instant::now());
+        let left = frozen
+            .until
+            .map(|until| until.saturating_duration_since(Instant::now()));
         let Some(message) = self.mailbox.wait(left) else {
             tracing::warn!(
                 shard = self.index,
@@ -73,10 +74,10 @@ impl Shard {
         self.mailbox.bell.ring();
     }
 
-    /// Stays frozen for longer, if the state is given away; tells whether it is.
+    /// Stays frozen until it is told otherwise, if the state is given away; tells whether it is.
     fn hold(&mut self) -> bool {
         let given = self.frozen.as_mut().filter(|frozen| frozen.given.is_some());
-        let held = given.map(|frozen| frozen.until = Instant::now() + LONGEST);
+        let held = given.map(|frozen| frozen.until = None);
         held.is_some()
     }
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a shard waits for before it serves.
 #[derive(Debug)]
 pub struct Inheritance {
-    handover: Receiver<Handover>,
+    handover: Receiver<Option<Handover>>,
     imported: Sender<Result<Imported, HandoverError>>,
     serve: Receiver<()>,
     ways: Ends,
@@ -24,7 +24,7 @@ pub struct Inheritance {
 /// The other end of an [`Inheritance`]. When it is dropped, the shard ends without having served.
 #[derive(Debug)]
 pub struct Bequest {
-    handover: Sender<Handover>,
+    handover: Sender<Option<Handover>>,
     imported: Receiver<Result<Imported, HandoverError>>,
     serve: Sender<()>,
 }
@@ -52,8 +52,9 @@ impl Inheritance {
 }
 
 impl Bequest {
-    /// Gives the shard the state; the sockets that go with it are held already.
-    pub fn give(&self, handover: Handover) {
+    /// Gives the shard the state, whose sockets are held already; none when the other process has died with
+    /// it.
+    pub fn give(&self, handover: Option<Handover>) {
         // That it has ended shows when it is asked what it read.
         let _ = self.handover.send(handover);
     }
@@ -81,7 +82,10 @@ impl Shard {
             return false;
         };
         self.now = self.clock.now();
-        let imported = self.server.import(self.now, &handover);
+        let imported = handover.map_or_else(
+            || Ok(Imported::default()),
+            |handover| self.server.import(self.now, &handover),
+        );
         self.drain();
         self.finish_pass();
         self.former = inheritance.ways;

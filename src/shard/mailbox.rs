@@ -101,8 +101,11 @@ impl Mailbox {
         self.receiver.try_recv().ok()
     }
 
-    /// The next letter, if there is one within `patience`.
-    pub(super) fn wait(&self, patience: Duration) -> Option<Message> {
-        self.receiver.recv_timeout(patience).ok()
+    /// The next letter, if there is one within `patience`; without, however late it comes.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Option<Message> {
+        match patience {
+            Some(patience) => self.receiver.recv_timeout(patience).ok(),
+            None => self.receiver.recv().ok(),
+        }
     }
 }

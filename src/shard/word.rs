@@ -31,7 +31,7 @@ pub(super) enum Word {
     Export(Give, Sender<io::Result<usize>>),
     /// Go on as if nothing had been.
     Resume,
-    /// Stay frozen: the state is given away for good; tells whether it still is given away.
+    /// Stay frozen, however long nothing is said; tells whether the state still is given away.
     Hold(Sender<bool>),
     /// Forget what was given away, and let go of the listening sockets; tells how many allocations are
     /// left. Refused when nothing is given away: the shard serves its clients itself.

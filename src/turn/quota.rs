@@ -20,13 +20,44 @@ pub(super) enum Exceeded {
 
 /// Counts by shares. Requests lock it; the relay path never comes here.
 #[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<Counts>);
+pub(super) struct Quota(Mutex<Ledger>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Ledger {
+    own: Counts,
+    /// Those of the processes beside this one, while one takes the place of another.
+    elsewhere: Counts,
+}
+
+/// Allocations of each user and each source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) people: BTreeMap<Person, u32>,
+    pub(super) sources: BTreeMap<IpAddr, u32>,
     total: u32,
-    people: BTreeMap<Person, u32>,
-    sources: BTreeMap<IpAddr, u32>,
+}
+
+impl Counts {
+    /// Counts `number` allocations of `person`.
+    pub(super) fn add_person(&mut self, person: Person, number: u32) {
+        self.total = self.total.saturating_add(number);
+        let count = self.people.entry(person).or_default();
+        *count = count.saturating_add(number);
+    }
+
+    /// Counts the same ones at their `source`.
+    pub(super) fn add_source(&mut self, source: IpAddr, number: u32) {
+        let count = self.sources.entry(source_prefix(source)).or_default();
+        *count = count.saturating_add(number);
+    }
+
+    fn of_person(&self, person: &Person) -> u32 {
+        self.people.get(person).copied().unwrap_or(0)
+    }
+
+    fn at_source(&self, source: IpAddr) -> u32 {
+        self.sources.get(&source).copied().unwrap_or(0)
+    }
 }
 
 impl Quota {
@@ -37,39 +68,38 @@ impl Quota {
         source: IpAddr,
         limits: &Limits,
     ) -> Result<(), Exceeded> {
-        let source = source_prefix(source);
-        let mut counts = self.lock();
-        let by_user = counts.people.get(person).copied().unwrap_or(0);
-        let by_source = counts.sources.get(&source).copied().unwrap_or(0);
-        if counts.total >= limits.allocations {
+        let prefix = source_prefix(source);
+        let mut ledger = self.lock();
+        let sum = |count: fn(&Counts, &Person, IpAddr) -> u32| {
+            let beside = count(&ledger.elsewhere, person, prefix);
+            count(&ledger.own, person, prefix).saturating_add(beside)
+        };
+        let by_user = sum(|counts, person, _| counts.of_person(person));
+        let by_source = sum(|counts, _, source| counts.at_source(source));
+        if sum(|counts, _, _| counts.total) >= limits.allocations {
             return Err(Exceeded::Server);
         }
         if by_user >= limits.allocations_per_user || by_source >= limits.allocations_per_source {
             return Err(Exceeded::Share);
         }
-        counts.total += 1;
-        counts.people.insert(person.clone(), by_user + 1);
-        counts.sources.insert(source, by_source + 1);
+        ledger.own.add_person(person.clone(), 1);
+        ledger.own.add_source(source, 1);
         Ok(())
     }
 
     /// Counts one more, whatever the limit: it is there already.
     pub(super) fn charge(&self, account: &Account) {
-        let mut counts = self.lock();
-        counts.total += 1;
-        *counts.people.entry(account.person.clone()).or_default() += 1;
-        *counts
-            .sources
-            .entry(source_prefix(account.source))
-            .or_default() += 1;
+        let own = &mut self.lock().own;
+        own.add_person(account.person.clone(), 1);
+        own.add_source(account.source, 1);
     }
 
     /// Counts one less.
     pub(super) fn give_back(&self, person: &Person, source: IpAddr) {
-        let mut counts = self.lock();
-        counts.total = counts.total.saturating_sub(1);
-        release(&mut counts.people, person);
-        release(&mut counts.sources, &source_prefix(source));
+        let own = &mut self.lock().own;
+        own.total = own.total.saturating_sub(1);
+        release(&mut own.people, person);
+        release(&mut own.sources, &source_prefix(source));
     }
 
     /// Counts the allocation of `account` at the source of `client`, whatever the limit: it is there
@@ -77,18 +107,27 @@ impl Quota {
     pub(super) fn follow(&self, account: &mut Account, client: &FiveTuple) {
         let new = client.client.ip();
         let old = std::mem::replace(&mut account.source, new);
-        let mut counts = self.lock();
-        release(&mut counts.sources, &source_prefix(old));
-        *counts.sources.entry(source_prefix(new)).or_default() += 1;
+        let own = &mut self.lock().own;
+        release(&mut own.sources, &source_prefix(old));
+        own.add_source(new, 1);
     }
 
-    /// Whether nothing is counted.
+    /// What is counted of this process.
+    pub(super) fn own(&self) -> Counts {
+        self.lock().own.clone()
+    }
+
+    /// From now on `counts` are those of the other processes.
+    pub(super) fn set_elsewhere(&self, counts: Counts) {
+        self.lock().elsewhere = counts;
+    }
+
+    /// Whether nothing is counted of this process.
     pub(super) fn is_empty(&self) -> bool {
-        let counts = self.lock();
-        counts.total == 0 && counts.people.is_empty() && counts.sources.is_empty()
+        self.lock().own == Counts::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,5 +174,32 @@ mod tests {
         quota.give_back(&alice, one);
         quota.give_back(&alice, other);
         assert!(quota.is_empty());
+    }
+
+    #[test]
+    fn those_of_other_processes_count_until_they_are_told_anew() {
+        let quota = Quota::default();
+        let limits = Limits {
+            allocations: 4,
+            allocations_per_user: 3,
+            allocations_per_source: 3,
+            ..Limits::default()
+        };
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let other: IpAddr = "192.0.2.2".parse().unwrap();
+        let [alice, bob] = ["alice", "bob"].map(|name| Person::User(name.into()));
+        let mut elsewhere = Counts::default();
+        elsewhere.add_person(alice.clone(), 2);
+        elsewhere.add_source(one, 2);
+        quota.set_elsewhere(elsewhere);
+        assert!(quota.is_empty());
+        assert_eq!(quota.take(&alice, one, &limits), Ok(()));
+        assert_eq!(quota.take(&alice, other, &limits), Err(Exceeded::Share));
+        assert_eq!(quota.take(&bob, one, &limits), Err(Exceeded::Share));
+        assert_eq!(quota.take(&bob, other, &limits), Ok(()));
+        assert_eq!(quota.take(&bob, other, &limits), Err(Exceeded::Server));
+        quota.set_elsewhere(Counts::default());
+        assert_eq!(quota.take(&alice, one, &limits), Ok(()));
+        assert_eq!(quota.own().people.get(&alice), Some(&2));
     }
 }

@@ -90,12 +90,24 @@ impl Server {
         metrics: SocketAddr,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let running = Running::start(command.current_dir(&directory));
         Self::ready(Self {
-            running: Running::start(command.current_dir(&directory)),
+            running,
             host: None,
             address,
             metrics,
             _directory: directory,
+        })
+    }
+
+    /// A server that was `started`, listens at `address` and has its metrics at `metrics`.
+    pub(crate) fn started(started: Running, address: SocketAddr, metrics: SocketAddr) -> Self {
+        Self::ready(Self {
+            running: started,
+            host: None,
+            address,
+            metrics,
+            _directory: tempfile::tempdir().unwrap(),
         })
     }
 

@@ -183,18 +183,37 @@ fn the_service_manager_follows_the_service() {
         let length = uninterrupted(|| manager.recv(&mut buffer)).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
+    // What it does is told now and then besides.
+    let told_next = || {
+        let all = std::iter::repeat_with(told);
+        let mut news = all.filter(|said| !said.starts_with("STATUS="));
+        news.next().unwrap()
+    };
     let mut command = succession.command(&[]);
     let first = command.env("NOTIFY_SOCKET", &path);
     let old = Server::from_command(first, succession.address(), succession.metrics());
-    assert_eq!(told(), "READY=1");
+    assert_eq!(told_next(), "READY=1\nSTATUS=serving 0 allocations");
+    let mut stays = Pair::tcp(succession.address());
+    while told() != "STATUS=serving 1 allocation" {}
     // Without the variable: the old process lends its own way.
     let mut new = succession.succeed();
     let pid = new.running().pid();
-    assert_eq!(told(), format!("MAINPID={pid}"));
-    assert_eq!(told(), "READY=1");
+    let handed_over = format!("MAINPID={pid}\nSTATUS=handed over to process {pid}");
+    assert_eq!(told_next(), handed_over);
+    let with_older =
+        "READY=1\nSTATUS=serving 0 allocations; the process before this one still has clients";
+    assert_eq!(told_next(), with_older);
+    stays.talks();
+    drop(stays);
     ends(old);
+    while told() != "STATUS=serving 0 allocations" {}
+    let mut moves = Pair::udp(succession.address());
+    while told() != "STATUS=serving 1 allocation" {}
+    new.running().signal(Signal::USR1);
+    while !told().starts_with("STATUS=draining: 1 allocation left, ends by ") {}
+    moves.talks();
     new.stop();
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(told_next(), "STOPPING=1");
 }
 
 #[test]
@@ -239,30 +258,4 @@ fn the_control_socket_goes_along_or_is_removed() {
     assert!(!succession.socket().exists(), "{}", last.log());
     assert!(moved.exists());
     last.stop();
-}
-
-#[test]
-fn the_first_process_of_a_container_is_not_taken_over() {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--fork", "--pid", "--kill-child"]);
-    if !root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let succession = Succession::new(LOOPBACK);
-    let server = succession.command(&[]);
-    unshare.arg(binary()).args(server.get_args());
-    let probe = ["--fork", "--pid", "--user", "--map-root-user", "true"];
-    let may = || Command::new("unshare").args(probe).status();
-    if !root() && !may().is_ok_and(|status| status.success()) {
-        return skip(
-            "the_first_process_of_a_container_is_not_taken_over",
-            "needs root or namespaces",
-        );
-    }
-    let mut old = Server::from_command(&mut unshare, succession.address(), succession.metrics());
-    let (status, _, stderr) = run(&mut succession.command(&["upgrade"]), LIMIT);
-    assert_eq!(status.code(), Some(1));
-    assert!(stderr.contains("replace the container"), "{stderr}");
-    assert!(old.running().alive());
-    Pair::udp(succession.address()).talks();
 }

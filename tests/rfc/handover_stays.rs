@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use turnstone::turn::{Counter, External, FiveTuple, Policy, RelaySet};
 
 use crate::common::{
-    Login, Out, World, channel_data, dtls, ip, peers, policy, requested_transport, send_indication,
-    tcp, udp,
+    Login, Out, World, channel_data, dtls, ip, lifetime, peers, policy, requested_transport,
+    send_indication, tcp, udp,
 };
 use crate::dialogue::{client, peer, seconds, world_with};
 use crate::mobility::{come, depart, elsewhere, hearer, mobile};
@@ -263,4 +263,52 @@ fn a_port_outside_of_the_new_range_does_not_come_back() {
     let third = udp("203.0.113.14:3");
     let answer = new.ask(&Login::alice(), third, Method::ALLOCATE, &attributes);
     assert_eq!(answer.code(), Some(508));
+}
+
+/// RFC 8656 §7.2: a quota is of both processes together, as each last told the other.
+#[test]
+fn allocations_that_stay_count_against_the_quota_of_the_new_process() {
+    let limits: [fn(&mut Policy) -> &mut u32; 3] = [
+        |policy| &mut policy.limits.allocations,
+        |policy| &mut policy.limits.allocations_per_user,
+        |policy| &mut policy.limits.allocations_per_source,
+    ];
+    for (limit, refused) in limits.into_iter().zip([508, 486, 486]) {
+        let limited = || {
+            let mut policy = policy();
+            *limit(&mut policy) = 2;
+            policy
+        };
+        let mut old = World::new(limited());
+        let attributes = [requested_transport(17)];
+        let allocate = |world: &mut World, from| {
+            let answer = world.ask(&Login::alice(), from, Method::ALLOCATE, &attributes);
+            answer.code()
+        };
+        let [stays, moves, comes] = [
+            tcp("203.0.113.8:4000"),
+            udp("203.0.113.8:4001"),
+            udp("203.0.113.8:4002"),
+        ];
+        assert_eq!(allocate(&mut old, stays), None);
+        assert_eq!(allocate(&mut old, moves), None);
+        let mut new = old.succeed(limited(), 0);
+        assert_eq!(allocate(&mut new, comes), Some(refused));
+        // Nor does the old one make more for a client that stays.
+        let end = |world: &mut World, from| {
+            let attributes = [lifetime(0)];
+            let answer = world.ask(&Login::alice(), from, Method::REFRESH, &attributes);
+            assert_eq!(answer.code(), None);
+        };
+        end(&mut old, stays);
+        assert_eq!(allocate(&mut old, stays), None);
+        end(&mut old, stays);
+        new.shared.elsewhere(&old.shared.relays());
+        assert_eq!(allocate(&mut new, comes), None);
+        old.shared.elsewhere(&new.shared.relays());
+        assert_eq!(allocate(&mut old, stays), Some(refused));
+        let told = old.shared.relays();
+        let bytes = RelaySet::from_bytes(&told.to_bytes());
+        assert_eq!(bytes.ok(), Some(told));
+    }
 }

@@ -138,7 +138,7 @@ pub fn start_over(options: &Options, old: &Shards) -> Shards {
     };
     freezer.export(give).expect("given");
     for (bequest, state) in bequests.iter().zip(states) {
-        bequest.give(Handover::from_bytes(&state).expect("a handover"));
+        bequest.give(Some(Handover::from_bytes(&state).expect("a handover")));
     }
     for bequest in &bequests {
         bequest.imported().expect("taken in");

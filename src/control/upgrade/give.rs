@@ -5,17 +5,19 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::warn;
 
 use super::bond;
+use super::deed::Deed;
 use super::kin::{Kin, Side};
 use super::line::{Kind, Line, LineError};
 use super::words::{
-    Binary, Farewell, Hello, Offer, Offered, OfferedUser, PROTOCOL, Service, read, write,
+    Binary, Farewell, Offer, Offered, OfferedUser, PROTOCOL, Service, Speaker, write,
 };
 use crate::config::PlainUser;
 use crate::control::VERSION;
@@ -27,15 +29,15 @@ use crate::turn::RelaySet;
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the new process may prepare.
 const PREPARATION: Duration = Duration::from_secs(60);
-/// How long the shards may stand still in all; less than they do by themselves.
+/// How long the new process may take with the state; less than the shards stand still by themselves.
 const FROZEN: Duration = Duration::from_secs(15);
-/// How long a new process that may have served a moment has to stop, before the shards go on.
-const RETREAT: Duration = Duration::from_secs(2);
 
 /// What a process has to give, and what it needs for that.
 pub(in crate::control) struct Estate {
     pub(in crate::control) binary: Option<Binary>,
     pub(in crate::control) service: Option<Service>,
+    /// Why nobody can take over, if that is so.
+    pub(in crate::control) must_stay: Option<&'static str>,
     pub(in crate::control) shards: u16,
     pub(in crate::control) freezer: Freezer,
     pub(in crate::control) kin: Arc<Kin>,
@@ -77,32 +79,34 @@ pub(in crate::control) enum Outcome {
     Alone,
 }
 
-/// A conversation that goes on; when it is dropped before the other process was told to serve, it ends.
+/// A conversation that goes on; when it is dropped before the other process has the deed, it ends.
 #[derive(Debug)]
 pub(in crate::control) struct Giving {
     line: UnixStream,
-    progress: Arc<Progress>,
+    stand: Arc<Stand>,
 }
 
-/// How far it is.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The other process may serve.
-    told: AtomicBool,
-    /// It does, and it alone.
+/// How it stands.
+#[derive(Debug)]
+struct Stand {
+    deed: Mutex<Deed>,
+    /// The other process serves, and it alone.
     given: AtomicBool,
+    /// This process has something else to do now.
+    withdrawn: AtomicBool,
 }
 
 impl Giving {
     /// Whether the other process serves.
     pub(in crate::control) fn is_done(&self) -> bool {
-        self.progress.given.load(Ordering::Acquire)
+        self.stand.given.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Giving {
     fn drop(&mut self) {
-        if !self.progress.told.load(Ordering::Acquire) {
+        if lock(&self.stand.deed).keep() {
+            self.stand.withdrawn.store(true, Ordering::Release);
             // It fails only when the other end has gone.
             let _ = self.line.shutdown(Shutdown::Read);
         }
@@ -121,9 +125,14 @@ pub(in crate::control) fn give(
     outcome: UnboundedSender<Outcome>,
 ) -> io::Result<Giving> {
     let line = Line::new(stream)?;
+    let (deed, claim) = Deed::draw()?;
     let giving = Giving {
         line: line.copy()?,
-        progress: Arc::default(),
+        stand: Arc::new(Stand {
+            deed: Mutex::new(deed),
+            given: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
+        }),
     };
     let mut giver = Giver {
         pid,
@@ -132,7 +141,8 @@ pub(in crate::control) fn give(
         line: Arc::new(Mutex::new(line)),
         user,
         notify,
-        progress: Arc::clone(&giving.progress),
+        stand: Arc::clone(&giving.stand),
+        claim,
         until: Instant::now(),
     };
     thread::Builder::new()
@@ -148,8 +158,10 @@ struct Giver {
     line: Arc<Mutex<Line>>,
     user: Option<PlainUser>,
     notify: Notify,
-    progress: Arc<Progress>,
-    /// When the shards must serve again.
+    stand: Arc<Stand>,
+    /// What the new process takes the deed by.
+    claim: OwnedFd,
+    /// When the new process must be ready.
     until: Instant,
 }
 
@@ -163,6 +175,12 @@ impl Giver {
                 let _ = outcome.send(Outcome::Alone);
             }
             Err(error) => {
+                let withdrawn = self.stand.withdrawn.load(Ordering::Acquire);
+                let error = if withdrawn {
+                    LineError::Withdrawn
+                } else {
+                    error
+                };
                 self.refuse(&error);
                 let _ = outcome.send(Outcome::Kept(error.to_string()));
             }
@@ -171,23 +189,10 @@ impl Giver {
 
     /// Tells the new process why it does not take over, unless that has said so itself.
     fn refuse(&self, error: &LineError) {
+        // Before the line ends: the new process asks for the deed then.
+        lock(&self.stand.deed).keep();
         if !matches!(error, LineError::Refused(_)) {
             lock(&self.line).refuse(&format!("the running server says: {error}"), PROMPT);
-        }
-    }
-
-    /// Serves again, once the new process no longer does.
-    fn go_on(&self, error: LineError, told_to_serve: bool) -> LineError {
-        if told_to_serve {
-            self.refuse(&error);
-            // A shard that it has stopped no longer reads our sockets.
-            let _ = lock(&self.line).await_end(RETREAT);
-        }
-        self.estate.freezer.resume();
-        match (told_to_serve, error) {
-            // It was told already.
-            (true, error) => LineError::Refused(error.to_string()),
-            (false, error) => error,
         }
     }
 
@@ -197,14 +202,14 @@ impl Giver {
         self.expect(Kind::Freeze, PREPARATION)?;
         let since = Instant::now();
         self.until = since + FROZEN;
-        let (moved, relays) = self
-            .give_state()
-            .map_err(|error| self.go_on(error, false))?;
-        self.have_it_serve()
-            .map_err(|error| self.go_on(error, true))?;
+        let given = self.give_state().and_then(|given| {
+            self.part()?;
+            Ok(given)
+        });
+        let (moved, relays) = given.inspect_err(|_| self.estate.freezer.resume())?;
         // Until it says which of them live there.
         self.estate.kin.note(Side::Newer, relays);
-        self.progress.given.store(true, Ordering::Release);
+        self.stand.given.store(true, Ordering::Release);
         let paused = since.elapsed();
         // A shard that is late lets go all the same.
         let stay = self.estate.freezer.release().unwrap_or_default();
@@ -220,18 +225,13 @@ impl Giver {
         })
     }
 
-    fn greet(&self) -> Result<Hello, LineError> {
+    fn greet(&self) -> Result<Speaker, LineError> {
         let hello = self.expect(Kind::Hello, PROMPT)?;
-        let hello: Hello = read(&hello)?;
-        if hello.protocol != PROTOCOL {
-            let why = format!(
-                "version {VERSION} runs, and cannot hand over to version {}: start that one anew",
-                hello.version
-            );
-            lock(&self.line).refuse(&why, PROMPT);
-            return Err(LineError::Refused(why));
-        }
-        Ok(hello)
+        Speaker::heard(&hello, Side::Newer).inspect_err(|error| {
+            if let LineError::Refused(why) = error {
+                lock(&self.line).refuse(why, PROMPT);
+            }
+        })
     }
 
     fn offer(&mut self) -> Result<(), LineError> {
@@ -250,9 +250,11 @@ impl Giver {
             .chain(descriptor(Offered::Metrics, doors.metrics.as_ref()))
             .chain(descriptor(Offered::Control, doors.control.as_ref()))
             .chain(self.notify.descriptor().map(|one| (Offered::Manager, one)))
+            .chain([(Offered::Claim, self.claim.as_fd())])
             .unzip();
         let user = self.user.clone();
         let offer = Offer {
+            protocol: PROTOCOL,
             version: VERSION.into(),
             pid: std::process::id(),
             service: estate.service.clone(),
@@ -271,19 +273,34 @@ impl Giver {
     /// all. The other process is ready to serve then.
     fn give_state(&self) -> Result<(usize, RelaySet), LineError> {
         self.estate.freezer.freeze()?;
-        let relays = self.estate.kin.beyond(Side::Newer);
+        // Most of them are about to be the other process's own.
+        let relays = self.estate.kin.beyond(Side::Newer).uncounted();
         lock(&self.line).say(Kind::Relays, &relays.to_bytes(), &[], self.left())?;
         let moved = self.estate.freezer.export(|| self.gift())?;
         self.expect(Kind::Ready, self.left())?;
         Ok((moved, relays))
     }
 
-    /// Has the other process serve; it does then, and all shards are still there to let go.
-    fn have_it_serve(&self) -> Result<(), LineError> {
-        self.progress.told.store(true, Ordering::Release);
-        self.say(Kind::Go, &[], &[])?;
-        self.expect(Kind::Serving, self.left().min(PROMPT))?;
-        Ok(self.estate.freezer.hold()?)
+    /// Parts with the deed. An error says that the other process does not have it, or has died with it.
+    fn part(&self) -> Result<(), LineError> {
+        // From here on no shard goes on by itself.
+        self.estate.freezer.hold()?;
+        lock(&self.stand.deed).sign()?;
+        let heard = self.expect(Kind::Serving, PROMPT);
+        if lock(&self.stand.deed).keep() {
+            return Err(heard.err().unwrap_or(LineError::Confused));
+        }
+        match heard {
+            Err(LineError::Gone) => Err(LineError::Gone),
+            Err(error) => {
+                warn!(
+                    "process {} has everything, and does not say that it serves: {error}",
+                    self.pid
+                );
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Called on a shard's thread.
@@ -318,6 +335,6 @@ fn descriptor(what: Offered, owned: Option<&OwnedFd>) -> Option<(Offered, Borrow
     owned.map(|owned| (what, owned.as_fd()))
 }
 
-fn lock(line: &Mutex<Line>) -> std::sync::MutexGuard<'_, Line> {
-    line.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,9 +34,7 @@ pub(super) enum Kind {
     State = 4,
     /// The new process has taken in the state of all shards.
     Ready = 5,
-    /// It shall serve.
-    Go = 6,
-    /// It does.
+    /// It has taken the deed and serves.
     Serving = 7,
     /// The old process has let go.
     Released = 8,
@@ -47,13 +45,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 9] = [
         Self::Hello,
         Self::Offer,
         Self::Freeze,
         Self::State,
         Self::Ready,
-        Self::Go,
         Self::Serving,
         Self::Released,
         Self::Refused,
@@ -76,6 +73,8 @@ pub(in crate::control) enum LineError {
     Confused,
     /// It says that nothing comes of it, and why.
     Refused(String),
+    /// This process has something else to do now.
+    Withdrawn,
     /// What the kernel says.
     Io(io::Error),
 }
@@ -95,8 +94,12 @@ impl fmt::Display for LineError {
         match self {
             Self::Gone => f.write_str("the other process has gone"),
             Self::Silent => f.write_str("the other process does not answer"),
-            Self::Confused => f.write_str("the other process says what cannot be understood"),
+            Self::Confused => f.write_str(
+                "the other process says what cannot be understood; if the versions are far apart, stop the \
+                 server and start it anew",
+            ),
             Self::Refused(why) => f.write_str(why),
+            Self::Withdrawn => f.write_str("it was told to drain or to stop meanwhile"),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -365,7 +368,7 @@ mod tests {
         let (mut one, mut other) = pair();
         assert!(matches!(other.hear(SOON), Err(LineError::Silent)));
         one.say(Kind::Hello, b"hi", &[], LATE).expect("said");
-        let heard = other.expect(Kind::Go, LATE);
+        let heard = other.expect(Kind::Ready, LATE);
         assert!(matches!(heard, Err(LineError::Confused)));
         let full = vec![0; 64 << 20];
         assert!(matches!(

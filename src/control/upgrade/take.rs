@@ -1,8 +1,6 @@
 //! The new process's part: it learns what there is, prepares everything that can fail, and takes over.
 
-use std::fmt;
 use std::fs::remove_file;
-use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
@@ -14,13 +12,14 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::TAKE_OVER;
+use super::ask::ask;
 use super::bond;
+use super::deed::{Claim, Title};
+use super::error::TakeOverError;
 use super::kin::{Kin, Side};
 use super::line::{Frame, Kind, Line, LineError};
-use super::words::{Farewell, Hello, Offer, Offered, PROTOCOL, Service, read, write};
+use super::words::{Farewell, Hello, Offer, Offered, Service, Speaker, read, write};
 use crate::config::{Config, Origin, PlainUser};
-use crate::control::VERSION;
 use crate::net::Inherited;
 use crate::shard::{Bequest, HeldSockets, Ways};
 use crate::turn::{Handed, Handover, RelaySet};
@@ -29,47 +28,6 @@ use crate::turn::{Handed, Handover, RelaySet};
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the state of a shard, or the word after it, may take.
 const STATE: Duration = Duration::from_secs(20);
-
-/// Why nothing was taken over.
-#[derive(Debug)]
-pub(in crate::control) enum TakeOverError {
-    /// Nobody can be reached at the control socket.
-    Unreachable(PathBuf, io::Error),
-    /// The running server does not do it, or the conversation broke.
-    Line(LineError),
-    /// What it handed over is of no use here.
-    Unusable(String),
-}
-
-impl From<LineError> for TakeOverError {
-    fn from(error: LineError) -> Self {
-        Self::Line(error)
-    }
-}
-
-impl fmt::Display for TakeOverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(path, error) => {
-                let path = path.display();
-                match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
-                        f,
-                        "no server listens at {path}, from which to take over; start it without \
-                         `upgrade`, or name its socket with --socket"
-                    ),
-                    io::ErrorKind::PermissionDenied => write!(
-                        f,
-                        "{path} is another user's; run this as the user of the server, or as root"
-                    ),
-                    _ => write!(f, "{path}: {error}"),
-                }
-            }
-            Self::Line(error) => write!(f, "the running server goes on: {error}"),
-            Self::Unusable(why) => write!(f, "the running server goes on: {why}"),
-        }
-    }
-}
 
 /// The process from which this one takes over.
 pub(in crate::control) struct Predecessor {
@@ -86,6 +44,7 @@ pub(in crate::control) struct Predecessor {
     metrics: Option<TcpListener>,
     control: Option<UnixListener>,
     manager: Option<UnixDatagram>,
+    claim: Claim,
 }
 
 /// The state of the shards, as far as it has come.
@@ -104,15 +63,16 @@ impl Predecessor {
         let mut stream = UnixStream::connect(path).map_err(unreachable)?;
         ask(&mut stream)?;
         let mut line = Line::new(stream).map_err(LineError::Io)?;
-        let hello = Hello {
-            protocol: PROTOCOL,
-            version: VERSION.into(),
-        };
-        line.say(Kind::Hello, &write(&hello), &[], PROMPT)?;
+        line.say(Kind::Hello, &write(&Hello::own()), &[], PROMPT)?;
         let Frame {
             body, descriptors, ..
         } = line.expect(Kind::Offer, PROMPT)?;
+        Speaker::heard(&body, Side::Older)?;
         let offer: Offer = read(&body)?;
+        let mut lent: Vec<_> = offer.descriptors.iter().copied().zip(descriptors).collect();
+        let (_, claim) = lent
+            .pop_if(|(what, _)| *what == Offered::Claim)
+            .ok_or(LineError::Confused)?;
         let mut predecessor = Self {
             line,
             path: path.to_owned(),
@@ -122,15 +82,10 @@ impl Predecessor {
             metrics: None,
             control: None,
             manager: None,
+            claim: Claim::new(claim),
             offer,
         };
-        for (what, descriptor) in predecessor
-            .offer
-            .descriptors
-            .clone()
-            .into_iter()
-            .zip(descriptors)
-        {
+        for (what, descriptor) in lent {
             predecessor.keep(what, descriptor)?;
         }
         if !predecessor.clients.is_whole(predecessor.shards().into()) {
@@ -147,6 +102,8 @@ impl Predecessor {
             Offered::Metrics => self.metrics = Some(descriptor.into()),
             Offered::Control => self.control = Some(descriptor.into()),
             Offered::Manager => self.manager = Some(descriptor.into()),
+            // There is one, and it comes last.
+            Offered::Claim => return Err(LineError::Confused),
         }
         Ok(())
     }
@@ -267,48 +224,103 @@ impl Predecessor {
         self.manager.take()
     }
 
-    /// Takes over: the shards behind `bequests` get the state and serve. The sockets that go with it are held
-    /// in `held`.
+    /// Takes over: the shards behind `bequests` get the state, and nobody else serves any more. The sockets
+    /// that go with it are held in `held`. Tells how many allocations there are.
     pub(in crate::control) fn take_over(
         &mut self,
         bequests: &[Bequest],
         held: &HeldSockets,
         kin: &Kin,
-    ) -> Result<Taken, TakeOverError> {
-        self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
-        let relays = self.line.expect(Kind::Relays, STATE)?;
-        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
-        kin.note(Side::Older, relays);
+    ) -> Result<usize, TakeOverError> {
         let mut relays = Vec::new();
-        for bequest in bequests {
-            let state = self.line.expect(Kind::State, STATE)?;
-            bequest.give(unpack(state, held, &mut relays)?);
-        }
-        let moved = imported(bequests)?;
+        let moved = self.take_in(bequests, held, &mut relays, kin)?;
         // Nobody asked for those whose allocations were left out.
         relays.iter().for_each(|local| held.forget(*local));
-        self.line.say(Kind::Ready, &[], &[], PROMPT)?;
-        self.line.expect(Kind::Go, STATE)?;
+        self.take_deed()?;
+        Ok(moved)
+    }
+
+    /// Has the shards serve that have [taken over](Self::take_over); tells how many allocations stay with the
+    /// old process. If this process ends instead, that one goes on.
+    pub(in crate::control) fn serve(&mut self, bequests: &[Bequest]) -> usize {
         bequests.iter().for_each(Bequest::serve);
         if let Err(error) = self.line.say(Kind::Serving, &[], &[], PROMPT) {
             // What the old process said last may still wait to be heard.
             warn!("the old process does not hear that this one serves: {error}");
         }
-        Ok(Taken {
-            moved,
-            stay: self.farewell()?,
-        })
+        self.farewell()
     }
 
-    /// How many allocations stay with the old process. Unless it says that it goes on, nobody else serves.
-    fn farewell(&mut self) -> Result<usize, TakeOverError> {
+    /// Has the shards take in the state; tells how many allocations there are. When the old process dies
+    /// with a part of it, the rest begins with nothing.
+    fn take_in(
+        &mut self,
+        bequests: &[Bequest],
+        held: &HeldSockets,
+        relays: &mut Vec<SocketAddr>,
+        kin: &Kin,
+    ) -> Result<usize, TakeOverError> {
+        let mut given = 0;
+        let heard = self.hear_states(kin, |state| {
+            bequests[given].give(Some(unpack(state, held, relays)?));
+            given += 1;
+            Ok(given < bequests.len())
+        });
+        match heard {
+            Err(TakeOverError::Line(LineError::Gone))
+                if self.claim.take_within(PROMPT).is_ours() =>
+            {
+                warn!("the running server has died before it gave everything: its calls are lost");
+                bequests[given..]
+                    .iter()
+                    .for_each(|bequest| bequest.give(None));
+            }
+            heard => heard?,
+        }
+        imported(bequests)
+    }
+
+    /// Passes on the state of each shard, until `more` says that those are all.
+    fn hear_states(
+        &mut self,
+        kin: &Kin,
+        mut more: impl FnMut(Frame) -> Result<bool, TakeOverError>,
+    ) -> Result<(), TakeOverError> {
+        self.line.say(Kind::Freeze, &[], &[], PROMPT)?;
+        let relays = self.line.expect(Kind::Relays, STATE)?;
+        let relays = RelaySet::from_bytes(&relays.body).map_err(|_| LineError::Confused)?;
+        kin.note(Side::Older, relays);
+        while more(self.line.expect(Kind::State, STATE)?)? {}
+        Ok(())
+    }
+
+    /// Takes the deed, which the old process signs once this one is ready. An error says that this process
+    /// never serves.
+    fn take_deed(&mut self) -> Result<(), TakeOverError> {
+        // Whether it hears that or not, the deed says what it has come to.
+        let _ = self.line.say(Kind::Ready, &[], &[], PROMPT);
+        match self.claim.take_within(STATE) {
+            Title::Ours => Ok(()),
+            Title::Orphaned => {
+                warn!("the running server has died: this process serves in its place");
+                Ok(())
+            }
+            Title::Theirs => {
+                let why = self.line.expect(Kind::Refused, PROMPT);
+                Err(why.err().unwrap_or(LineError::Confused).into())
+            }
+            Title::Open => Err(LineError::Silent.into()),
+        }
+    }
+
+    /// How many allocations stay with the old process.
+    fn farewell(&mut self) -> usize {
         let released = self.line.expect(Kind::Released, STATE);
         match released.and_then(|frame| read::<Farewell>(&frame.body)) {
-            Ok(farewell) => Ok(farewell.stay),
-            Err(refused @ LineError::Refused(_)) => Err(refused.into()),
+            Ok(farewell) => farewell.stay,
             Err(error) => {
                 warn!("the old process has not said that it let go: {error}");
-                Ok(0)
+                0
             }
         }
     }
@@ -331,27 +343,6 @@ impl Predecessor {
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     one == other || real(one).is_some_and(|one| Some(one) == real(other))
-}
-
-/// Asks for the take-over in the language of the control socket.
-fn ask(stream: &mut UnixStream) -> Result<(), TakeOverError> {
-    let mut asked = || -> io::Result<String> {
-        stream.set_read_timeout(Some(PROMPT))?;
-        stream.write_all(format!("{TAKE_OVER}\n").as_bytes())?;
-        let mut answer = [0; 3];
-        stream.read_exact(&mut answer)?;
-        if answer == *b"ok\n" {
-            return Ok(String::new());
-        }
-        let mut rest = String::new();
-        stream.take(4096).read_to_string(&mut rest)?;
-        Ok(rest)
-    };
-    let answer = asked().map_err(LineError::from)?;
-    match answer.split_once('\n') {
-        None => Ok(()),
-        Some((_, why)) => Err(LineError::Refused(why.trim_end().to_owned()).into()),
-    }
 }
 
 /// The state of a shard, whose sockets are held then; those of allocations are noted in `relays`.

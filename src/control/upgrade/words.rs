@@ -6,22 +6,77 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::kin::Side;
 use super::line::LineError;
+use crate::control::VERSION;
+use crate::turn::Handover;
 
-/// The version of the conversation. Changes with its words and with what the sockets are set to.
-pub(super) const PROTOCOL: u32 = 1;
+/// The version of the conversation. Changes with its words and with what the sockets are set to. In every
+/// version it begins with the same two lines, and with frames that hold at least a [`Speaker`].
+pub(super) const PROTOCOL: u32 = 2;
 
-/// The first word of the new process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Hello {
+/// What a process of any version says first.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Speaker {
     pub(super) protocol: u32,
     /// The version of the program.
     pub(super) version: String,
+    /// The newest format of a state that it reads.
+    #[serde(default)]
+    pub(super) format: u32,
+}
+
+impl Speaker {
+    /// The process on `side`, which has said `bytes`.
+    ///
+    /// # Errors
+    /// Why it and this one do not understand each other.
+    pub(super) fn heard(bytes: &[u8], side: Side) -> Result<Self, LineError> {
+        let speaker: Self = read(bytes)?;
+        let (old, new) = match side {
+            Side::Older => (&*speaker.version, VERSION),
+            Side::Newer => (VERSION, &*speaker.version),
+        };
+        let differ = if speaker.protocol != PROTOCOL {
+            format!("they speak protocol {PROTOCOL} and {}", speaker.protocol)
+        } else if side == Side::Newer && speaker.format < Handover::FORMAT {
+            let (own, other) = (Handover::FORMAT, speaker.format);
+            format!("the state is of format {own}, and the new one reads {other} at most")
+        } else {
+            return Ok(speaker);
+        };
+        Err(LineError::Refused(format!(
+            "version {old} runs, and cannot hand over to version {new}: {differ}; stop the server and start \
+             it anew"
+        )))
+    }
+}
+
+/// The first word of the new process.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Hello {
+    pub(super) protocol: u32,
+    /// The version of the program.
+    pub(super) version: &'static str,
+    /// The newest format of a state that it reads.
+    pub(super) format: u32,
+}
+
+impl Hello {
+    /// That of this process.
+    pub(super) const fn own() -> Self {
+        Self {
+            protocol: PROTOCOL,
+            version: VERSION,
+            format: Handover::FORMAT,
+        }
+    }
 }
 
 /// What the old process is, and the descriptors that come with it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Offer {
+    pub(super) protocol: u32,
     pub(super) version: String,
     pub(super) pid: u32,
     pub(super) service: Option<Service>,
@@ -49,6 +104,8 @@ pub(super) enum Offered {
     Control,
     /// Tells the service manager.
     Manager,
+    /// Takes the deed; one, the last.
+    Claim,
 }
 
 /// A user whose password was made up.

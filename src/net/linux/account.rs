@@ -15,6 +15,9 @@ const LONGEST_ENTRY: usize = 1 << 20;
 /// The most groups that a user may be in (NGROUPS_MAX).
 const MOST_GROUPS: usize = 65_536;
 
+/// What is not to change.
+const KEEP: uid_t = uid_t::MAX;
+
 /// A user of the host, with the groups that it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -48,20 +51,56 @@ impl Account {
         ids == [self.uid; 2]
     }
 
+    /// Makes every thread of the process this user's until it is the former one's again.
+    ///
+    /// # Errors
+    /// As those of [`assume`](Self::assume).
+    pub fn try_on(&self) -> io::Result<FormerUser> {
+        // SAFETY: these calls touch no memory and cannot fail.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        self.take_groups()?;
+        set_ids([self.gid, self.gid, gid], [self.uid, self.uid, uid])?;
+        Ok(FormerUser(uid))
+    }
+
     /// Makes every thread of the process this user's for good: user, group and supplementary groups.
     ///
     /// # Errors
     /// The process is not root's. A part may have been given up then: the process should end.
     pub fn assume(&self) -> io::Result<()> {
-        let (uid, gid) = (self.uid, self.gid);
-        // SAFETY: the kernel reads as many groups as it is told.
-        check(unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) })?;
-        // SAFETY: these calls touch no memory.
-        check(unsafe { libc::setresgid(gid, gid, gid) })?;
-        // SAFETY: as above.
-        check(unsafe { libc::setresuid(uid, uid, uid) })?;
-        Ok(())
+        self.take_groups()?;
+        set_ids([self.gid; 3], [self.uid; 3])
     }
+
+    fn take_groups(&self) -> io::Result<()> {
+        // SAFETY: the kernel reads as many groups as it is told.
+        check(unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) }).map(drop)
+    }
+}
+
+/// Whose the process was before it [tried on](Account::try_on) another user.
+#[derive(Debug)]
+pub struct FormerUser(uid_t);
+
+impl FormerUser {
+    /// Makes every thread of the process this user's again, as far as it matters to what it may do.
+    ///
+    /// # Errors
+    /// The process was made another user's meanwhile.
+    pub fn resume(self) -> io::Result<()> {
+        // SAFETY: the call touches no memory.
+        check(unsafe { libc::setresuid(KEEP, self.0, KEEP) }).map(drop)
+    }
+}
+
+/// Sets the real, the effective and the saved ones.
+fn set_ids(groups: [gid_t; 3], users: [uid_t; 3]) -> io::Result<()> {
+    let [real, effective, saved] = groups;
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::setresgid(real, effective, saved) })?;
+    let [real, effective, saved] = users;
+    // SAFETY: as above.
+    check(unsafe { libc::setresuid(real, effective, saved) }).map(drop)
 }
 
 /// Does `make` with only the user having any right to the files that it makes. Holds for the whole process

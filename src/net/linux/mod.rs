@@ -19,7 +19,7 @@ mod sending;
 mod system_calls;
 mod waker;
 
-pub use account::{Account, with_private_files};
+pub use account::{Account, FormerUser, with_private_files};
 pub use descriptors::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use epoll::{Epoll, Events, Interest, Readiness};
 pub(super) use error_queue::keep_icmp_errors;
@@ -33,7 +33,7 @@ pub(super) use options::{
 pub use receiving::{ReceiveBatch, Received, take_in_trains, takes_in_trains};
 pub use segments::send_segments;
 pub use sending::{Outgoing, SendBatch};
-pub use system_calls::restrict_system_calls;
+pub use system_calls::{restrict_system_calls, try_to_restrict_system_calls};
 pub use waker::Waker;
 
 use std::ffi::c_int;

@@ -7,7 +7,7 @@ use libc::c_long;
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter_all_threads,
+    SeccompRule, apply_filter, apply_filter_all_threads,
 };
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -128,22 +128,36 @@ const FAMILIES: [i32; 4] = [
 /// # Errors
 /// The kernel has no seccomp, or the machine is of a kind that the filter does not know.
 pub fn restrict_system_calls() -> io::Result<()> {
+    let apply = |filter: &BpfProgram| apply_filter_all_threads(filter);
+    filters()?
+        .iter()
+        .try_for_each(apply)
+        .map_err(io::Error::other)
+}
+
+/// Whether [`restrict_system_calls`] would succeed: does the same to a thread that ends with it.
+///
+/// # Errors
+/// Those of [`restrict_system_calls`].
+pub fn try_to_restrict_system_calls() -> io::Result<()> {
+    let filters = filters()?;
+    let trial = move || filters.iter().try_for_each(|filter| apply_filter(filter));
+    match std::thread::spawn(trial).join() {
+        Ok(tried) => tried.map_err(io::Error::other),
+        Err(_) => Err(io::Error::other("the thread that tried has died")),
+    }
+}
+
+fn filters() -> io::Result<[BpfProgram; 2]> {
     let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let enosys = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let without_clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
-    let filters = [
-        filter(without_clone3, SeccompAction::Allow, enosys),
-        filter(
-            allowed().map_err(io::Error::other)?,
-            eperm,
-            SeccompAction::Allow,
-        ),
-    ];
-    for filter in filters {
-        let filter = filter.map_err(io::Error::other)?;
-        apply_filter_all_threads(&filter).map_err(io::Error::other)?;
-    }
-    Ok(())
+    let first = filter(without_clone3, SeccompAction::Allow, enosys);
+    let second = allowed().and_then(|rules| filter(rules, eperm, SeccompAction::Allow));
+    Ok([
+        first.map_err(io::Error::other)?,
+        second.map_err(io::Error::other)?,
+    ])
 }
 
 fn filter(

@@ -69,6 +69,9 @@ pub enum Handed {
 }
 
 impl Handover {
+    /// The format of what is written here. Older ones can be read, newer ones cannot.
+    pub const FORMAT: u32 = FORMAT;
+
     /// The shard that it is of, from zero.
     pub fn shard(&self) -> u16 {
         self.head.shard

@@ -109,7 +109,7 @@ pub(super) enum ProofRecord {
     Token(Bytes),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PersonRecord {
     User(String),

@@ -1,21 +1,27 @@
-//! Which relays of this host are whose, told from process to process.
+//! Which relays of this host are whose, and how many allocations users have, told from process to process.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::problem::HandoverError;
-use super::record::FaceRecord;
+use super::record::{FaceRecord, PersonRecord};
 use crate::turn::ports::Parity;
+use crate::turn::quota::Counts;
 use crate::turn::server::Shared;
 
-/// Live relayed transport addresses of one process.
+/// Live relayed transport addresses of one process, and how many allocations they are of each user and each
+/// source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelaySet {
     #[serde(default)]
     pub(super) udp: Vec<LiveRelay>,
     #[serde(default)]
     pub(super) tcp: Vec<LiveRelay>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    people: Vec<(PersonRecord, u32)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<(IpAddr, u32)>,
 }
 
 /// What peers see, and the address that the socket is bound to, on the same port.
@@ -39,6 +45,32 @@ impl RelaySet {
     pub fn extend(&mut self, other: &Self) {
         self.udp.extend(&other.udp);
         self.tcp.extend(&other.tcp);
+        self.people.extend(other.people.iter().cloned());
+        self.sources.extend(&other.sources);
+    }
+
+    /// The relays alone: they are counted where they are about to be.
+    #[must_use]
+    pub fn uncounted(self) -> Self {
+        Self {
+            people: Vec::new(),
+            sources: Vec::new(),
+            ..self
+        }
+    }
+
+    /// A person that this version cannot read is not counted.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (person, number) in &self.people {
+            if let Ok(person) = person.read() {
+                counts.add_person(person, *number);
+            }
+        }
+        for (source, number) in &self.sources {
+            counts.add_source(*source, *number);
+        }
+        counts
     }
 
     /// How many there are.
@@ -55,17 +87,23 @@ impl RelaySet {
 impl Shared {
     /// The live relays of this process.
     pub fn relays(&self) -> RelaySet {
+        let counts = self.quota.own();
+        let of_person = |(person, number)| (PersonRecord::of(&person), number);
         RelaySet {
             udp: self.live.own(),
             tcp: self.live_tcp.own(),
+            people: counts.people.into_iter().map(of_person).collect(),
+            sources: counts.sources.into_iter().collect(),
         }
     }
 
     /// From now on these are the live relays of the other process: peers like our own relays, whose packets
-    /// travel through the kernel, and whose ports are taken. Replaces what was told before.
+    /// travel through the kernel, and whose ports are taken. Its allocations count against quotas. Replaces
+    /// what was told before.
     pub fn elsewhere(&self, relays: &RelaySet) {
         self.live.set_elsewhere(&relays.udp);
         self.live_tcp.set_elsewhere(&relays.tcp);
+        self.quota.set_elsewhere(relays.counts());
     }
 
     /// Whether the port, or one of the pair that it begins, is taken by the process beside this one.

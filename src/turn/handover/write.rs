@@ -118,7 +118,7 @@ impl OwnerRecord {
 }
 
 impl PersonRecord {
-    fn of(person: &Person) -> Self {
+    pub(super) fn of(person: &Person) -> Self {
         match person {
             Person::User(name) => Self::User(name.to_string()),
             Person::Session(digest) => Self::Session(Bytes::of(&**digest)),
