@@ -140,6 +140,8 @@ pub(super) struct LiveRelays {
     faces: Faces<Ports>,
     /// Those of the process beside this one.
     elsewhere: Elsewhere,
+    /// How often those of this process have changed.
+    changes: AtomicU64,
 }
 
 impl LiveRelays {
@@ -148,6 +150,7 @@ impl LiveRelays {
     pub(super) fn insert(&self, public: SocketAddr, local: IpAddr, place: Option<Place>) {
         if let Some(face) = self.faces.get_or_add(public.ip(), local) {
             face.ports.entry_for(public.port()).set(place);
+            self.changes.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -156,7 +159,13 @@ impl LiveRelays {
         let face = self.faces.get(public.ip(), local);
         if let Some(entry) = face.and_then(|face| face.ports.entry(public.port())) {
             entry.clear();
+            self.changes.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Grows with every change to the relays of this process, once that is made.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The relay is another process's from now on.
@@ -255,6 +264,7 @@ mod tests {
         assert!(!live.is_relay_address(public.ip()));
         let place = Some(place(1, 2, 3));
         live.insert(public, local.ip(), place);
+        assert_eq!(live.changes(), 1);
         assert_eq!(live.find(public), Some(LiveRelay { local, place }));
         assert_eq!(live.public_of(local), Some(public));
         assert_eq!(live.find(local), None);
@@ -262,6 +272,7 @@ mod tests {
             assert_eq!(live.find(SocketAddr::new(public.ip(), port)), None);
         }
         live.remove(public, local.ip());
+        assert_eq!(live.changes(), 2);
         assert_eq!((live.find(public), live.public_of(local)), (None, None));
         assert!(live.is_relay_address(public.ip()));
     }

@@ -1,7 +1,10 @@
 //! How many allocations there are, by user and by source, over all shards (RFC 8656 §7.2, S15).
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::five_tuple::FiveTuple;
@@ -18,9 +21,16 @@ pub(super) enum Exceeded {
     Server,
 }
 
+/// How many counts are copied while requests wait.
+const SLICE: usize = 128;
+
 /// Counts by shares. Requests lock it; the relay path never comes here.
 #[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<Ledger>);
+pub(super) struct Quota {
+    ledger: Mutex<Ledger>,
+    /// How often this process's own counts have changed.
+    changes: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Ledger {
@@ -30,10 +40,10 @@ struct Ledger {
 }
 
 /// Allocations of each user and each source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    pub(super) people: BTreeMap<Person, u32>,
-    pub(super) sources: BTreeMap<IpAddr, u32>,
+    people: BTreeMap<Person, u32>,
+    sources: BTreeMap<IpAddr, u32>,
     total: u32,
 }
 
@@ -84,6 +94,7 @@ impl Quota {
         }
         ledger.own.add_person(person.clone(), 1);
         ledger.own.add_source(source, 1);
+        self.note_change();
         Ok(())
     }
 
@@ -92,6 +103,7 @@ impl Quota {
         let own = &mut self.lock().own;
         own.add_person(account.person.clone(), 1);
         own.add_source(account.source, 1);
+        self.note_change();
     }
 
     /// Counts one less.
@@ -100,6 +112,7 @@ impl Quota {
         own.total = own.total.saturating_sub(1);
         release(&mut own.people, person);
         release(&mut own.sources, &source_prefix(source));
+        self.note_change();
     }
 
     /// Counts the allocation of `account` at the source of `client`, whatever the limit: it is there
@@ -110,16 +123,30 @@ impl Quota {
         let own = &mut self.lock().own;
         release(&mut own.sources, &source_prefix(old));
         own.add_source(new, 1);
+        self.note_change();
     }
 
-    /// What is counted of this process.
-    pub(super) fn own(&self) -> Counts {
-        self.lock().own.clone()
+    /// Grows with every change to what is counted of this process, once that is made.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// How many allocations of this process each user has. No request waits for the whole, which is of one
+    /// moment only when nothing has [changed](Self::changes) meanwhile.
+    pub(super) fn people(&self) -> Vec<(Person, u32)> {
+        in_slices(|last| slice(&self.lock().own.people, last))
+    }
+
+    /// How many each source has, likewise.
+    pub(super) fn sources(&self) -> Vec<(IpAddr, u32)> {
+        in_slices(|last| slice(&self.lock().own.sources, last))
     }
 
     /// From now on `counts` are those of the other processes.
     pub(super) fn set_elsewhere(&self, counts: Counts) {
-        self.lock().elsewhere = counts;
+        let old = mem::replace(&mut self.lock().elsewhere, counts);
+        // It may be large: no request waits for that.
+        drop(old);
     }
 
     /// Whether nothing is counted of this process.
@@ -127,9 +154,32 @@ impl Quota {
         self.lock().own == Counts::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of what `next` gives, which is told what came last.
+fn in_slices<K>(next: impl Fn(Option<&K>) -> Vec<(K, u32)>) -> Vec<(K, u32)> {
+    let mut all = Vec::new();
+    loop {
+        let slice = next(all.last().map(|(key, _)| key));
+        if slice.is_empty() {
+            return all;
+        }
+        all.extend(slice);
+    }
+}
+
+/// The counts after that of `last`, or a part of them.
+fn slice<K: Ord + Clone>(counts: &BTreeMap<K, u32>, last: Option<&K>) -> Vec<(K, u32)> {
+    let after = (last.map_or(Unbounded, Excluded), Unbounded);
+    let copy = |(key, count): (&K, &u32)| (key.clone(), *count);
+    counts.range(after).take(SLICE).map(copy).collect()
 }
 
 fn release<K: Ord>(map: &mut BTreeMap<K, u32>, key: &K) {
@@ -149,7 +199,10 @@ pub fn source_prefix(source: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::turn::five_tuple::Transport;
 
     #[test]
     fn counts_users_sources_and_all() {
@@ -200,6 +253,56 @@ mod tests {
         assert_eq!(quota.take(&bob, other, &limits), Err(Exceeded::Server));
         quota.set_elsewhere(Counts::default());
         assert_eq!(quota.take(&alice, one, &limits), Ok(()));
-        assert_eq!(quota.own().people.get(&alice), Some(&2));
+        assert!(quota.people().contains(&(alice, 2)));
+    }
+
+    #[test]
+    fn counts_are_copied_in_slices_and_completely() {
+        let (quota, limits) = (Quota::default(), Limits::default());
+        let hosts = 0..u32::try_from(2 * SLICE + 1).unwrap();
+        let person = |host: u32| Person::User(format!("user {host:05}").into());
+        let source = |host: u32| IpAddr::from(host.to_be_bytes());
+        for host in hosts.clone() {
+            assert_eq!(quota.take(&person(host), source(host), &limits), Ok(()));
+        }
+        assert_eq!(slice(&quota.lock().own.people, None).len(), SLICE);
+        assert_eq!(slice(&quota.lock().own.sources, None).len(), SLICE);
+        let people: Vec<_> = hosts.clone().map(|host| (person(host), 1)).collect();
+        let sources: Vec<_> = hosts.map(|host| (source(host), 1)).collect();
+        assert_eq!((quota.people(), quota.sources()), (people, sources));
+    }
+
+    #[test]
+    fn every_change_and_nothing_else_is_one() {
+        let (quota, limits) = (Quota::default(), Limits::default());
+        let full = Limits {
+            allocations: 0,
+            ..limits.clone()
+        };
+        let client: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let alice = Person::User("alice".into());
+        let mut account = Account {
+            person: alice.clone(),
+            source: client.ip(),
+        };
+        let mut seen = quota.changes();
+        let mut has_changed = || mem::replace(&mut seen, quota.changes()) != quota.changes();
+        quota.take(&alice, client.ip(), &limits).unwrap();
+        assert!(has_changed());
+        quota.charge(&account);
+        assert!(has_changed());
+        let moved = FiveTuple {
+            client: "192.0.2.2:1".parse().unwrap(),
+            server: "192.0.2.3:3478".parse().unwrap(),
+            transport: Transport::Udp,
+        };
+        quota.follow(&mut account, &moved);
+        assert!(has_changed());
+        quota.give_back(&alice, client.ip());
+        assert!(has_changed());
+        quota.take(&alice, client.ip(), &full).unwrap_err();
+        quota.set_elsewhere(Counts::default());
+        drop((quota.people(), quota.sources(), quota.is_empty()));
+        assert!(!has_changed());
     }
 }

@@ -17,7 +17,7 @@ use crate::turn::RelaySet;
 
 /// How often a process looks whether its relays have changed.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long it rests after having told of one relay; many are told of less often.
+/// How long it rests after having looked at one relay; many are looked at less often.
 const EACH: Duration = Duration::from_micros(20);
 /// However long the other process takes, it is there as long as the line is.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -48,22 +48,49 @@ pub(super) fn hold(line: &mut Line, kin: &Kin, side: Side) {
 
 /// Tells of the relays of this side, as they change, until it is `over`.
 fn tell(mut line: Line, kin: &Kin, side: Side, over: &AtomicBool) {
-    let mut told: Option<RelaySet> = None;
+    let mut told = Told::default();
     let mut again = Instant::now();
     while !over.load(Ordering::Acquire) {
-        let relays = (Instant::now() >= again).then(|| kin.beyond(side));
-        let news = relays.filter(|relays| told.as_ref() != Some(relays));
-        if let Some(relays) = news {
-            let said = line.say(Kind::Relays, &relays.to_bytes(), &[], FOREVER);
-            if said.is_err() {
-                // That the other process has gone is heard too.
+        if Instant::now() >= again {
+            let news = told.news(kin.changes(), || kin.beyond(side));
+            if let Some(relays) = news
+                && let Err(_gone) = line.say(Kind::Relays, &relays.to_bytes(), &[], FOREVER)
+            {
+                // That is heard too.
                 return;
             }
-            let many = u32::try_from(relays.len()).unwrap_or(u32::MAX);
-            again = Instant::now() + EACH.saturating_mul(many);
-            told = Some(relays);
+            again = Instant::now() + told.rest();
         }
         thread::sleep(GLANCE);
+    }
+}
+
+/// What the other process was told.
+#[derive(Default)]
+struct Told {
+    relays: Option<RelaySet>,
+    /// What [`Kin::changes`] was before.
+    changes: Option<u64>,
+}
+
+impl Told {
+    /// What to tell now that there were so many `changes`. Looks only where it cannot be the same as before,
+    /// since that copies everything.
+    fn news(&mut self, changes: u64, look: impl FnOnce() -> RelaySet) -> Option<&RelaySet> {
+        if self.changes.replace(changes) == Some(changes) {
+            return None;
+        }
+        let relays = look();
+        if self.relays.as_ref() == Some(&relays) {
+            return None;
+        }
+        Some(self.relays.insert(relays))
+    }
+
+    /// How long to wait before the next look.
+    fn rest(&self) -> Duration {
+        let many = self.relays.as_ref().map_or(0, RelaySet::len);
+        EACH.saturating_mul(u32::try_from(many).unwrap_or(u32::MAX))
     }
 }
 
@@ -153,6 +180,18 @@ mod tests {
         }
         assert!(first.beyond(Side::Older).is_empty());
         assert!(second.beyond(Side::Newer).is_empty());
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_looked_at_and_what_is_the_same_is_not_told() {
+        let mut told = Told::default();
+        let (none, some) = (RelaySet::default(), relays("192.0.2.1"));
+        assert_eq!(told.news(7, RelaySet::default), Some(&none));
+        assert_eq!(told.news(7, || panic!("it looks")), None);
+        assert_eq!(told.news(8, RelaySet::default), None);
+        assert_eq!(told.news(9, || some.clone()), Some(&some));
+        assert_eq!(told.rest(), EACH * u32::from(MANY));
+        assert_eq!(told.news(9, || panic!("it looks")), None);
     }
 
     #[test]

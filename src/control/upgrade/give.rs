@@ -274,7 +274,7 @@ impl Giver {
     fn give_state(&self) -> Result<(usize, RelaySet), LineError> {
         self.estate.freezer.freeze()?;
         // Most of them are about to be the other process's own.
-        let relays = self.estate.kin.beyond(Side::Newer).uncounted();
+        let relays = self.estate.kin.beyond_uncounted(Side::Newer);
         lock(&self.line).say(Kind::Relays, &relays.to_bytes(), &[], self.left())?;
         let moved = self.estate.freezer.export(|| self.gift())?;
         self.expect(Kind::Ready, self.left())?;

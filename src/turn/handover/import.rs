@@ -84,8 +84,8 @@ impl Server {
         Ok(intake.imported)
     }
 
-    /// What concerns all records: nonces, ids, whom this process comes after, and which addresses are relays', by which permissions are
-    /// judged.
+    /// What concerns all records: nonces, ids, whom this process comes after, and which addresses are
+    /// relays', by which permissions are judged.
     fn adopt_head(&mut self, now: Instant, handover: &Handover) -> Result<(), HandoverError> {
         let head = &handover.head;
         let key = head.nonces.key.exactly().ok_or(HandoverError::Head)?;

@@ -10,8 +10,9 @@
 //! Clients over TCP, TLS and DTLS stay where their sessions are, and so do TCP allocations (RFC 6062),
 //! mobile ones whose client is awaited on a connection, and what is between two shards. A ticket is good in
 //! the process that has its allocation; elsewhere it is unknown. A ConnectionBind that comes to the second
-//! process is handed back to the first ([`Action::HandBack`]), which its CONNECTION-ID names. Packets that wait for an answer or an allocation are dealt with
-//! where they came in. Bandwidth is measured afresh, and so is what strangers are answered.
+//! process is handed back to the first ([`Action::HandBack`]), which its CONNECTION-ID names. Packets that
+//! wait for an answer or an allocation are dealt with where they came in. Bandwidth is measured afresh, and
+//! so is what strangers are answered.
 //!
 //! [`Server::export`]: super::Server::export
 //! [`Server::import`]: super::Server::import

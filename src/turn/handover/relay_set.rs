@@ -41,22 +41,17 @@ impl RelaySet {
         serde_json::from_slice(bytes).map_err(|_| HandoverError::Head)
     }
 
-    /// Adds the relays of `other`.
+    /// Adds what is in `other`.
     pub fn extend(&mut self, other: &Self) {
-        self.udp.extend(&other.udp);
-        self.tcp.extend(&other.tcp);
+        self.extend_uncounted(other);
         self.people.extend(other.people.iter().cloned());
         self.sources.extend(&other.sources);
     }
 
-    /// The relays alone: they are counted where they are about to be.
-    #[must_use]
-    pub fn uncounted(self) -> Self {
-        Self {
-            people: Vec::new(),
-            sources: Vec::new(),
-            ..self
-        }
+    /// Adds the relays of `other`, and not how many allocations they are of whom.
+    pub fn extend_uncounted(&mut self, other: &Self) {
+        self.udp.extend(&other.udp);
+        self.tcp.extend(&other.tcp);
     }
 
     /// A person that this version cannot read is not counted.
@@ -87,14 +82,28 @@ impl RelaySet {
 impl Shared {
     /// The live relays of this process.
     pub fn relays(&self) -> RelaySet {
-        let counts = self.quota.own();
         let of_person = |(person, number)| (PersonRecord::of(&person), number);
+        RelaySet {
+            people: self.quota.people().into_iter().map(of_person).collect(),
+            sources: self.quota.sources(),
+            ..self.uncounted_relays()
+        }
+    }
+
+    /// The live relays of this process alone: their allocations are counted where they are about to be.
+    pub fn uncounted_relays(&self) -> RelaySet {
         RelaySet {
             udp: self.live.own(),
             tcp: self.live_tcp.own(),
-            people: counts.people.into_iter().map(of_person).collect(),
-            sources: counts.sources.into_iter().collect(),
+            ..RelaySet::default()
         }
+    }
+
+    /// A number that changes with every change to [`relays`](Self::relays), once that is made: whoever asks
+    /// for it first and then for the relays misses none.
+    pub fn changes(&self) -> u64 {
+        let relays = self.live.changes().wrapping_add(self.live_tcp.changes());
+        relays.wrapping_add(self.quota.changes())
     }
 
     /// From now on these are the live relays of the other process: peers like our own relays, whose packets
