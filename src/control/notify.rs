@@ -55,9 +55,7 @@ impl Notify {
 
     /// The service is that of another process from now on.
     pub(super) fn main_process(&self, pid: i32) {
-        self.send(&format!(
-            "MAINPID={pid}\nSTATUS=handed over to process {pid}"
-        ));
+        self.send(&format!("MAINPID={pid}"));
     }
 
     /// The server serves clients, and how.
@@ -119,7 +117,7 @@ mod tests {
             "READY=1\nSTATUS=well",
             "STATUS=so so",
             "STOPPING=1",
-            "MAINPID=7\nSTATUS=handed over to process 7",
+            "MAINPID=7",
         ] {
             let length = manager.recv(&mut received).expect("message");
             assert_eq!(&received[..length], expected.as_bytes());
