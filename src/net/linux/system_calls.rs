@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use libc::c_long;
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter, apply_filter_all_threads,
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter, apply_filter_all_threads,
 };
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -122,13 +124,19 @@ const FAMILIES: [i32; 4] = [
     libc::AF_NETLINK,
 ];
 
+/// How often all threads are restricted when one of them is in the way. A thread with filters of its own
+/// is until the kernel has taken it out of the process, which may be after it was joined.
+const TRIES: u32 = 100;
+/// How long to wait before the next time.
+const REST: Duration = Duration::from_millis(10);
+
 /// From here on no thread of the process, present or future, can do anything else: no program is run, no
 /// process made, no memory made executable. What is not allowed fails with EPERM.
 ///
 /// # Errors
 /// The kernel has no seccomp, or the machine is of a kind that the filter does not know.
 pub fn restrict_system_calls() -> io::Result<()> {
-    let apply = |filter: &BpfProgram| apply_filter_all_threads(filter);
+    let apply = |filter: &BpfProgram| patiently(|| apply_filter_all_threads(filter));
     filters()?
         .iter()
         .try_for_each(apply)
@@ -142,10 +150,21 @@ pub fn restrict_system_calls() -> io::Result<()> {
 pub fn try_to_restrict_system_calls() -> io::Result<()> {
     let filters = filters()?;
     let trial = move || filters.iter().try_for_each(|filter| apply_filter(filter));
-    match std::thread::spawn(trial).join() {
+    match thread::spawn(trial).join() {
         Ok(tried) => tried.map_err(io::Error::other),
         Err(_) => Err(io::Error::other("the thread that tried has died")),
     }
+}
+
+/// Does `apply` until no other thread is in the way.
+fn patiently(mut apply: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    for _ in 1..TRIES {
+        match apply() {
+            Err(Error::ThreadSync(_)) => thread::sleep(REST),
+            applied => return applied,
+        }
+    }
+    apply()
 }
 
 fn filters() -> io::Result<[BpfProgram; 2]> {
@@ -221,5 +240,22 @@ mod tests {
         let duplicates = ALLOWED.len() + OF_THE_MACHINE.len() + 4 - rules.len();
         assert_eq!(duplicates, 0);
         Ok(())
+    }
+
+    #[test]
+    fn a_thread_that_is_about_to_end_is_waited_for_and_nothing_else() {
+        let tries = |succeeds_after: u32, error: fn() -> Error| {
+            let mut tries = 0;
+            let applied = patiently(|| {
+                tries += 1;
+                (tries > succeeds_after).then_some(()).ok_or_else(error)
+            });
+            (applied.is_ok(), tries)
+        };
+        let in_the_way = || Error::ThreadSync(7);
+        assert_eq!(tries(0, in_the_way), (true, 1));
+        assert_eq!(tries(3, in_the_way), (true, 4));
+        assert_eq!(tries(TRIES, in_the_way), (false, TRIES));
+        assert_eq!(tries(1, || Error::EmptyFilter), (false, 1));
     }
 }
