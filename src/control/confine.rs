@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -14,8 +12,9 @@ use tracing::{info, warn};
 
 use super::error::{StartError, UserError};
 use super::logging::LogGuard;
+use super::socket::ControlSocket;
 use crate::config::{Config, PERMISSION_DENIED};
-use crate::net::{self, Account, FormerUser};
+use crate::net::{self, Account, FormerUser, UnixSocketFile};
 
 /// The newest version of Landlock that is made use of; what an older kernel lacks of it is left out.
 const LANDLOCK: ABI = ABI::V5;
@@ -25,7 +24,7 @@ const PROCESS: &str = "/proc/self";
 /// How many cores the process may use, which the default of `server.workers` depends on.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What is taken from the process: files at once, the rest when it is [completed](Self::complete).
+/// What is taken from the process: root and files at once, the rest when it is [completed](Self::complete).
 #[derive(Debug)]
 pub(super) struct Confinement {
     /// Files are out of reach but for those of the configuration.
@@ -40,35 +39,37 @@ struct Left {
     system_calls: bool,
 }
 
-/// A user that the process has become as far as it can come back.
+/// A user that the process has become as far as it can come back, to give the user what is not its own yet.
 #[derive(Debug)]
 struct TriedUser {
     name: String,
     account: Account,
     former: FormerUser,
-    /// The socket for control, which is to be the user's as well.
-    socket: Option<PathBuf>,
+    /// The socket for control.
+    socket: UnixSocketFile,
 }
 
 /// Takes what `config` says from every thread of the process: from this one, from those that it starts
-/// later, and from that of `log`. No other may run yet. What others could notice is left.
+/// later, and from that of `log`. No other may run yet. What others could notice is left: system calls, and
+/// root where the socket for `control` is a predecessor's and another user's.
 /// The socket of the `predecessor` can still be removed.
 pub(super) fn confine(
     config: &Config,
     log: &LogGuard,
+    control: Option<&ControlSocket>,
     predecessor: Option<&Path>,
 ) -> Result<Confinement, StartError> {
     let wanted = &config.process;
     let user = wanted.user.as_ref().map(|user| {
-        TriedUser::try_on(user, config.control.as_deref())
-            .map_err(|error| StartError::User(user.clone(), error))
+        become_user(user, control).map_err(|error| StartError::User(user.clone(), error))
     });
     let user = user.transpose()?.flatten();
     let process = match wanted.landlock {
         true => restrict_files(config, log, predecessor).map_err(StartError::Landlock)?,
         false => None,
     };
-    if wanted.seccomp {
+    // Without a predecessor nothing is lost if it fails for good.
+    if wanted.seccomp && predecessor.is_some() {
         net::try_to_restrict_system_calls().map_err(StartError::SystemCalls)?;
     }
     warn_of_unreadable_files(config);
@@ -88,7 +89,7 @@ impl Confinement {
         if let Some(user) = left.user {
             let name = user.name.clone();
             user.become_it()
-                .map_err(|error| StartError::User(name, UserError::Denied(error)))?;
+                .map_err(|error| StartError::User(name, error))?;
         }
         match left.system_calls {
             true => net::restrict_system_calls().map_err(StartError::SystemCalls),
@@ -108,32 +109,50 @@ impl Confinement {
     }
 }
 
-impl TriedUser {
-    /// Becomes the user called `name`; none when the process is that user's already.
-    fn try_on(name: &str, socket: Option<&Path>) -> Result<Option<Self>, UserError> {
-        let account = Account::find(name).map_err(UserError::Database)?;
-        let account = account.ok_or(UserError::Unknown)?;
-        if account.is_current() {
-            return Ok(None);
+/// Has the process become the user called `name`, whose the socket for `control` is then: for good, unless
+/// that has to wait until the predecessor has let go of the socket.
+fn become_user(
+    name: &str,
+    control: Option<&ControlSocket>,
+) -> Result<Option<TriedUser>, UserError> {
+    let account = Account::find(name).map_err(UserError::Database)?;
+    let account = account.ok_or(UserError::Unknown)?;
+    if account.is_current() {
+        return Ok(None);
+    }
+    if let Some(control) = control {
+        let socket = UnixSocketFile::open(control.path()).map_err(UserError::Socket)?;
+        match (socket.is_of(&account), control.is_adopted()) {
+            (true, _) => {}
+            (false, true) => return TriedUser::try_on(name, account, socket).map(Some),
+            // Otherwise only root could say what the server does.
+            (false, false) => socket.give(&account).map_err(UserError::Denied)?,
         }
+    }
+    assume(name, &account).map(|()| None)
+}
+
+fn assume(name: &str, account: &Account) -> Result<(), UserError> {
+    account.assume().map_err(UserError::Denied)?;
+    info!("running as user {name} from here on");
+    Ok(())
+}
+
+impl TriedUser {
+    fn try_on(name: &str, account: Account, socket: UnixSocketFile) -> Result<Self, UserError> {
         let former = account.try_on().map_err(UserError::Denied)?;
-        Ok(Some(Self {
+        Ok(Self {
             name: name.to_owned(),
             account,
             former,
-            socket: socket.map(Path::to_owned),
-        }))
+            socket,
+        })
     }
 
-    fn become_it(self) -> io::Result<()> {
-        self.former.resume()?;
-        if let Some(socket) = self.socket {
-            // Otherwise only root could say what the server does.
-            chown(socket, Some(self.account.uid), Some(self.account.gid))?;
-        }
-        self.account.assume()?;
-        info!("running as user {} from here on", self.name);
-        Ok(())
+    fn become_it(self) -> Result<(), UserError> {
+        self.former.resume().map_err(UserError::Denied)?;
+        self.socket.give(&self.account).map_err(UserError::Denied)?;
+        assume(&self.name, &self.account)
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum UserError {
     Database(io::Error),
     /// The process is not root's.
     Denied(io::Error),
+    /// The control socket is not what was bound.
+    Socket(io::Error),
 }
 
 /// Why the server did not start. Nothing of it runs then.
@@ -106,6 +108,12 @@ impl StartError {
                     UserError::Unknown => f.write_str("there is no such user; create it, or")?,
                     UserError::Database(error) => write!(f, "users cannot be looked up: {error};")?,
                     UserError::Denied(error) => write!(f, "{error}; start as root, or")?,
+                    UserError::Socket(error) => {
+                        write!(
+                            f,
+                            "the control socket cannot be the user's: {error}; move it, or"
+                        )?;
+                    }
                 }
                 f.write_str(" leave [process] user out")
             }

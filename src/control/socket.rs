@@ -132,6 +132,16 @@ impl ControlSocket {
         })
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether another process may go on with it.
+    pub(super) fn is_adopted(&self) -> bool {
+        !self.file.is_ours()
+    }
+
     /// Whose file it is.
     pub(super) fn file(&self) -> SocketFile {
         self.file.clone()

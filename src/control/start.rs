@@ -158,7 +158,8 @@ fn prepare(
     let pages: Vec<Arc<Page>> = opened.sockets.iter().map(|_| Arc::default()).collect();
     let metrics = metrics(&pages, &policy, &facts, &opened.listening)?;
     let ancestry = Ancestry::own();
-    let confinement = confine(config, log, predecessor.as_deref().map(Predecessor::path))?;
+    let old = predecessor.as_deref().map(Predecessor::path);
+    let confinement = confine(config, log, opened.control.as_ref(), old)?;
     warn_of_shortfalls(&net::relay_shortfalls(config.buffers.relay));
     let certificates = Certificates::new(&config.tls, Arc::clone(&metrics))?;
     Ok(Prepared {

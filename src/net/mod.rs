@@ -25,7 +25,7 @@ pub use fault::Fault;
 pub use inherited::Inherited;
 pub use linux::{
     Account, BATCH, Epoll, Events, FormerUser, IcmpError, Interest, Interface, MOST_DESCRIPTORS,
-    Outgoing, Readiness, ReceiveBatch, Received, SendBatch, Waker, catch_interrupt,
+    Outgoing, Readiness, ReceiveBatch, Received, SendBatch, UnixSocketFile, Waker, catch_interrupt,
     descriptor_limit, interfaces, next_icmp_error, raise_descriptor_limit, receive_descriptors,
     restrict_system_calls, send_descriptors, send_segments, take_in_trains, takes_in_trains,
     try_to_restrict_system_calls, with_private_files,

@@ -277,7 +277,7 @@ mod tests {
         let (quota, limits) = (Quota::default(), Limits::default());
         let full = Limits {
             allocations: 0,
-            ..limits.clone()
+            ..limits
         };
         let client: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let alice = Person::User("alice".into());

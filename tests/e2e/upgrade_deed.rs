@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
@@ -289,6 +289,64 @@ fn a_new_process_that_is_stopped_serves_nobody_when_it_wakes_too_late() {
     assert!(log.contains("goes on: too slow"), "{log}");
 }
 
+/// An old process, which the test plays, whose control socket is `owner`'s. The one that takes its place is
+/// to be the user with the number 2.
+fn becomes_bin(seccomp: bool, owner: u32) -> (Succession, Old) {
+    let succession = Succession::new(LOOPBACK);
+    let old = Old::new(&succession);
+    let process = format!("[process]\nuser = \"bin\"\nseccomp = {seccomp}\n");
+    succession.rewrite(&format!("{LOOPBACK}{process}"));
+    chown(succession.socket(), Some(owner), Some(owner)).unwrap();
+    (succession, old)
+}
+
+fn status_of(process: &Running) -> String {
+    fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap()
+}
+
+#[test]
+fn root_is_gone_before_the_state_comes_unless_the_socket_needs_it() {
+    if !root() {
+        return skip(
+            "root_is_gone_before_the_state_comes_unless_the_socket_needs_it",
+            "needs root",
+        );
+    }
+    for (owner, ids) in [(2, "2\t2\t2\t2"), (1, "2\t2\t0\t2")] {
+        let (succession, old) = becomes_bin(true, owner);
+        gives_up_after(&succession, old, |old, line, new| {
+            line.hear(FREEZE);
+            let status = status_of(new);
+            assert!(status.contains(&format!("Uid:\t{ids}\n")), "{status}");
+            old.keep();
+            line.say(REFUSED, "not you");
+            line.ends();
+        });
+    }
+}
+
+#[test]
+fn what_takes_the_name_of_the_control_socket_stays_whose_it_is() {
+    if !root() {
+        return skip(
+            "what_takes_the_name_of_the_control_socket_stays_whose_it_is",
+            "needs root",
+        );
+    }
+    let (succession, old) = becomes_bin(false, 1);
+    let (victim, moved) = (succession.path("victim"), succession.path("moved"));
+    fs::write(&victim, "").unwrap();
+    let new = succeed(&succession, old, |old, line| {
+        old.give_states(line);
+        fs::rename(succession.socket(), &moved).unwrap();
+        symlink(&victim, succession.socket()).unwrap();
+        old.sign();
+    });
+    let owners = [victim, moved].map(|file| fs::metadata(file).unwrap().uid());
+    assert_eq!(owners, [0, 2], "{}", new.log());
+    new.stop();
+}
+
 #[test]
 fn the_control_socket_is_another_users_only_after_the_upgrade() {
     if !root() {
@@ -298,16 +356,8 @@ fn the_control_socket_is_another_users_only_after_the_upgrade() {
         );
     }
     let owner = |succession: &Succession| fs::metadata(succession.socket()).unwrap().uid();
-    let meet = |seccomp| {
-        let succession = Succession::new(LOOPBACK);
-        let old = Old::new(&succession);
-        let process = format!("[process]\nuser = \"bin\"\nseccomp = {seccomp}\n");
-        succession.rewrite(&format!("{LOOPBACK}{process}"));
-        chown(succession.socket(), Some(1), Some(1)).unwrap();
-        (succession, old)
-    };
     for seccomp in [false, true] {
-        let (succession, old) = meet(seccomp);
+        let (succession, old) = becomes_bin(seccomp, 1);
         let (_, log) = gives_up_after(&succession, old, |old, line, _| {
             old.give_states(line);
             old.keep();
@@ -316,14 +366,14 @@ fn the_control_socket_is_another_users_only_after_the_upgrade() {
         });
         assert!(log.contains("goes on: not you"), "{log}");
         assert_eq!(owner(&succession), 1, "{log}");
-        let (succession, old) = meet(seccomp);
+        let (succession, old) = becomes_bin(seccomp, 1);
         let mut new = succeed(&succession, old, |old, line| {
             old.give_states(line);
             assert_eq!(owner(&succession), 1);
             old.sign();
         });
         assert_eq!(owner(&succession), 2, "{}", new.log());
-        let status = fs::read_to_string(format!("/proc/{}/status", new.running().pid())).unwrap();
+        let status = status_of(new.running());
         assert!(status.contains("Uid:\t2\t2\t2\t2\n"), "{status}");
         assert!(status.contains("Gid:\t2\t2\t2\t2\n"), "{status}");
         assert!(status.contains("CapPrm:\t0000000000000000\n"), "{status}");

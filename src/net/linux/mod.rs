@@ -17,6 +17,7 @@ mod receiving;
 mod segments;
 mod sending;
 mod system_calls;
+mod unix_socket_file;
 mod waker;
 
 pub use account::{Account, FormerUser, with_private_files};
@@ -34,6 +35,7 @@ pub use receiving::{ReceiveBatch, Received, take_in_trains, takes_in_trains};
 pub use segments::send_segments;
 pub use sending::{Outgoing, SendBatch};
 pub use system_calls::{restrict_system_calls, try_to_restrict_system_calls};
+pub use unix_socket_file::UnixSocketFile;
 pub use waker::Waker;
 
 use std::ffi::c_int;
