@@ -255,6 +255,7 @@ impl Shard {
                     dtls.set_limits(limits.dtls());
                 }
             }
+            Message::Publish(asker) => self.publisher.ask(asker),
             Message::Freeze(word) => self.heed(word),
             Message::Stop => self.stopping = true,
         }
