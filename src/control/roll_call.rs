@@ -20,7 +20,7 @@ pub(super) struct Count {
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
     /// The shards that have yet to answer; none while they are not asked.
-    unheard: Option<Vec<Receiver<()>>>,
+    unheard: Option<Vec<Receiver<u32>>>,
     /// What was counted when all had answered and nobody was there.
     before: Option<Count>,
 }
@@ -34,7 +34,7 @@ impl RollCall {
         count: impl FnOnce() -> Count,
     ) -> bool
     where
-        Asked: Iterator<Item = Receiver<()>>,
+        Asked: Iterator<Item = Receiver<u32>>,
     {
         // What they have published is looked at when they have answered, and not before.
         let have_answered = self.have_answered();
@@ -72,7 +72,7 @@ mod tests {
     #[derive(Default)]
     struct Shards {
         roll_call: RollCall,
-        asked: RefCell<Vec<Sender<()>>>,
+        asked: RefCell<Vec<Sender<u32>>>,
     }
 
     impl Shards {
@@ -94,7 +94,7 @@ mod tests {
             let most = most.min(asked.len());
             let answered = asked.drain(..most);
             answered
-                .map(|sender| sender.send(()).expect("heard"))
+                .map(|sender| sender.send(1).expect("heard"))
                 .count()
         }
     }

@@ -201,7 +201,7 @@ impl Shard {
             self.publisher.note_change();
         }
         self.publisher
-            .publish_due(self.now.instant, self.server.stats());
+            .publish_due(self.now.instant, self.pass, self.server.stats());
     }
 
     fn serve(&mut self, ready: Readiness) {

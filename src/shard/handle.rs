@@ -116,9 +116,9 @@ impl ShardHandle {
     }
 
     /// Has the shard publish its counters, as they are when it has read all that was said to it before;
-    /// hears when it has, or that it has ended. One that stands still for another process says so when it
-    /// goes on.
-    pub fn publish(&self) -> Receiver<()> {
+    /// hears how many passes of its loop it has made when it has, or that it has ended. One that stands still
+    /// for another process says so when it goes on. The number starts anew after 2³² passes.
+    pub fn publish(&self) -> Receiver<u32> {
         let (asker, published) = channel();
         self.say(Message::Publish(asker));
         published

@@ -16,7 +16,7 @@ pub(super) struct Publisher {
     next: Instant,
     changed: bool,
     /// Who waits for the next publication.
-    askers: Vec<Sender<()>>,
+    askers: Vec<Sender<u32>>,
 }
 
 impl Publisher {
@@ -34,8 +34,8 @@ impl Publisher {
         self.changed = true;
     }
 
-    /// Has the next [`publish_due`](Self::publish_due) publish, and tell `asker` when it has.
-    pub(super) fn ask(&mut self, asker: Sender<()>) {
+    /// Has the next [`publish_due`](Self::publish_due) publish, and tell `asker` in which pass that was.
+    pub(super) fn ask(&mut self, asker: Sender<u32>) {
         self.askers.push(asker);
     }
 
@@ -45,10 +45,14 @@ impl Publisher {
     }
 
     /// Publishes news, unless the last publication was a moment ago and nobody has asked.
-    pub(super) fn publish_due(&mut self, now: Instant, stats: &Stats) {
+    pub(super) fn publish_due(&mut self, now: Instant, pass: u32, stats: &Stats) {
         if !self.askers.is_empty() || self.changed && now >= self.next {
             self.publish_now(stats);
             self.next = now + INTERVAL;
+            for asker in self.askers.drain(..) {
+                // Whoever asked may have given up.
+                let _ = asker.send(pass);
+            }
         }
     }
 
@@ -56,10 +60,6 @@ impl Publisher {
     pub(super) fn publish_now(&mut self, stats: &Stats) {
         (self.publish)(stats);
         self.changed = false;
-        for asker in self.askers.drain(..) {
-            // Whoever asked may have given up.
-            let _ = asker.send(());
-        }
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
         let stats = Stats::default();
         let at = |publisher: &mut Publisher, millis| {
             let now = Instant::ZERO + Duration::from_millis(millis);
-            publisher.publish_due(now, &stats);
+            publisher.publish_due(now, 1, &stats);
             count.load(Ordering::Relaxed)
         };
         assert_eq!(at(&mut publisher, 1), 1);
@@ -103,14 +103,14 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         }));
         let stats = Stats::default();
-        publisher.publish_due(Instant::ZERO, &stats);
+        publisher.publish_due(Instant::ZERO, 7, &stats);
         let (asker, published) = channel();
         publisher.ask(asker);
         assert!(published.try_recv().is_err());
-        publisher.publish_due(Instant::ZERO, &stats);
-        assert_eq!(published.try_recv(), Ok(()));
+        publisher.publish_due(Instant::ZERO, 7, &stats);
+        assert_eq!(published.try_recv(), Ok(7));
         assert_eq!(count.load(Ordering::Relaxed), 2);
-        publisher.publish_due(Instant::ZERO, &stats);
+        publisher.publish_due(Instant::ZERO, 7, &stats);
         assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 }
