@@ -61,7 +61,7 @@ impl<'d> Hello<'d> {
     pub(super) fn leading(datagram: &'d [u8]) -> impl Iterator<Item = Self> {
         let mut rest = datagram;
         std::iter::from_fn(move || {
-            let hello = Self::parse(rest).filter(|_| is_hello(rest))?;
+            let hello = is_hello(rest).then(|| Self::parse(rest)).flatten()?;
             rest = &rest[hello.record.len()..];
             Some(hello)
         })

@@ -17,7 +17,7 @@ use crate::transport::sources::Sources;
 use crate::turn::{ConnectionEnd, FiveTuple, HandshakeFailure};
 
 /// The most ClientHellos that are looked at in one datagram.
-const MOST_HELLOS: usize = 4;
+const MOST_IN_DATAGRAM: usize = 4;
 
 /// Limits on the sessions of one shard.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +106,7 @@ impl DtlsSessions {
         }
         let mut rest = datagram;
         let mut unproven = None;
-        for hello in Hello::leading(datagram).take(MOST_HELLOS) {
+        for hello in Hello::leading(datagram).take(MOST_IN_DATAGRAM) {
             rest = &rest[hello.record.len()..];
             if self.knows(&from, &hello) {
                 // What is behind it tells that the answer to it has arrived.
