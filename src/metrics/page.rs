@@ -78,7 +78,7 @@ impl Page {
         connected + self.allocations()
     }
 
-    /// How many connections go on to an upstream.
+    /// How many connections go on to an upstream, or over TLS to the process before this one.
     pub fn passing(&self) -> u64 {
         self.snapshot()[Counter::Passing.slot()]
     }
