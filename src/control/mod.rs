@@ -15,6 +15,7 @@ mod logging;
 mod notify;
 mod relay_addresses;
 mod reload;
+mod roll_call;
 mod shards;
 mod signals;
 mod socket;

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::certificates::{Certificates, Secured};
 use super::logging::LogGuard;
 use super::notify::Notify;
+use super::roll_call::{Count, RollCall};
 use super::signals::{Signals, Wish};
 use super::socket::{Answer, Command, Order};
 use super::start::Running;
@@ -30,20 +31,15 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How often the server looks whether its host has other addresses than before, and tells the service
 /// manager what it does if that has changed.
 const HOST_GLANCE: Duration = Duration::from_secs(5);
-/// How long after the last allocation was made, or has moved, every shard has told of it.
-const SETTLED: Duration = Duration::from_millis(250);
 
 /// A server that ends when it is empty.
-#[derive(Clone, Copy)]
 pub(super) struct Drain {
-    since: Instant,
     /// When it ends even if somebody is left.
     ends: Instant,
     /// Who must have left.
     of: Leaving,
-    /// Since when nobody is seen, nor a connection that goes on to a web server. An allocation that moves
-    /// between shards may be unseen for a moment.
-    empty: Option<Instant>,
+    /// What the shards say when nobody is seen, nor a connection that goes on to a web server.
+    roll_call: RollCall,
 }
 
 impl Drain {
@@ -273,28 +269,36 @@ impl Supervisor<'_> {
 
     /// Has the server end when `of` have left, or after `limit`.
     pub(super) fn end_without(&mut self, of: Leaving, limit: Duration) {
-        let since = Instant::now();
-        let ends = since + limit;
-        let earlier = self.drain.map_or(ends, |drain| drain.ends);
+        let ends = Instant::now() + limit;
+        let earlier = self.drain.as_ref().map_or(ends, Drain::ends);
         self.drain = Some(Drain {
-            since,
             ends: ends.min(earlier),
             of,
-            empty: None,
+            roll_call: RollCall::default(),
         });
     }
 
     fn has_drained(&mut self) -> bool {
-        let (now, left) = (Instant::now(), self.left());
-        let Some(drain) = &mut self.drain else {
+        let Some(mut drain) = self.drain.take() else {
             return false;
         };
-        drain.empty = (left == 0).then(|| drain.empty.unwrap_or(now));
-        let settled = |empty: Instant| now >= empty.max(drain.since) + SETTLED;
-        if now < drain.ends && !drain.empty.is_some_and(settled) {
-            return false;
+        let is_empty = drain.roll_call.finds_nobody(
+            || self.running.shards.iter().map(ShardHandle::publish),
+            || Count {
+                left: self.left(drain.of),
+                arrivals: self.sum(Page::arrivals),
+            },
+        );
+        let is_over = is_empty || Instant::now() >= drain.ends;
+        if is_over {
+            self.tell_end(drain.of);
         }
-        match drain.of {
+        self.drain = Some(drain);
+        is_over
+    }
+
+    fn tell_end(&self, of: Leaving) {
+        match of {
             Leaving::Allocations => {
                 info!(
                     allocations = self.allocations(),
@@ -303,18 +307,17 @@ impl Supervisor<'_> {
                 );
             }
             Leaving::Clients => info!(
-                clients = left,
+                clients = self.left(of),
                 "the clients that stayed have left: stopping"
             ),
         }
-        true
     }
 
     /// How many are left of those that must leave.
-    fn left(&self) -> u64 {
-        match self.drain.map(|drain| drain.of) {
-            Some(Leaving::Clients) => self.sum(Page::clients) + self.running.estate.kin.older(),
-            _ => self.allocations() + self.passing(),
+    fn left(&self, of: Leaving) -> u64 {
+        match of {
+            Leaving::Allocations => self.allocations() + self.passing(),
+            Leaving::Clients => self.sum(Page::clients) + self.running.estate.kin.older(),
         }
     }
 

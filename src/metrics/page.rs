@@ -78,6 +78,13 @@ impl Page {
         connected + self.allocations()
     }
 
+    /// How many allocations were ever made, or came from another five-tuple or shard.
+    pub fn arrivals(&self) -> u64 {
+        let slots = self.snapshot();
+        let counters = Counter::allocations_created().chain([Counter::AllocationsMoved]);
+        counters.map(|counter| slots[counter.slot()]).sum()
+    }
+
     /// How many connections go on to an upstream, or over TLS to the process before this one.
     pub fn passing(&self) -> u64 {
         self.snapshot()[Counter::Passing.slot()]
@@ -100,7 +107,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::{Counter, Eviction, Source};
+    use crate::turn::{Eviction, Family, Source};
 
     #[test]
     fn a_snapshot_is_what_was_published() {
@@ -110,6 +117,18 @@ mod tests {
         stats.add(Counter::BacklogEvicted(Eviction::Size), 4);
         page.publish(&stats);
         assert_eq!(page.snapshot(), *stats.slots());
+    }
+
+    #[test]
+    fn allocations_that_were_made_and_that_have_moved_arrive() {
+        let page = Page::default();
+        let mut stats = Stats::default();
+        let made = |transport, family| Counter::AllocationsCreated(transport, family);
+        stats.add(made(Transport::Udp, Family::V4), 3);
+        stats.add(made(Transport::Tls, Family::V6), 4);
+        stats.add(Counter::AllocationsMoved, 5);
+        page.publish(&stats);
+        assert_eq!(page.arrivals(), 12);
     }
 
     #[test]

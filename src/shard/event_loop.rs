@@ -201,7 +201,7 @@ impl Shard {
             self.publisher.note_change();
         }
         self.publisher
-            .publish_due(self.now.instant, self.server.stats());
+            .publish_due(self.now.instant, self.pass, self.server.stats());
     }
 
     fn serve(&mut self, ready: Readiness) {
@@ -255,6 +255,7 @@ impl Shard {
                     dtls.set_limits(limits.dtls());
                 }
             }
+            Message::Publish(asker) => self.publisher.ask(asker),
             Message::Freeze(word) => self.heed(word),
             Message::Stop => self.stopping = true,
         }

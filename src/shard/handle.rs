@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
 use super::event_loop::Shard;
@@ -112,6 +113,15 @@ impl ShardHandle {
     /// Gives the shard new limits on stream clients.
     pub fn set_streams(&self, limits: StreamLimits) {
         self.say(Message::SetStreams(limits));
+    }
+
+    /// Has the shard publish its counters, as they are when it has read all that was said to it before;
+    /// hears how many passes of its loop it has made when it has, or that it has ended. One that stands still
+    /// for another process says so when it goes on. The number starts anew after 2³² passes.
+    pub fn publish(&self) -> Receiver<u32> {
+        let (asker, published) = channel();
+        self.say(Message::Publish(asker));
+        published
     }
 
     /// Tells the shard to close its connections and end; [`join`](Self::join) waits for it.

@@ -25,6 +25,8 @@ pub(super) enum Message {
     SetTls(TlsServer),
     /// An allocation that this shard has a data connection of has ended.
     ClosePeer(PeerConnectionId),
+    /// Publish the counters, and say in which pass.
+    Publish(Sender<u32>),
     /// Another process takes over.
     Freeze(Word),
     Stop,

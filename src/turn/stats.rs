@@ -331,6 +331,13 @@ impl Counter {
         Transport::ALL.into_iter().flat_map(families)
     }
 
+    /// The counters of allocations ever made.
+    pub fn allocations_created() -> impl Iterator<Item = Self> {
+        let families =
+            |transport| Family::ALL.map(|family| Self::AllocationsCreated(transport, family));
+        Transport::ALL.into_iter().flat_map(families)
+    }
+
     /// The counter's place in a [`Stats`].
     pub fn slot(self) -> usize {
         match self {

@@ -28,6 +28,8 @@ pub struct World {
     pub held: Arc<Mutex<BTreeSet<SocketAddr>>>,
     /// What binding a relay socket ends in: ok, or an error that another port may mend or not.
     pub bind: Result<(), Retry>,
+    /// Ports that other processes of the host have.
+    pub others: fn(u16) -> bool,
     /// A family of which no socket can be bound.
     pub refused: Option<Family>,
     /// No socket that was held can be taken in.
@@ -119,6 +121,7 @@ impl World {
             relays,
             held,
             bind: Ok(()),
+            others: |_| false,
             refused: None,
             refuses_held: false,
             refused_held: None,
@@ -254,10 +257,10 @@ impl World {
             match action {
                 Action::OpenRelay { key, local } => self.open(key, local, self.bind_to(local)),
                 Action::OpenPair { key, local } => {
-                    let bind = self.bind_to(local);
+                    let above = SocketAddr::new(local.ip(), local.port() + 1);
+                    let bind = self.bind_to(above).and(self.bind_to(local));
                     self.open(key, local, bind);
                     if bind.is_ok() {
-                        let above = SocketAddr::new(local.ip(), local.port() + 1);
                         let is_new = self.held().insert(above);
                         assert!(is_new && !self.relays.contains_key(&above), "bound twice");
                     }
@@ -312,9 +315,12 @@ impl World {
 
     /// What binding a socket to `local` ends in.
     fn bind_to(&self, local: SocketAddr) -> Result<(), Retry> {
-        match self.refused == Some(Family::of(local.ip())) {
-            true => Err(false),
-            false => self.bind,
+        if self.refused == Some(Family::of(local.ip())) {
+            Err(false)
+        } else if (self.others)(local.port()) {
+            Err(true)
+        } else {
+            self.bind
         }
     }
 

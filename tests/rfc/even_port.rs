@@ -112,6 +112,25 @@ fn when_the_pair_cannot_be_bound_nothing_is_left_of_it() {
     }
 }
 
+/// Every other port at random, as if other processes had it.
+fn every_other(port: u16) -> bool {
+    let mixed = u32::from(port).wrapping_mul(0x9E37_79B1);
+    (mixed ^ (mixed >> 15)).wrapping_mul(0x85EB_CA6B) >> 31 == 1
+}
+
+/// RFC 8656 §7.2 step 8: where other processes have half of the ports, a quarter of the pairs is free.
+#[test]
+fn a_pair_is_found_in_a_range_that_others_use_too() {
+    let mut world = world();
+    world.others = every_other;
+    for port in 1..=200 {
+        let answer = allocate(&mut world, port, true);
+        assert_eq!(answer.code(), None, "after {}", port - 1);
+        let relayed = relayed(&answer).port();
+        assert!(!every_other(relayed) && !every_other(relayed + 1));
+    }
+}
+
 /// Requirement S16: EVEN-PORT does not leak its neighbour.
 #[test]
 fn every_port_is_free_again_in_the_end() {

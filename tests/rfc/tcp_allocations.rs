@@ -91,7 +91,7 @@ fn another_port_is_tried_when_one_is_in_use() {
     let attributes = [requested_transport(TCP)];
     let answer = world.ask(&alice(), control(), Method::ALLOCATE, &attributes);
     assert_eq!(answer.code(), Some(508));
-    assert_eq!(count(&world, Counter::RelayFailures), 8);
+    assert_eq!(count(&world, Counter::RelayFailures), 32);
     assert!(world.shared.is_idle());
 }
 

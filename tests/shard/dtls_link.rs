@@ -41,8 +41,8 @@ pub struct DtlsLink {
     pub returned_cookie: bool,
     pub connected: bool,
     pub closed: bool,
-    /// The handshake has failed.
-    failed: bool,
+    /// Why the handshake has failed.
+    pub failure: Option<dimpl::Error>,
 }
 
 impl DtlsLink {
@@ -69,29 +69,25 @@ impl DtlsLink {
             returned_cookie: false,
             connected: false,
             closed: false,
-            failed: false,
+            failure: None,
         };
         link.drain();
         link
     }
 
-    /// An endpoint that is connected to `server`. A handshake in which the library sent its first message twice,
-    /// because nobody answered for a second, may fail by that.
+    /// An endpoint that is connected to `server`.
     pub fn connect(server: SocketAddr, version: Version) -> Self {
-        let open = || {
-            let socket = UdpSocket::bind((server.ip(), 0)).expect("a port");
-            socket.connect(server).expect("a route");
-            Self::open(socket, version)
-        };
-        let mut links = (0..20).map(|_| open());
-        let link = links.find_map(|mut link| link.shake_hands().then_some(link));
-        link.unwrap_or_else(|| panic!("no handshake: {version:?}"))
+        let socket = UdpSocket::bind((server.ip(), 0)).expect("a port");
+        socket.connect(server).expect("a route");
+        let mut link = Self::open(socket, version);
+        assert!(link.shake_hands(), "{version:?}: {:?}", link.failure);
+        link
     }
 
     /// Waits for the end of the handshake.
     pub fn shake_hands(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while !self.connected && !self.failed && Instant::now() < deadline {
+        while !self.connected && self.failure.is_none() && Instant::now() < deadline {
             self.look();
         }
         self.connected
@@ -131,8 +127,8 @@ impl DtlsLink {
             Err(_) => timed,
         };
         assert!(!self.connected || handled.is_ok(), "{handled:?}");
-        self.failed |= handled.is_err();
-        if !self.failed {
+        self.failure = self.failure.take().or(handled.err());
+        if self.failure.is_none() {
             self.drain();
         }
     }
@@ -143,7 +139,7 @@ impl DtlsLink {
             match self.dtls.poll_output(&mut room) {
                 Output::Packet(bytes) => {
                     self.socket.send(bytes).expect("sent");
-                    self.returned_cookie |= is_second_hello(bytes);
+                    self.returned_cookie |= has_second_hello(bytes);
                 }
                 Output::ApplicationData(bytes) => self.heard.push_back(bytes.to_vec()),
                 Output::Connected => self.connected = true,
@@ -155,10 +151,20 @@ impl DtlsLink {
     }
 }
 
-/// Whether a datagram begins with a ClientHello that is not the first (RFC 6347 §4.2.2: the message's number
-/// stands behind its type and length).
-fn is_second_hello(datagram: &[u8]) -> bool {
+/// Whether there is a ClientHello that is not the first among the records of a datagram in the clear (RFC 6347
+/// §4.2.2: the message's number stands behind its type and length). A first that is repeated may be before it.
+fn has_second_hello(mut datagram: &[u8]) -> bool {
     const HEADER: usize = 13;
-    let message = datagram.get(HEADER..HEADER + 6);
-    message.is_some_and(|message| message[0] == 1 && message[4..] != [0, 0])
+    while let Some((header, rest)) = datagram.split_at_checked(HEADER) {
+        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        let Some((message, behind)) = rest.split_at_checked(length) else {
+            return false;
+        };
+        let is_clear = header[0] == 22 && header[3..5] == [0, 0];
+        if is_clear && matches!(message, [1, _, _, _, high, low, ..] if (high, low) != (&0, &0)) {
+            return true;
+        }
+        datagram = behind;
+    }
+    false
 }

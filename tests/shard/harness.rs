@@ -104,8 +104,6 @@ pub struct Shards {
 pub struct Published {
     pub stats: Stats,
     pub times: usize,
-    /// Where the kernel tells of the shard's thread.
-    pub thread: std::path::PathBuf,
 }
 
 pub fn start(options: &Options) -> Shards {
@@ -209,8 +207,6 @@ fn start_with(options: &Options, inheritances: Vec<Inheritance>) -> Shards {
                 }
                 let mut published = published.lock().expect("no panic");
                 if published.times == 0 {
-                    published.thread =
-                        std::fs::canonicalize("/proc/thread-self").expect("a thread");
                     on_start();
                 }
                 published.stats.clone_from(stats);
@@ -377,6 +373,12 @@ impl Shards {
         self.heed();
     }
 
+    /// Has a shard publish its counters, and waits for that; how many passes it has made, this one included.
+    pub fn passes(&self, shard: usize) -> u32 {
+        let published = self.handles[shard].publish();
+        published.recv_timeout(PATIENCE).expect("an answer")
+    }
+
     /// Waits until every shard has read what was said to it up to now: it answers behind that.
     pub fn heed(&self) {
         let hold = || self.freezer().hold().map_err(|error| error.kind());
@@ -461,11 +463,4 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
             outcome => return outcome,
         }
     }
-}
-
-/// Processor time in nanoseconds that a thread has used.
-pub fn processor_time(thread: &std::path::Path) -> u64 {
-    let text = std::fs::read_to_string(thread.join("schedstat")).expect("a thread");
-    let first = text.split_whitespace().next().expect("a number");
-    first.parse().expect("a number")
 }

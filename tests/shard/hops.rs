@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use turnstone::stun::{AttributeType, ChannelData, Message, Method};
 use turnstone::transport::DtlsIdentity;
-use turnstone::turn::{Counter, Direction, HopWay, Reason};
+use turnstone::turn::{Counter, Direction, HopWay, Reason, Source};
 
 use crate::certificates;
 use crate::client::{Client, Link, xor_address};
@@ -376,6 +376,67 @@ fn nothing_is_lost_when_the_receiver_moves_under_a_stream() {
     assert!(heard.into_iter().eq(0..sent), "one of {sent} is doubled");
     let other = shards.get(Counter::RelayHops(HopWay::OtherShard));
     assert!(other > 0);
+    shards.stop();
+}
+
+/// A client that shard 1 serves, or another.
+fn client_of_shard_one(shards: &Shards, is_of_it: bool) -> Client {
+    let heard = || {
+        let published = shards.handle(1).publish();
+        published.recv_timeout(PATIENCE).expect("an answer");
+        let heard = Counter::ReceivedPackets(Source::ClientUdp);
+        shards.published(1).stats.get(heard)
+    };
+    loop {
+        let mut client = Client::udp(shards.v4());
+        let before = heard();
+        client.ping();
+        if (heard() > before) == is_of_it {
+            return client;
+        }
+    }
+}
+
+/// RFC 8016: a packet sets out by the short way and arrives when the allocation has moved on. It is the first
+/// one between the two shards, and the mail that brings its ring waits behind the one that moves the
+/// allocation.
+#[test]
+fn a_packet_that_comes_too_late_by_the_short_way_goes_back() {
+    let gate = Arc::new(Mutex::new(()));
+    let shards = start(&Options {
+        shards: 3,
+        mobility: true,
+        gate: Some(Arc::clone(&gate)),
+        ..Options::default()
+    });
+    let mut client = client_of_shard_one(&shards, true);
+    let mut talker = client_of_shard_one(&shards, false);
+    let mut next = client_of_shard_one(&shards, false);
+    let near = talker.allocate();
+    let (far, ticket) = depart(&mut client);
+    client.bind(CHANNEL, near);
+    talker.bind(CHANNEL, far);
+    let parked = || {
+        let of = |shard| {
+            let published = shards.handle(shard).publish();
+            published.recv_timeout(PATIENCE).expect("an answer");
+            shards.published(shard).stats.get(Counter::Parked)
+        };
+        of(0) + of(2)
+    };
+    let before = parked();
+    let held = gate.lock().expect("no panic");
+    let published = shards.handle(1).publish();
+    come(&mut next, &ticket);
+    next.send_data(CHANNEL, b"here");
+    // Shard 1 is asked for the allocation, and stands still.
+    wait_until(|| "nobody asks".to_owned(), || parked() > before);
+    talker.send_data(CHANNEL, b"late");
+    talker.ping();
+    drop(held);
+    assert_eq!(next.receive_data(CHANNEL), b"late");
+    assert_eq!(talker.receive_data(CHANNEL), b"here");
+    published.recv_timeout(PATIENCE).expect("an answer");
     shards.stop();
 }
 

@@ -15,6 +15,7 @@ mod mobility;
 mod one_port;
 mod one_port_limits;
 mod proxy_protocol;
+mod publishing;
 mod streams;
 mod tcp_over_tls;
 mod tcp_placement;

@@ -57,6 +57,16 @@ pub fn is_hello(datagram: &[u8]) -> bool {
 }
 
 impl<'d> Hello<'d> {
+    /// The ClientHellos with which `datagram` begins, one after the other.
+    pub(super) fn leading(datagram: &'d [u8]) -> impl Iterator<Item = Self> {
+        let mut rest = datagram;
+        std::iter::from_fn(move || {
+            let hello = is_hello(rest).then(|| Self::parse(rest)).flatten()?;
+            rest = &rest[hello.record.len()..];
+            Some(hello)
+        })
+    }
+
     /// Reads the first record of `datagram`, for which [`is_hello`] holds. A ClientHello in fragments is
     /// none: to put it together would take memory for a stranger.
     pub(super) fn parse(datagram: &'d [u8]) -> Option<Self> {

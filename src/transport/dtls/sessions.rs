@@ -16,6 +16,9 @@ use crate::time::Instant;
 use crate::transport::sources::Sources;
 use crate::turn::{ConnectionEnd, FiveTuple, HandshakeFailure};
 
+/// The most ClientHellos that are looked at in one datagram.
+const MOST_IN_DATAGRAM: usize = 4;
+
 /// Limits on the sessions of one shard.
 #[derive(Clone, Copy, Debug)]
 pub struct DtlsLimits {
@@ -95,26 +98,34 @@ impl DtlsSessions {
         self.identity = identity;
     }
 
-    /// Handles a datagram.
+    /// Handles a datagram. A client that has waited too long repeats what it said before in the same datagram
+    /// in which it goes on (RFC 6347 §4.1.1).
     pub fn receive(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) -> Heard {
         if !is_hello(datagram) {
             return self.deliver(now, &from, datagram);
         }
-        let Some(hello) = Hello::parse(datagram) else {
-            return self.fail(from, HandshakeFailure::NotTls);
-        };
-        if self.knows(&from, &hello) {
-            return match hello.cookie.is_empty() {
-                true => Heard::Handshake,
-                false => self.deliver(now, &from, datagram),
-            };
+        let mut rest = datagram;
+        let mut unproven = None;
+        for hello in Hello::leading(datagram).take(MOST_IN_DATAGRAM) {
+            rest = &rest[hello.record.len()..];
+            if self.knows(&from, &hello) {
+                // What is behind it tells that the answer to it has arrived.
+                if rest.is_empty() && !hello.cookie.is_empty() {
+                    return self.deliver(now, &from, hello.record);
+                }
+            } else if self.identity.is_none() {
+                return self.fail(from, HandshakeFailure::Refused);
+            } else if let Some(cookie) = self.returned_cookie(now, &from, &hello) {
+                return self.begin(now, from, &hello, cookie);
+            } else {
+                unproven = Some(hello);
+            }
         }
-        if self.identity.is_none() {
-            return self.fail(from, HandshakeFailure::Refused);
-        }
-        match self.returned_cookie(now, &from, &hello) {
-            Some(cookie) => self.begin(now, from, &hello, cookie),
-            None => self.challenge(now, from, &hello),
+        match unproven {
+            Some(hello) => self.challenge(now, from, &hello),
+            None if rest.is_empty() => Heard::Handshake,
+            None if is_hello(rest) => self.fail(from, HandshakeFailure::NotTls),
+            None => self.deliver(now, &from, rest),
         }
     }
 
@@ -230,7 +241,7 @@ impl DtlsSessions {
             // A cookie that is too old: the client has to begin again (RFC 8446 §4.2.2).
             Version::Dtls13 if !hello.cookie.is_empty() => return Heard::Nothing,
             Version::Dtls13 if reply::retry_request(hello, &cookie, &mut answer) => {
-                if !self.first_hellos.keep(client, hello.record) {
+                if !self.first_hellos.keep(client, hello) {
                     return self.fail(client, HandshakeFailure::Protocol);
                 }
             }
@@ -276,7 +287,7 @@ impl DtlsSessions {
             return self.fail(client, HandshakeFailure::Refused);
         };
         let first = match hello.version {
-            Version::Dtls13 => self.first_hellos.take(&client),
+            Version::Dtls13 => self.first_hellos.take(client, hello.random),
             _ => None,
         };
         let first = first.as_deref();

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod client;
+mod events;
 mod handshakes;
 mod limits;
 mod link;

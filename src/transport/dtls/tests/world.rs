@@ -99,6 +99,21 @@ impl Client {
         heard
     }
 
+    /// Looks at its timers, as it may have slept.
+    pub(super) fn try_wake(&mut self, world: &World) -> Result<(), String> {
+        let woken = self.dtls.handle_timeout(world.library_now());
+        self.drain();
+        woken.map_err(|error| error.to_string())
+    }
+
+    /// Hears a datagram after it has looked at its timers; what both make it say is sent together.
+    pub(super) fn try_hear(&mut self, datagram: &[u8], world: &World) -> Result<(), String> {
+        let woken = self.dtls.handle_timeout(world.library_now());
+        let heard = woken.and_then(|()| self.dtls.handle_packet(datagram));
+        self.drain();
+        heard.map_err(|error| error.to_string())
+    }
+
     pub(super) fn say(&mut self, message: &[u8]) {
         self.dtls.send_application_data(message).expect("a session");
         self.drain();
