@@ -9,15 +9,21 @@ mod harness;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use client::{Client, Link};
-use harness::{Options, PATIENCE, peer, start};
+use harness::{Options, PATIENCE, peer, start, start_over};
 use socket2::{Domain, Socket, Type};
 use turnstone::stun::{AttributeType, Message, Method};
-use turnstone::turn::Counter;
+use turnstone::turn::{ConnectionEnd, Counter, Transport};
+
+/// More connections that are handed back than there are descriptors for.
+const MANY: usize = 12;
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Opens files until there is no descriptor left.
 fn exhaust() -> Vec<File> {
@@ -32,13 +38,22 @@ fn code(response: &[u8]) -> [u8; 2] {
     [code[2], code[3]]
 }
 
-#[test]
-fn no_descriptor_left() {
+/// One test at a time: the descriptors are for all of them. None when there are too many to use up.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn alone() -> Option<MutexGuard<'static, ()>> {
     let (soft, _) = turnstone::net::descriptor_limit();
     if soft > 200_000 {
         println!("skipped: the limit of {soft} descriptors is too high to reach");
-        return;
+        return None;
     }
+    Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[test]
+fn no_descriptor_left() {
+    let Some(_turn) = alone() else {
+        return;
+    };
     let shards = start(&Options::default());
     let mut client = Client::udp(shards.v4());
     let relayed = client.allocate();
@@ -88,4 +103,46 @@ fn no_descriptor_left() {
     assert_eq!(attempt.method(), Method::CONNECTION_ATTEMPT);
     second.allocate();
     shards.stop();
+}
+
+/// Client data connections of TCP allocations that stayed in an older process.
+#[test]
+fn no_descriptor_left_for_what_is_handed_back() {
+    let Some(_turn) = alone() else {
+        return;
+    };
+    let old = start(&Options::default());
+    let mut control = Client::tcp(old.v4());
+    let relayed = control.allocate_tcp();
+    let peer = TcpListener::bind((relayed.ip(), 0)).expect("a port");
+    let id = control.connect(peer.local_addr().expect("an address"));
+    let new = start_over(&Options::default(), &old);
+    let mut clients: Vec<Client> = (0..MANY)
+        .map(|_| {
+            let mut client = Client::tcp(new.v4());
+            let request = client.build(Method::CONNECTION_BIND, |request| {
+                request.u32(AttributeType::CONNECTION_ID, id);
+            });
+            client.send(&request);
+            client
+        })
+        .collect();
+    // All are on the way when none has a descriptor any more but those of the listeners that the old one
+    // lets go of.
+    let handed_back = ConnectionEnd::HandedBack;
+    let gone = Counter::ConnectionsClosed(Transport::Tcp, handed_back);
+    new.wait_for(gone, MANY as u64);
+    let files = exhaust();
+    old.freezer().release().expect("it lets go");
+    // It has looked at the way by the end of the pass that answers.
+    control.ping();
+    old.heed();
+    let taken = old.get(Counter::ConnectionsAccepted(Transport::Tcp));
+    assert!(taken < MANY as u64, "there were descriptors");
+    drop(files);
+    for client in &mut clients {
+        assert_eq!(code(&client.receive()), [4, 1]);
+    }
+    new.stop();
+    old.stop();
 }

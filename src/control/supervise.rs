@@ -331,7 +331,8 @@ impl Supervisor<'_> {
         pages.map(|page| of(page)).sum()
     }
 
-    /// Connections that go on to a web server, as the shards last told.
+    /// Connections that go on to a web server, or to an older process whose calls they carry over TLS, as the
+    /// shards last told.
     fn passing(&self) -> u64 {
         self.sum(Page::passing)
     }

@@ -94,7 +94,7 @@ fn outcomes() -> Vec<Family> {
         .one(Counter::Answered),
         counter(
             "turnstone_parked_packets_total",
-            "Packets answered after something else was done first.",
+            "Packets answered after something else was done first, or by the process before this one.",
         )
         .one(Counter::Parked),
         counter(
@@ -198,7 +198,7 @@ fn connections() -> Vec<Family> {
             .by("reason", Eviction::ALL, Eviction::label, Counter::BacklogEvicted),
         counter("turnstone_connections_passed_total", "Connections that are not TURN and were to go on to an upstream, by outcome.")
             .by("outcome", PassOutcome::ALL, PassOutcome::label, Counter::Passed),
-        gauge("turnstone_connections_passing", "Connections that go on to an upstream now, or inside TLS to the process before this one.")
+        gauge("turnstone_connections_passing", "Connections that go on now to an upstream, or, as data connections over TLS, to the process before this one. A drain waits for them.")
             .one(Counter::Passing),
         gauge("turnstone_peer_connections", "Connections with peers of TCP allocations that are joined with a client's.")
             .one(Counter::PeerConnections),

@@ -85,7 +85,7 @@ impl Page {
         counters.map(|counter| slots[counter.slot()]).sum()
     }
 
-    /// How many connections go on to an upstream.
+    /// How many connections go on to an upstream, or over TLS to the process before this one.
     pub fn passing(&self) -> u64 {
         self.snapshot()[Counter::Passing.slot()]
     }

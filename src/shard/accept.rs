@@ -166,6 +166,7 @@ impl Shard {
         {
             self.acceptors.paused_until = None;
             self.watch_acceptors(Interest::Read);
+            self.resume_taking_back();
         }
     }
 

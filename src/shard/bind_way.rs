@@ -19,6 +19,8 @@ const MOST_SAID: usize = 4 * 1024 + 16 * 1024;
 pub(super) struct BindWay {
     socket: OwnedFd,
     buffer: Vec<u8>,
+    /// The poller does not watch it, for want of descriptors.
+    pub(super) rests: bool,
 }
 
 /// A connection, or what is inside its TLS session, and what its client has said.
@@ -42,6 +44,7 @@ impl BindWay {
         Self {
             socket,
             buffer: Vec::new(),
+            rests: false,
         }
     }
 
@@ -68,12 +71,14 @@ impl BindWay {
         send_descriptors(&self.socket, &self.buffer, &descriptors[..count]).map(drop)
     }
 
-    /// The next connection.
+    /// The next connection. It waits on while the process may have no more descriptors; only those that two
+    /// threads want at the same time can still be lost.
     ///
     /// # Errors
     /// `WouldBlock` when there is none now, `UnexpectedEof` when there will be none; `Other` when the process
     /// may have no more descriptors; `InvalidData` for what is no such message.
     pub(super) fn receive(&mut self) -> io::Result<HandedBack<'_>> {
+        self.find_room()?;
         self.buffer.resize(ADDRESSES + MOST_SAID, 0);
         let mut received = VecDeque::new();
         let length = receive_descriptors(&self.socket, &mut self.buffer, &mut received)?;
@@ -94,6 +99,12 @@ impl BindWay {
             session,
             said,
         })
+    }
+
+    /// A message that is received without room for its descriptors is lost.
+    fn find_room(&self) -> io::Result<()> {
+        let copy = || self.socket.try_clone().map_err(io::Error::other);
+        copy().and_then(|_first| copy()).map(drop)
     }
 }
 

@@ -163,6 +163,14 @@ impl Connection {
         }
     }
 
+    /// When it last said what lengthens its life: in one that is to be bound nothing does, before it is.
+    const fn meant(&self) -> Option<Instant> {
+        match self.role {
+            Role::Binding => None,
+            _ => self.heard,
+        }
+    }
+
     /// When it is to be closed if nothing more arrives.
     pub(super) fn deadline(&self, limits: &StreamLimits) -> Instant {
         if let Role::Passing(passage) = &self.role {
@@ -172,7 +180,7 @@ impl Connection {
             return joined.deadline(limits.idle_after);
         }
         let silent = |since: Instant, after: Duration| since + after;
-        let idle = match self.heard {
+        let idle = match self.meant() {
             Some(heard) => silent(heard, limits.idle_after),
             None => silent(self.opened, limits.silent_after),
         };
@@ -184,7 +192,7 @@ impl Connection {
 
     /// Whether it waits for the rest of a frame, or has said nothing yet.
     pub(super) fn is_silent(&self, now: Instant, limits: &StreamLimits) -> bool {
-        let since = self.partial_since.or(match self.heard {
+        let since = self.partial_since.or(match self.meant() {
             Some(_) => None,
             None => Some(self.opened),
         });

@@ -11,6 +11,10 @@ use crate::time::Instant;
 use crate::transport::Sources;
 use crate::turn::FiveTuple;
 
+/// Descriptors of a connection more when what is inside its TLS session is lent: one end of a pair of sockets,
+/// and what tells of the end. Each counts as a connection, for which one is reckoned.
+const LENT: usize = 2;
+
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
@@ -24,6 +28,8 @@ struct Entry {
     due: Instant,
     /// Whom it is counted against.
     source: Option<IpAddr>,
+    /// How many more connections it counts as.
+    lent: usize,
 }
 
 /// Every open connection.
@@ -39,6 +45,8 @@ pub(super) struct Connections {
     /// TLS handshakes as they began, with some that have ended.
     handshakes: VecDeque<ConnectionId>,
     handshaking: usize,
+    /// How many more connections all count as.
+    lent: usize,
 }
 
 impl Connections {
@@ -52,6 +60,7 @@ impl Connections {
             deadlines: BTreeSet::new(),
             handshakes: VecDeque::new(),
             handshaking: 0,
+            lent: 0,
         }
     }
 
@@ -71,7 +80,24 @@ impl Connections {
 
     /// Whether any further connection is within the limits.
     pub(super) fn has_room(&self) -> bool {
-        self.by_five_tuple.len() < self.limits.connections.min(MOST)
+        self.taken() < self.limits.connections.min(MOST)
+    }
+
+    fn taken(&self) -> usize {
+        self.by_five_tuple.len() + self.lent
+    }
+
+    /// Whether what is inside one of them may be lent to another process within the limits.
+    pub(super) fn can_lend(&self) -> bool {
+        self.taken() + LENT <= self.limits.connections
+    }
+
+    /// Counts what is inside a connection as lent, until it is closed.
+    pub(super) fn note_lent(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.entry(id) {
+            entry.lent += LENT;
+            self.lent += LENT;
+        }
     }
 
     fn has_room_for(&self, client: IpAddr) -> bool {
@@ -94,10 +120,13 @@ impl Connections {
             generation: slot.generation,
         };
         self.handshaking += usize::from(connection.is_handshaking());
+        let lent = usize::from(connection.goodbye().is_some());
+        self.lent += lent;
         slot.entry = Some(Entry {
             connection,
             due,
             source,
+            lent,
         });
         self.deadlines.insert((due, id));
         self.by_five_tuple.insert(five_tuple, id);
@@ -200,8 +229,12 @@ impl Connections {
         let slot = &mut self.slots[id.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let Entry {
-            connection, source, ..
+            connection,
+            source,
+            lent,
+            ..
         } = slot.entry.take()?;
+        self.lent -= lent;
         self.handshaking -= usize::from(connection.is_handshaking());
         self.free.push(id.index);
         self.deadlines.remove(&(due, id));
@@ -277,6 +310,10 @@ mod tests {
     }
 
     fn open(connections: &mut Connections, client: &str) -> ConnectionId {
+        open_as(connections, client, Role::Turn)
+    }
+
+    fn open_as(connections: &mut Connections, client: &str, role: Role) -> ConnectionId {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         let stream = TcpStream::connect(server).unwrap();
@@ -289,7 +326,7 @@ mod tests {
         connections.insert(Connection::new(
             stream,
             Session::Plain,
-            Role::Turn,
+            role,
             five_tuple,
             START,
             &limits,
@@ -340,6 +377,43 @@ mod tests {
         assert_eq!(connections.overdue(after(69)), None);
         assert_eq!(connections.next_deadline(), Some(after(70)));
         assert_eq!(connections.overdue(after(70)), Some(id));
+    }
+
+    #[test]
+    fn what_is_to_be_bound_has_only_so_much_time() {
+        let mut connections = Connections::new(limits(), Arc::default());
+        let id = open_as(&mut connections, "192.0.2.1:1", Role::Binding);
+        for second in 1..10 {
+            let connection = connections.get(id).expect("open");
+            connection.note_heard(after(second));
+            assert!(!connection.is_silent(after(second), &limits()));
+            connections.refile(id);
+            assert_eq!(connections.overdue(after(second)), None);
+        }
+        assert_eq!(connections.overdue(after(10)), Some(id));
+        let connection = connections.get(id).expect("open");
+        assert!(connection.is_silent(after(10), &limits()));
+    }
+
+    #[test]
+    fn what_is_lent_counts_as_much_as_it_costs() {
+        let limits = StreamLimits {
+            connections: 5,
+            connections_per_source: 5,
+            ..StreamLimits::default()
+        };
+        let mut connections = Connections::new(limits, Arc::default());
+        let [first, second, third] = ["192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"]
+            .map(|client| open(&mut connections, client));
+        assert!(connections.can_lend());
+        connections.note_lent(first);
+        assert!(!connections.has_room() && !connections.can_lend());
+        assert!(connections.remove(second).is_some());
+        assert!(connections.has_room() && !connections.can_lend());
+        assert!(connections.remove(third).is_some());
+        assert!(connections.can_lend());
+        assert!(connections.remove(first).is_some());
+        assert_eq!(connections.lent, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! belong to no session of its own. The old one answers from its copies of the sockets.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::event_loop::Shard;
 use super::token::Token;
@@ -50,7 +50,10 @@ impl Shard {
                     self.buffers.take(1);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.lose_successor(),
+                Err(_) => {
+                    let records = self.successor.records.take();
+                    return self.lose(records);
+                }
             }
         }
     }
@@ -70,9 +73,10 @@ impl Shard {
             .take_if(|end| watch(end.as_fd(), Token::Bindings));
     }
 
-    fn lose_successor(&mut self) {
-        if let Some(successor) = self.successor.records.take()
-            && let Err(error) = self.poller.remove(&successor)
+    /// Lets go of a way on which nothing comes any more.
+    pub(super) fn lose(&self, way: Option<impl AsFd>) {
+        if let Some(way) = way
+            && let Err(error) = self.poller.remove(&way)
         {
             tracing::debug!(shard = self.index, %error, "cannot let go of a passage");
         }

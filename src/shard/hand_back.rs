@@ -44,27 +44,49 @@ impl Shard {
     fn try_hand_back(&mut self, client: &FiveTuple, said: &[u8]) -> io::Result<()> {
         let id = self.connections.find(client);
         let connection = id.and_then(|id| Some((id, self.connections.get(id)?)));
-        let way = self.former.binds.as_mut();
-        let parts = connection.zip(way).ok_or(io::ErrorKind::NotConnected)?;
-        let ((id, connection), way) = parts;
+        let (id, connection) = connection.ok_or(io::ErrorKind::NotConnected)?;
         if connection.has_tls() {
-            let far = lend_inside(connection, way, said)?;
-            self.join_back(id, far)
+            self.lend_inside(id, client, said)
         } else if connection.has_backlog() {
             Err(io::ErrorKind::WouldBlock.into())
         } else {
-            way.send(client, said, &*connection, connection.goodbye())?;
-            // It lives on elsewhere, so that closing it alone does not take it from the poller.
-            self.poller.remove(&*connection)?;
-            self.close(id, ConnectionEnd::HandedBack);
-            Ok(())
+            self.hand_over(id, client, said)
         }
     }
 
-    /// Joins a connection with what leads to the process before this one.
-    fn join_back(&mut self, id: ConnectionId, far: Wire) -> io::Result<()> {
+    /// Gives the process before this one the connection.
+    fn hand_over(&mut self, id: ConnectionId, client: &FiveTuple, said: &[u8]) -> io::Result<()> {
+        let way = self.former.binds.as_mut();
+        let parts = self.connections.get(id).zip(way);
+        let (connection, way) = parts.ok_or(io::ErrorKind::NotConnected)?;
+        way.send(client, said, &*connection, connection.goodbye())?;
+        // It lives on elsewhere, so that closing it alone does not take it from the poller.
+        if let Err(error) = self.poller.remove(&*connection) {
+            tracing::debug!(shard = self.index, %error, "cannot let go of a connection");
+        }
+        self.close(id, ConnectionEnd::HandedBack);
+        Ok(())
+    }
+
+    /// Lends it what is inside the session of the connection: one end of a pair, whose other end is joined
+    /// with the connection.
+    fn lend_inside(&mut self, id: ConnectionId, client: &FiveTuple, said: &[u8]) -> io::Result<()> {
+        if !self.connections.can_lend() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let way = self.former.binds.as_mut();
+        let way = way.ok_or(io::ErrorKind::NotConnected)?;
+        let ((ours, theirs), goodbye) = (stream_pair()?, Waker::new()?);
         let token = Token::Far(id).to_bits();
-        self.poller.add(&far, token, Interest::Read)?;
+        self.poller.add(&ours, token, Interest::Read)?;
+        way.send(client, said, &theirs, Some(&goodbye))?;
+        self.join_back(id, Wire::new(ours, Session::Inward(goodbye)));
+        Ok(())
+    }
+
+    /// Joins a connection with what leads to the process before this one, which the poller watches.
+    fn join_back(&mut self, id: ConnectionId, far: Wire) {
+        self.connections.note_lent(id);
         let idle_after = self.connections.limits().idle_after;
         if let Some(connection) = self.connections.get(id) {
             let early = connection.take_backlog();
@@ -73,7 +95,6 @@ impl Shard {
             self.server.stats_mut().increment(Counter::Passing);
         }
         self.carry(id);
-        Ok(())
     }
 
     /// Notes it when the other process has gone.
@@ -101,11 +122,39 @@ impl Shard {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
                     io::ErrorKind::InvalidData => {}
-                    io::ErrorKind::Other => self.pause_accepting(),
-                    _ => return self.lose_binds(),
+                    io::ErrorKind::Other => return self.pause_taking_back(),
+                    _ => {
+                        let binds = self.successor.binds.take();
+                        return self.lose(binds);
+                    }
                 },
             }
         }
+    }
+
+    /// No descriptor is left: what is on the way waits there, and is not spoken of until it can be taken.
+    fn pause_taking_back(&mut self) {
+        self.pause_accepting();
+        if let Some(way) = &mut self.successor.binds {
+            way.rests = true;
+            if let Err(error) = self.poller.remove(&*way) {
+                tracing::debug!(shard = self.index, %error, "cannot pause a passage");
+            }
+        }
+    }
+
+    /// Goes on after a pause.
+    pub(super) fn resume_taking_back(&mut self) {
+        let poller = &self.poller;
+        let is_lost = |way: &mut BindWay| {
+            let rested = std::mem::take(&mut way.rests);
+            rested
+                && poller
+                    .add(&*way, Token::Bindings.to_bits(), Interest::Read)
+                    .inspect_err(|error| tracing::debug!(%error, "a passage is lost"))
+                    .is_err()
+        };
+        self.successor.binds.take_if(is_lost);
     }
 
     fn admit_back(&mut self, from: FiveTuple, stream: TcpStream, session: Session, said: &[u8]) {
@@ -141,20 +190,4 @@ impl Shard {
         }
         rest
     }
-
-    fn lose_binds(&mut self) {
-        if let Some(way) = self.successor.binds.take()
-            && let Err(error) = self.poller.remove(&way)
-        {
-            tracing::debug!(shard = self.index, %error, "cannot let go of a passage");
-        }
-    }
-}
-
-/// Lends the other process what is inside the session of a connection: one end of a pair, whose other end is
-/// returned.
-fn lend_inside(connection: &Connection, way: &mut BindWay, said: &[u8]) -> io::Result<Wire> {
-    let ((ours, theirs), goodbye) = (stream_pair()?, Waker::new()?);
-    way.send(&connection.five_tuple, said, &theirs, Some(&goodbye))?;
-    Ok(Wire::new(ours, Session::Inward(goodbye)))
 }

@@ -114,7 +114,7 @@ pub enum Counter {
     RelayHops(HopWay),
     /// Packets that were answered at once.
     Answered,
-    /// Packets whose answer follows an event.
+    /// Packets whose answer follows an event, or comes from the process before this one.
     Parked,
     /// Packets dropped.
     Dropped(Reason),

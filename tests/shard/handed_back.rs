@@ -285,6 +285,71 @@ fn the_limits_on_connections_hold_for_those_that_come_back() {
     scene.shards.stop();
 }
 
+/// One that was handed back over TLS costs as many descriptors as three others, and counts as much.
+#[test]
+fn over_tls_those_that_are_handed_back_leave_room_for_others() {
+    let (server, config) = pair();
+    let options = |connections| Options {
+        tls: Some(server.clone()),
+        streams: StreamLimits {
+            connections,
+            ..Options::default().streams
+        },
+        ..Options::default()
+    };
+    let mut scene = Scene::over(start(&options(20)), false);
+    let new = start_after(&options(5), &scene.shards);
+    let (id, _peer) = scene.connect();
+    let mut first = Client::tls(new.tls_addresses[0], &config);
+    let request = first.build(Method::CONNECTION_BIND, bind(id));
+    first.send(&request);
+    assert_eq!(code(&first.receive()), Some(401));
+    new.wait_for(Counter::Passing, 1);
+    let mut second = Client::tls(new.tls_addresses[0], &config);
+    let refused = second.request(Method::CONNECTION_BIND, bind(id));
+    assert_eq!(code(&refused), Some(400));
+    assert_eq!(new.get(Counter::Passing), 1);
+    // Without TLS nothing of it stays here.
+    let (_data, said) = Client::tcp(new.v4()).bind_connection(id, b"");
+    assert!(said.is_empty());
+    drop(first);
+    new.wait_for(Counter::Passing, 0);
+    let again = second.request(Method::CONNECTION_BIND, bind(id));
+    assert_eq!(code(&again), Some(400));
+    new.wait_for(Counter::Passing, 1);
+    new.stop();
+    scene.shards.stop();
+}
+
+/// Nothing but a ConnectionBind that succeeds lengthens its life, whatever it says.
+#[test]
+fn a_connection_that_is_handed_back_and_never_bound_ends_soon() {
+    let (server, config) = pair();
+    let (mut scene, new) = taken_over(&Options {
+        tls: Some(server),
+        ..Options::default()
+    });
+    let (id, _peer) = scene.connect();
+    scene
+        .shards
+        .limit(|limits| limits.silent_after = Duration::from_millis(500));
+    for mut client in [
+        Client::tcp(new.v4()),
+        Client::tls(new.tls_addresses[0], &config),
+    ] {
+        let request = client.build(Method::CONNECTION_BIND, bind(id));
+        client.send(&request);
+        assert_eq!(code(&client.receive()), Some(401));
+        assert!(client.try_receive().is_none());
+        assert!(is_closed(client.stream()));
+    }
+    scene.shards.wait_for(open(Transport::Tcp), 1);
+    scene.shards.wait_for(open(Transport::Tls), 0);
+    new.wait_for(Counter::Passing, 0);
+    new.stop();
+    scene.shards.stop();
+}
+
 /// Whoever finds no room on the way is answered by the new process, and nobody waits.
 #[test]
 fn a_way_that_is_full_is_no_way() {
