@@ -56,6 +56,8 @@ pub(super) enum Handled {
 }
 
 impl Server {
+    // Inlined it would make the frame of every packet's path larger.
+    #[inline(never)]
     pub(super) fn handle_request<'p>(
         &mut self,
         now: Now,
