@@ -5,8 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::supervise::{Drain, Supervisor};
-
 /// What the server does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
@@ -41,35 +39,19 @@ impl fmt::Display for Status {
     }
 }
 
-impl Supervisor<'_> {
-    /// Tells the service manager that the server serves, and how.
-    pub(super) fn tell_ready(&mut self) {
-        let status = self.status();
-        self.notify.ready(&status);
-        self.told = Some(status);
-    }
-
-    /// What the server does now, as the shards last told.
-    fn status(&self) -> Status {
-        Status {
-            allocations: self.allocations(),
-            older: self.running.estate.kin.older(),
-            until: self.drain.as_ref().map(time_of_end),
-        }
-    }
-
-    /// Tells the service manager, unless it knows.
-    pub(super) fn tell_status(&mut self) {
-        let status = self.status();
-        if self.told != Some(status) {
-            self.notify.status(&status);
-            self.told = Some(status);
+impl Status {
+    /// A server with so many allocations, beside so many older processes, that ends at `ends` if it drains.
+    pub(super) fn new(allocations: u64, older: u64, ends: Option<Instant>) -> Self {
+        Self {
+            allocations,
+            older,
+            until: ends.map(time_of_end),
         }
     }
 }
 
-fn time_of_end(drain: &Drain) -> u64 {
-    let left = drain.ends().saturating_duration_since(Instant::now());
+fn time_of_end(ends: Instant) -> u64 {
+    let left = ends.saturating_duration_since(Instant::now());
     // To the nearest second, which is the same one every time.
     let end = SystemTime::now() + left + Duration::from_millis(500);
     let since = end.duration_since(UNIX_EPOCH).unwrap_or_default();

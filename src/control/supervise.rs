@@ -42,13 +42,6 @@ pub(super) struct Drain {
     roll_call: RollCall,
 }
 
-impl Drain {
-    /// When it ends even if somebody is left.
-    pub(super) const fn ends(&self) -> Instant {
-        self.ends
-    }
-}
-
 /// Who must have left before a server ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaving {
@@ -270,7 +263,7 @@ impl Supervisor<'_> {
     /// Has the server end when `of` have left, or after `limit`.
     pub(super) fn end_without(&mut self, of: Leaving, limit: Duration) {
         let ends = Instant::now() + limit;
-        let earlier = self.drain.as_ref().map_or(ends, Drain::ends);
+        let earlier = self.drain.as_ref().map_or(ends, |drain| drain.ends);
         self.drain = Some(Drain {
             ends: ends.min(earlier),
             of,
@@ -324,6 +317,29 @@ impl Supervisor<'_> {
     /// Allocations that live, as the shards last told.
     pub(super) fn allocations(&self) -> u64 {
         self.sum(Page::allocations)
+    }
+
+    /// Tells the service manager that the server serves, and how.
+    pub(super) fn tell_ready(&mut self) {
+        let status = self.status();
+        self.notify.ready(&status);
+        self.told = Some(status);
+    }
+
+    /// Tells the service manager what the server does, unless it knows.
+    pub(super) fn tell_status(&mut self) {
+        let status = self.status();
+        if self.told != Some(status) {
+            self.notify.status(&status);
+            self.told = Some(status);
+        }
+    }
+
+    /// What the server does now, as the shards last told.
+    fn status(&self) -> Status {
+        let older = self.running.estate.kin.older();
+        let ends = self.drain.as_ref().map(|drain| drain.ends);
+        Status::new(self.allocations(), older, ends)
     }
 
     fn sum(&self, of: fn(&Page) -> u64) -> u64 {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::caller::{Account, Caller, Pending};
 use super::error::LoadError;
+use super::family::Family;
 use super::intake::Intake;
 use super::link::Opener;
 use super::plan::Target;
 use super::stamp::Origin;
-use super::wire::{self, Answer, Family, Step};
+use super::wire::{self, Answer, Step};
 use crate::net::{Epoll, Events, Interest};
 
 /// A request is sent again after this time. Constant, so that the deadlines stay in order.

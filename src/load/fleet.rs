@@ -11,13 +11,14 @@ use super::caller::{Account, Caller};
 use super::datagrams::unspecified;
 use super::enrol::{Enrolment, Script};
 use super::error::LoadError;
+use super::family::Family;
 use super::intake::receive_whole;
 use super::link::Opener;
 use super::plan::{Carrier, Plan, Traffic, Workload};
 use super::progress::Progress;
 use super::shape::Shape;
 use super::stamp::Origin;
-use super::wire::{Family, Step};
+use super::wire::Step;
 use crate::net::{Epoll, Interest, open_datagrams};
 
 /// Bytes of a client's socket buffers.

@@ -13,6 +13,7 @@ mod drive;
 mod dtls;
 mod enrol;
 mod error;
+mod family;
 mod fleet;
 mod inbox;
 mod intake;

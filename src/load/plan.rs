@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::wire::Family;
+use super::family::Family;
 
 /// The server and how it is reached.
 #[derive(Clone, Debug)]

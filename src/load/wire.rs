@@ -1,6 +1,6 @@
 //! Control messages, written and read by the crates `stun` and `turn`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::stun::agent::TransactionId;
@@ -22,6 +22,7 @@ use ::turn::proto::relayaddr::RelayedAddress;
 use ::turn::proto::reqfamily::REQUESTED_FAMILY_IPV6;
 use ::turn::proto::reqtrans::RequestedTransport;
 
+use super::family::Family;
 use super::plan::Login;
 
 /// The channel of every client to its one peer.
@@ -40,25 +41,6 @@ pub(super) enum Step {
     Channel(SocketAddr),
     /// Refresh to a lifetime of zero (RFC 8656 §8).
     Release,
-}
-
-/// What a relayed transport address is to be of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    /// IPv4, which is what servers give unasked.
-    V4,
-    /// IPv6 (REQUESTED-ADDRESS-FAMILY, RFC 8656 §18.10).
-    V6,
-}
-
-impl Family {
-    /// That of `ip`.
-    pub(super) const fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
 }
 
 impl Step {
