@@ -56,7 +56,7 @@ pub(super) enum Handled {
 }
 
 impl Server {
-    // Inlined it would make the frame of every packet's path larger.
+    // Inlined it costs every Binding response 2 % more instructions.
     #[inline(never)]
     pub(super) fn handle_request<'p>(
         &mut self,
